@@ -1,0 +1,370 @@
+//! What a host asks of a broker: batches of operations, stored by column so that a million messages cost a handful of
+//! allocations.
+//!
+//! Leaves out answers, which are in [`completion`](crate::completion).
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::{Span, Time};
+
+/// The host's own number for one operation. It comes back exactly once, in an [`Outcome`](crate::completion::Outcome) or an
+/// [`Answer`](crate::completion::Answer).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// A channel's number: its place in the order in which the administrator created the channels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ChannelId(pub u32);
+
+/// One of a broker's lanes, numbered across all its channels: what the models call partition, queue, shard or endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LaneId(pub u32);
+
+/// What a member needs to settle one delivery. It is valid for the lease under which the message was delivered and no longer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Receipt {
+    /// The lane that the message came from.
+    pub lane: LaneId,
+    /// The message's position in its lane: offset, sequence number or delivery tag.
+    pub position: u64,
+    /// Which delivery of that message, or which assignment of that lane, this was. A stale one is refused.
+    pub epoch: u32,
+}
+
+/// What a member says of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The work is done. For a log this commits the offset after this one, and so everything before it in the lane.
+    Ack,
+    /// Not done. `requeue` gives it to somebody again, otherwise it is dropped or dead-lettered.
+    Nack {
+        /// Whether the message goes back to the lane.
+        requeue: bool,
+    },
+    /// Still at work: the lease is to end this long after `now`.
+    Extend(Span),
+}
+
+/// One settlement: a token, what it settles, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// Completes once.
+    pub token: Token,
+    /// From the delivery.
+    pub receipt: Receipt,
+    /// How the delivery ends.
+    pub verdict: Verdict,
+}
+
+/// Where a seek goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeekTo {
+    /// The oldest message that is still kept.
+    Earliest,
+    /// After the newest message.
+    Latest,
+    /// This position of the lane.
+    Position(u64),
+    /// The first message published at or after this time.
+    Time(Time),
+}
+
+/// What the administrator asks to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelSpec {
+    /// The channel's name, unique in the broker.
+    pub name: String,
+    /// How many lanes it has; at least 1.
+    pub lanes: u32,
+    /// The consumer groups that will read it, by name; each gets every message. Queue models bind a queue for each.
+    pub groups: Vec<String>,
+}
+
+/// An operation that is not done in bulk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Credit for this many more deliveries. Completes when the last of them was delivered, or the client closes.
+    Grant(u32),
+    /// Moves this member's position in a lane. Only for a lane that is assigned to it.
+    Seek {
+        /// The lane.
+        lane: LaneId,
+        /// Where to.
+        to: SeekTo,
+    },
+    /// Asks for this member's next position in a lane; answered with `Answer::Position`.
+    Position(LaneId),
+    /// Completes when everything that this client published before is acknowledged or has failed.
+    Flush,
+    /// Lets go of a revoked lane; everything delivered from it has been dealt with.
+    Release(LaneId),
+    /// Leaves: nothing is delivered afterwards, outstanding operations complete, leases end.
+    Close,
+    /// Makes a channel (administrator). Done carries the first lane's number as its lane and the channel's number as its position.
+    Create(ChannelSpec),
+    /// Removes a channel and its data (administrator).
+    Delete(ChannelId),
+    /// Asks for lag, depth and settings in force (administrator); answered with `Answer::Description`.
+    Describe(ChannelId),
+}
+
+/// One message, as it is read from a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// The publish's token.
+    pub token: Token,
+    /// Where it goes.
+    pub channel: ChannelId,
+    /// The key's bytes; empty means no key.
+    pub key: &'a [u8],
+    /// Encoded headers; opaque to every model.
+    pub headers: &'a [u8],
+    /// The payload's length in bytes, whether or not its bytes are here.
+    pub payload_len: u32,
+    /// The payload's bytes; empty in a batch of lengths.
+    pub payload: &'a [u8],
+}
+
+/// Publishes by column. Keys, headers and payloads stand back to back in one arena, message after message.
+///
+/// A batch holds payloads as bytes or as lengths only (in a simulation); keys and headers are always real.
+#[derive(Clone, Debug, Default)]
+pub struct Publishes {
+    tokens: Vec<Token>,
+    channels: Vec<ChannelId>,
+    key_lens: Vec<u16>,
+    header_lens: Vec<u16>,
+    payload_lens: Vec<u32>,
+    /// Where each message starts in the arena.
+    starts: Vec<u32>,
+    arena: Vec<u8>,
+    lengths_only: bool,
+    first: usize,
+}
+
+impl Publishes {
+    /// An empty batch whose payloads are bytes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty batch whose payloads are lengths.
+    pub fn of_lengths() -> Self {
+        Self { lengths_only: true, ..Self::default() }
+    }
+
+    /// How many messages are still in the batch.
+    pub fn len(&self) -> usize {
+        self.tokens.len() - self.first
+    }
+
+    /// Whether all messages were taken.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether payloads are lengths, without bytes.
+    pub fn is_lengths_only(&self) -> bool {
+        self.lengths_only
+    }
+
+    /// Appends a message; `write` puts the payload after key and headers.
+    ///
+    /// # Panics
+    /// When the arena passes 4 GiB or a key or header 64 KiB: the host bounds both long before.
+    pub fn push_with(
+        &mut self,
+        token: Token,
+        channel: ChannelId,
+        key: &[u8],
+        headers: &[u8],
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let start = self.open(token, channel, key, headers);
+        let body = self.arena.len();
+        write(&mut self.arena);
+        self.payload_lens.push(u32::try_from(self.arena.len() - body).expect("a payload is below 4 GiB"));
+        self.starts.push(start);
+    }
+
+    /// Appends a message whose payload is at hand.
+    pub fn push(&mut self, token: Token, channel: ChannelId, key: &[u8], headers: &[u8], payload: &[u8]) {
+        self.push_with(token, channel, key, headers, |arena| arena.extend_from_slice(payload));
+    }
+
+    /// Appends a message whose payload is only a length.
+    pub fn push_length(&mut self, token: Token, channel: ChannelId, key: &[u8], headers: &[u8], payload_len: u32) {
+        debug_assert!(self.lengths_only, "a batch holds bytes or lengths, never both");
+        let start = self.open(token, channel, key, headers);
+        self.payload_lens.push(payload_len);
+        self.starts.push(start);
+    }
+
+    fn open(&mut self, token: Token, channel: ChannelId, key: &[u8], headers: &[u8]) -> u32 {
+        let start = u32::try_from(self.arena.len()).expect("an arena is below 4 GiB");
+        self.tokens.push(token);
+        self.channels.push(channel);
+        self.key_lens.push(u16::try_from(key.len()).expect("a key is below 64 KiB"));
+        self.header_lens.push(u16::try_from(headers.len()).expect("headers are below 64 KiB"));
+        self.arena.extend_from_slice(key);
+        self.arena.extend_from_slice(headers);
+        start
+    }
+
+    /// The message at `index`, counted from the first that is still in the batch.
+    pub fn get(&self, index: usize) -> Message<'_> {
+        let at = self.first + index;
+        let (key_at, key_len) = (self.starts[at] as usize, self.key_lens[at] as usize);
+        let headers_at = key_at + key_len;
+        let payload_at = headers_at + self.header_lens[at] as usize;
+        let payload_len = self.payload_lens[at];
+        let bytes = if self.lengths_only { 0 } else { payload_len as usize };
+        Message {
+            token: self.tokens[at],
+            channel: self.channels[at],
+            key: &self.arena[key_at..headers_at],
+            headers: &self.arena[headers_at..payload_at],
+            payload_len,
+            payload: &self.arena[payload_at..payload_at + bytes],
+        }
+    }
+
+    /// The payload at `index`, to write a new actual start into its stamp when the message is offered again.
+    pub fn payload_mut(&mut self, index: usize) -> &mut [u8] {
+        let at = self.first + index;
+        let start = self.starts[at] as usize + self.key_lens[at] as usize + self.header_lens[at] as usize;
+        let bytes = if self.lengths_only { 0 } else { self.payload_lens[at] as usize };
+        &mut self.arena[start..start + bytes]
+    }
+
+    /// The messages that are still in the batch, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Message<'_>> {
+        (0..self.len()).map(|index| self.get(index))
+    }
+
+    /// Drops the first `taken` messages. When none is left the columns are emptied and their memory is kept.
+    pub fn advance(&mut self, taken: usize) {
+        debug_assert!(taken <= self.len(), "a broker took more than there was");
+        self.first += taken;
+        if self.is_empty() {
+            self.clear();
+        }
+    }
+
+    /// Empties the batch and keeps its memory.
+    pub fn clear(&mut self) {
+        self.tokens.clear();
+        self.channels.clear();
+        self.key_lens.clear();
+        self.header_lens.clear();
+        self.payload_lens.clear();
+        self.starts.clear();
+        self.arena.clear();
+        self.first = 0;
+    }
+}
+
+/// A batch of one kind of operation. `submit` takes a prefix; the rest stays with the caller, who offers it again.
+#[derive(Clone, Debug)]
+pub enum Batch {
+    /// Messages to publish.
+    Publish(Publishes),
+    /// Deliveries to settle.
+    Settle(Vec<Settlement>),
+    /// Everything else, in order.
+    Control(Vec<(Token, Control)>),
+}
+
+impl Batch {
+    /// How many operations are still in the batch.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Publish(publishes) => publishes.len(),
+            Self::Settle(settlements) => settlements.len(),
+            Self::Control(controls) => controls.len(),
+        }
+    }
+
+    /// Whether everything was taken.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Drops the first `taken` operations.
+    pub fn advance(&mut self, taken: usize) {
+        match self {
+            Self::Publish(publishes) => publishes.advance(taken),
+            Self::Settle(settlements) => {
+                settlements.drain(..taken);
+            }
+            Self::Control(controls) => {
+                controls.drain(..taken);
+            }
+        }
+    }
+}
+
+/// Why `submit` took less than it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Blocked {
+    /// As many operations are in flight as the client may have.
+    #[error("the window of operations in flight is full")]
+    Window,
+    /// The backend holds as much as `max_memory` allows.
+    #[error("max_memory is reached")]
+    Memory,
+    /// The backend has stored as much as `max_data` allows.
+    #[error("max_data is reached")]
+    Data,
+    /// A token bucket is empty; the lane's order would break if the next message overtook.
+    #[error("the lane's rate limit is reached")]
+    RateLimit,
+    /// There is no connection at the moment.
+    #[error("disconnected")]
+    Disconnected,
+    /// The broker itself holds the client back (a memory or disk alarm).
+    #[error("the broker blocks the connection")]
+    Broker,
+}
+
+/// What `submit` took. The batch has been advanced by `taken`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "what was not taken is still due"]
+pub struct Accepted {
+    /// How many operations were taken, from the front.
+    pub taken: usize,
+    /// Why not all, if not all.
+    pub blocked: Option<Blocked>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_taken_and_the_rest_is_offered_again() {
+        let mut batch = Publishes::new();
+        for n in 0..3u8 {
+            batch.push(Token(n.into()), ChannelId(0), &[b'k', n], b"h", &[n; 5]);
+        }
+        batch.advance(1);
+        assert_eq!(batch.len(), 2);
+        let message = batch.get(0);
+        assert_eq!((message.token, message.key, message.headers), (Token(1), &[b'k', 1][..], &b"h"[..]));
+        assert_eq!(message.payload, &[1; 5]);
+        batch.payload_mut(0)[0] = 9;
+        assert_eq!(batch.get(0).payload, &[9, 1, 1, 1, 1]);
+        batch.advance(2);
+        assert!(batch.is_empty());
+        batch.push(Token(7), ChannelId(1), b"", b"", b"x");
+        assert_eq!(batch.get(0).token, Token(7));
+    }
+
+    #[test]
+    fn a_batch_of_lengths_has_keys_but_no_payload_bytes() {
+        let mut batch = Publishes::of_lengths();
+        batch.push_length(Token(0), ChannelId(0), b"key", b"", 1_000_000);
+        let message = batch.get(0);
+        assert_eq!((message.key, message.payload_len, message.payload.len()), (&b"key"[..], 1_000_000, 0));
+    }
+}

@@ -1,0 +1,346 @@
+//! What a broker answers: outcomes, deliveries, answers and uninvited events, collected in a buffer of the caller's.
+//!
+//! Leaves out what was asked, which is in [`batch`](crate::batch).
+
+use bytes::Bytes;
+
+use crate::batch::{ChannelId, LaneId, Receipt, Token};
+
+/// How one operation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Done, as the contract says.
+    Done,
+    /// The broker will not do it; asking again would not help.
+    Refused(Refusal),
+    /// Over a rate limit; the same again later may succeed.
+    Throttled,
+    /// It was tried and did not happen; the same again may succeed.
+    Failed(Failure),
+    /// Asked, and never answered: it may have happened or not.
+    Unknown,
+}
+
+/// Why a broker refuses an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The model has no such operation.
+    #[error("the backend does not have this operation; `brokerlab backends` lists what it has")]
+    Unsupported,
+    /// No such channel or lane.
+    #[error("there is no such channel or lane; create it first")]
+    NoSuchLane,
+    /// The lane is assigned to somebody else.
+    #[error("the lane is not assigned to this member")]
+    NotAssigned,
+    /// The receipt belongs to a lease that is over, or was settled before.
+    #[error("the receipt is stale: its lease is over or it was settled before")]
+    StaleReceipt,
+    /// The position is before the oldest message kept or after the newest.
+    #[error("the position is out of range")]
+    OutOfRange,
+    /// The message is larger than the backend takes.
+    #[error("the message is larger than the backend's limit")]
+    TooLarge,
+    /// A channel of that name exists.
+    #[error("a channel of that name exists already")]
+    Exists,
+    /// This client may not do it: only the administrator creates, only producers publish, only members are granted.
+    #[error("this operation is not one of this client's role")]
+    WrongRole,
+    /// The client is closed or was never connected.
+    #[error("the client is closed")]
+    Closed,
+}
+
+/// Why an operation failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// No answer within the timeout, after the stated retries.
+    #[error("timed out")]
+    Timeout,
+    /// No receiver is up.
+    #[error("no receiver is up")]
+    NoReceiver,
+    /// The receiver's queue is full.
+    #[error("the receiver is overloaded")]
+    Overloaded,
+    /// The circuit breaker is open: nothing was sent.
+    #[error("the circuit breaker is open")]
+    CircuitOpen,
+    /// The storage below failed.
+    #[error("storage failed")]
+    Storage,
+    /// The connection was lost before it was sent.
+    #[error("disconnected")]
+    Disconnected,
+}
+
+/// How one operation of the client ended, per message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The operation's token.
+    pub token: Token,
+    /// How it ended.
+    pub status: Status,
+    /// For a publish that is done, where the message is.
+    pub lane: LaneId,
+    /// For a publish that is done, the message's position there (offset, sequence number).
+    pub position: u64,
+}
+
+/// One message delivered against a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery<'a> {
+    /// For settling it.
+    pub receipt: Receipt,
+    /// Where it was published to.
+    pub channel: ChannelId,
+    /// How many times it was delivered to this group before; 0 the first time. A log counts a replay after a seek as 1.
+    pub redeliveries: u16,
+    /// The key's bytes.
+    pub key: &'a [u8],
+    /// Encoded headers.
+    pub headers: &'a [u8],
+    /// The payload's length in bytes.
+    pub payload_len: u32,
+    /// The payload's bytes; empty where the world carries lengths only.
+    pub payload: &'a [u8],
+}
+
+#[derive(Clone, Copy, Debug)]
+struct DeliveryRow {
+    receipt: Receipt,
+    channel: ChannelId,
+    redeliveries: u16,
+    key_len: u16,
+    header_len: u16,
+    has_payload: bool,
+    payload_len: u32,
+    chunk: u32,
+    at: u32,
+}
+
+/// Where a delivered message's bytes stand in a shared arena: key, headers and payload, back to back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// Where the key begins.
+    pub at: u32,
+    /// The key's length in bytes.
+    pub key_len: u16,
+    /// The headers' length in bytes.
+    pub header_len: u16,
+    /// The payload's length in bytes.
+    pub payload_len: u32,
+    /// Whether the payload's bytes stand there too, or only its length is known.
+    pub has_payload: bool,
+}
+
+/// Deliveries as slices of shared arenas.
+#[derive(Clone, Debug, Default)]
+pub struct Deliveries {
+    rows: Vec<DeliveryRow>,
+    chunks: Vec<Bytes>,
+}
+
+impl Deliveries {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Adds a delivery whose bytes are a slice of `arena`. Successive slices of one arena share one reference to it.
+    pub fn push(&mut self, receipt: Receipt, channel: ChannelId, redeliveries: u16, arena: &Bytes, slice: Slice) {
+        let same = self.chunks.last().is_some_and(|last| last.as_ptr() == arena.as_ptr() && last.len() == arena.len());
+        if !same {
+            self.chunks.push(arena.clone());
+        }
+        let chunk = u32::try_from(self.chunks.len() - 1).expect("a poll returns fewer than 2^32 arenas");
+        self.rows.push(DeliveryRow {
+            receipt,
+            channel,
+            redeliveries,
+            key_len: slice.key_len,
+            header_len: slice.header_len,
+            has_payload: slice.has_payload,
+            payload_len: slice.payload_len,
+            chunk,
+            at: slice.at,
+        });
+    }
+
+    /// The delivery at `index`.
+    pub fn get(&self, index: usize) -> Delivery<'_> {
+        let row = &self.rows[index];
+        let chunk = &self.chunks[row.chunk as usize];
+        let key_at = row.at as usize;
+        let headers_at = key_at + row.key_len as usize;
+        let payload_at = headers_at + row.header_len as usize;
+        let bytes = if row.has_payload { row.payload_len as usize } else { 0 };
+        Delivery {
+            receipt: row.receipt,
+            channel: row.channel,
+            redeliveries: row.redeliveries,
+            key: &chunk[key_at..headers_at],
+            headers: &chunk[headers_at..payload_at],
+            payload_len: row.payload_len,
+            payload: &chunk[payload_at..payload_at + bytes],
+        }
+    }
+
+    /// All of them, in the order in which the broker delivered them.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Delivery<'_>> {
+        (0..self.len()).map(|index| self.get(index))
+    }
+
+    /// Moves everything from `other` to the end of this.
+    pub fn append(&mut self, other: &mut Self) {
+        let shift = u32::try_from(self.chunks.len()).expect("a poll returns fewer than 2^32 arenas");
+        self.chunks.append(&mut other.chunks);
+        self.rows.extend(other.rows.drain(..).map(|row| DeliveryRow { chunk: row.chunk + shift, ..row }));
+    }
+
+    /// Lets go of the arenas and keeps the columns' memory.
+    pub fn clear(&mut self) {
+        self.rows.clear();
+        self.chunks.clear();
+    }
+}
+
+/// What happens uninvited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The member now reads this lane, from this position.
+    LaneAssigned {
+        /// The lane.
+        lane: LaneId,
+        /// Where reading starts.
+        position: u64,
+    },
+    /// The lane is to go to somebody else; it is held until the host releases it.
+    LaneRevoked(LaneId),
+    /// The lane is gone without waiting: the session or lease ended.
+    LaneLost(LaneId),
+    /// The broker holds this client back.
+    Blocked,
+    /// It does so no longer.
+    Unblocked,
+    /// The connection is gone; what was in flight comes back as unknown or failed.
+    Disconnected,
+    /// The connection is back.
+    Reconnected,
+}
+
+/// A lane as the administrator sees it, for one group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LaneState {
+    /// The lane.
+    pub lane: LaneId,
+    /// The group's place in the channel's list of groups.
+    pub group: u32,
+    /// The next position to be written.
+    pub end: u64,
+    /// The group's committed position (log, shard), or the oldest message that is not settled (queue, direct).
+    pub committed: u64,
+    /// Messages kept for the group and not yet delivered to it: lag, or depth.
+    pub ready: u64,
+    /// Messages delivered and not settled.
+    pub in_flight: u64,
+}
+
+/// What `Describe` answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Description {
+    /// Each lane × group, in that order.
+    pub lanes: Vec<LaneState>,
+    /// Settings in force, by their own names.
+    pub settings: Vec<(String, String)>,
+}
+
+/// The answer to a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The next position that this member would read in the lane.
+    Position {
+        /// The lane.
+        lane: LaneId,
+        /// Its next position.
+        position: u64,
+    },
+    /// A channel's state.
+    Description(Description),
+}
+
+/// The caller's buffer for everything that `poll` returns. Reused from poll to poll.
+#[derive(Clone, Debug, Default)]
+pub struct Completions {
+    /// Operations that ended.
+    pub outcomes: Vec<Outcome>,
+    /// Messages delivered.
+    pub deliveries: Deliveries,
+    /// Answers to questions; a question's token comes here or, if it was refused, in `outcomes`.
+    pub answers: Vec<(Token, Answer)>,
+    /// What happened uninvited, in order.
+    pub events: Vec<Event>,
+}
+
+impl Completions {
+    /// Whether nothing came back.
+    pub fn is_empty(&self) -> bool {
+        self.outcomes.is_empty() && self.deliveries.is_empty() && self.answers.is_empty() && self.events.is_empty()
+    }
+
+    /// Empties the buffer and keeps its memory.
+    pub fn clear(&mut self) {
+        self.outcomes.clear();
+        self.deliveries.clear();
+        self.answers.clear();
+        self.events.clear();
+    }
+
+    /// Moves everything from `other` to the end of this.
+    pub fn append(&mut self, other: &mut Self) {
+        self.outcomes.append(&mut other.outcomes);
+        self.deliveries.append(&mut other.deliveries);
+        self.answers.append(&mut other.answers);
+        self.events.append(&mut other.events);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deliveries_share_an_arena_and_survive_being_moved() {
+        let arena = Bytes::from_static(b"k1payload-1k2payload-2");
+        let slice = |at| Slice { at, key_len: 2, header_len: 0, payload_len: 9, has_payload: true };
+        let mut first = Deliveries::default();
+        first.push(Receipt::default(), ChannelId(0), 0, &arena, slice(0));
+        let mut all = Deliveries::default();
+        all.push(
+            Receipt::default(),
+            ChannelId(0),
+            1,
+            &Bytes::from_static(b"zzother"),
+            Slice { payload_len: 5, ..slice(0) },
+        );
+        first.push(Receipt::default(), ChannelId(0), 0, &arena, slice(11));
+        assert_eq!(first.chunks.len(), 1);
+        all.append(&mut first);
+        let seen: Vec<_> = all.iter().map(|d| (d.key.to_vec(), d.payload.to_vec())).collect();
+        assert_eq!(
+            seen,
+            [
+                (b"zz".to_vec(), b"other".to_vec()),
+                (b"k1".to_vec(), b"payload-1".to_vec()),
+                (b"k2".to_vec(), b"payload-2".to_vec())
+            ]
+        );
+    }
+}

@@ -1,0 +1,40 @@
+//! The shared trait of brokerlab, the contract, and the four messaging models as pure state machines.
+//!
+//! Brokers are request/completion machines, and so is the trait: operations go in as batches, completions come out as batches,
+//! and time is an argument. A state machine in a simulator, an engine in this process and a network client with many requests
+//! in flight all fit it. This crate knows no clock, thread, file, socket or random number.
+//!
+//! The trait speaks neutral words; each model keeps its own inside.
+//!
+//! | here | log (Apache Kafka) | queue (RabbitMQ, SQS) | shard (Amazon Kinesis) | direct (REST) |
+//! |---|---|---|---|---|
+//! | channel | topic | exchange and its queues | stream | service |
+//! | lane | partition | queue | shard | endpoint |
+//! | publish | produce | publish, SendMessage | PutRecords | request |
+//! | position | offset | delivery tag, receipt handle | sequence number | request number |
+//! | grant | fetch | prefetch, ReceiveMessage | GetRecords | free workers of a receiver |
+//! | settle | offset commit | ack, nack, DeleteMessage | checkpoint | response |
+//! | seek | seek | – | iterator | – |
+//! | group | consumer group | queues bound for one purpose | application | service that is called |
+
+pub mod batch;
+pub mod broker;
+pub mod capabilities;
+pub mod completion;
+pub mod contract;
+pub mod machine;
+pub mod time;
+
+pub use batch::{
+    Accepted, Batch, Blocked, ChannelId, ChannelSpec, Control, LaneId, Message, Publishes, Receipt, SeekTo, Settlement,
+    Token, Verdict,
+};
+pub use broker::{Broker, Client, ClientSpec, ConnectError, Role, WaitOn, WorkCounts, Worker};
+pub use capabilities::{Capabilities, Feature, Gaps, Limit, Missing, ModelKind, Setting, Settings, Unsupported, Words};
+pub use completion::{
+    Answer, Completions, Deliveries, Delivery as Delivered, Description, Event, Failure, LaneState, Outcome, Refusal,
+    Slice, Status,
+};
+pub use contract::{Availability, Contract, Delivery, Order, Storage};
+pub use machine::{Deliver, Effects, Model, Record, Write};
+pub use time::{Span, Time};

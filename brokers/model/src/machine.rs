@@ -1,0 +1,155 @@
+//! What every model is: a single-owner state machine that takes a command and states the work that follows.
+//!
+//! Effects state work, not time: "append these bytes", "store up to here". The embedded host performs them on files, the
+//! simulator prices them. Leaves out payloads: a model sees lengths and keys, never a payload's bytes.
+
+use crate::batch::{Accepted, ChannelId, Control, LaneId, Publishes, Receipt, Settlement, Token};
+use crate::broker::{ClientSpec, ConnectError};
+use crate::capabilities::{Capabilities, Settings, Unsupported};
+use crate::completion::{Answer, Event, Failure, Outcome};
+use crate::contract::Contract;
+use crate::time::Time;
+
+/// A messaging model. Single-owner: parallelism and placement belong to the host.
+///
+/// Every operation's token appears exactly once in the effects' outcomes or answers, at once or after a later step.
+pub trait Model: Send {
+    /// What the model is and can do.
+    fn capabilities(&self) -> &Capabilities;
+
+    /// The settings by which the model keeps `contract`, or what is missing.
+    fn honour(&self, contract: &Contract) -> Result<Settings, Unsupported>;
+
+    /// A client arrives. Joining a group may move lanes.
+    fn connect(&mut self, now: Time, client: &ClientSpec, out: &mut Effects) -> Result<(), ConnectError>;
+
+    /// Takes a prefix of `batch` (and does not advance it: the host still needs the bytes for the writes).
+    fn publish(&mut self, now: Time, client: u32, batch: &Publishes, out: &mut Effects) -> Accepted;
+
+    /// Ends deliveries.
+    fn settle(&mut self, now: Time, client: u32, settlements: &[Settlement], out: &mut Effects);
+
+    /// Everything that is not done in bulk.
+    fn control(&mut self, now: Time, client: u32, token: Token, control: &Control, out: &mut Effects);
+
+    /// Everything up to and including the barrier `ticket` is stored as the contract says, or storage failed. Tickets come in
+    /// order, and one call may cover several.
+    fn stored(&mut self, now: Time, ticket: u64, result: Result<(), Failure>, out: &mut Effects);
+
+    /// The earliest time at which the model has something to do by itself. O(1).
+    fn next_deadline(&self) -> Option<Time>;
+
+    /// Does what is due at `now`. Harmless when early, complete when late.
+    fn on_deadline(&mut self, now: Time, out: &mut Effects);
+}
+
+/// A piece of work for the storage below. To be performed in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Append message `index` of the publish batch in hand to `lane`; it is the lane's message number `position`. Positions of a
+    /// lane are dense from 0 and come in order.
+    Message {
+        /// The lane.
+        lane: LaneId,
+        /// The message's position in it.
+        position: u64,
+        /// Which message of the batch, counted from its first.
+        index: u32,
+    },
+    /// Append a bookkeeping record, so that a restart knows it.
+    Record(Record),
+    /// When everything above is stored as the contract says, call `Model::stored` with this ticket. Tickets rise by one.
+    Barrier(u64),
+    /// Nothing in `lane` below `position` is needed any longer; its space may be used again.
+    Trim {
+        /// The lane.
+        lane: LaneId,
+        /// The first position that is still needed.
+        below: u64,
+    },
+}
+
+/// Bookkeeping that survives a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A channel was made; lanes `first .. first + lanes` are its own.
+    Channel {
+        /// Its number.
+        channel: ChannelId,
+        /// Its first lane.
+        first: LaneId,
+        /// How many lanes it has.
+        lanes: u32,
+    },
+    /// A channel was removed.
+    ChannelGone(ChannelId),
+    /// A group's committed position in a lane (log, shard).
+    Committed {
+        /// The lane.
+        lane: LaneId,
+        /// The group's place in its channel's list.
+        group: u32,
+        /// The next position to read.
+        position: u64,
+    },
+    /// One message is done with for a group (queue, direct).
+    Settled {
+        /// The lane.
+        lane: LaneId,
+        /// The group's place in its channel's list.
+        group: u32,
+        /// The message.
+        position: u64,
+    },
+}
+
+/// Messages to be handed to a client: `count` successive positions of one lane, from `receipt.position` on, all with
+/// `receipt.epoch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deliver {
+    /// To whom.
+    pub client: u32,
+    /// Where the messages were published to.
+    pub channel: ChannelId,
+    /// The first one's receipt.
+    pub receipt: Receipt,
+    /// How many.
+    pub count: u32,
+    /// How often they were delivered to this group before.
+    pub redeliveries: u16,
+}
+
+/// The caller's buffer for the work that follows from a step. Writes are performed before deliveries are served.
+#[derive(Clone, Debug, Default)]
+pub struct Effects {
+    /// Work for the storage, in order.
+    pub writes: Vec<Write>,
+    /// Operations that ended, by client.
+    pub outcomes: Vec<(u32, Outcome)>,
+    /// Messages to hand out, in order.
+    pub deliveries: Vec<Deliver>,
+    /// Answers to questions, by client.
+    pub answers: Vec<(u32, Token, Answer)>,
+    /// What happens uninvited, by client, in order.
+    pub events: Vec<(u32, Event)>,
+}
+
+impl Effects {
+    /// Empties the buffer and keeps its memory.
+    pub fn clear(&mut self) {
+        self.writes.clear();
+        self.outcomes.clear();
+        self.deliveries.clear();
+        self.answers.clear();
+        self.events.clear();
+    }
+
+    /// Whether the step had no consequence.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+            && self.outcomes.is_empty()
+            && self.deliveries.is_empty()
+            && self.answers.is_empty()
+            && self.events.is_empty()
+    }
+}
