@@ -22,6 +22,7 @@ pub mod broker;
 pub mod capabilities;
 pub mod completion;
 pub mod contract;
+pub mod credit;
 pub mod machine;
 pub mod time;
 
