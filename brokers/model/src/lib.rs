@@ -21,6 +21,7 @@ pub mod batch;
 pub mod broker;
 pub mod capabilities;
 pub mod completion;
+pub mod conformance;
 pub mod contract;
 pub mod credit;
 pub mod machine;

@@ -1,0 +1,416 @@
+//! The suite's own small host: it connects clients, offers what is due, polls, keeps the books and waits with patience.
+//!
+//! It is slow and simple on purpose: the real host has a pacer and a recorder, and neither is under test here.
+
+use std::fmt::Debug;
+
+use super::peer::{Asked, Ended, Got, Held, Peer};
+use super::rig::{Rig, Tuning};
+use crate::batch::{
+    Batch, Blocked, ChannelId, ChannelSpec, Control, LaneId, Publishes, Receipt, Settlement, Token, Verdict,
+};
+use crate::broker::{Client, ClientSpec, ConnectError, Role};
+use crate::capabilities::{Capabilities, Feature};
+use crate::completion::{Answer, Description, Event, Outcome, Refusal, Status};
+use crate::contract::Contract;
+use crate::time::{Span, Time};
+
+/// A client of the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Who(usize);
+
+/// A channel that the session's administrator made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Channel {
+    /// Its number.
+    pub id: ChannelId,
+    /// Its first lane.
+    pub first: LaneId,
+    /// How many lanes it has.
+    pub lanes: u32,
+}
+
+impl Channel {
+    /// Its lanes.
+    pub fn lanes(self) -> impl Iterator<Item = LaneId> {
+        (self.first.0..self.first.0 + self.lanes).map(LaneId)
+    }
+}
+
+/// A message to be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Where it goes.
+    pub channel: ChannelId,
+    /// The key.
+    pub key: Vec<u8>,
+    /// The headers.
+    pub headers: Vec<u8>,
+    /// The payload.
+    pub payload: Vec<u8>,
+}
+
+/// Messages without a key, each with its number as the payload's first 8 bytes.
+pub fn numbered(channel: Channel, numbers: std::ops::Range<u64>) -> Vec<Item> {
+    numbers
+        .map(|n| Item { channel: channel.id, key: Vec::new(), headers: Vec::new(), payload: n.to_le_bytes().to_vec() })
+        .collect()
+}
+
+/// A broker with its clients, from the first connect until the end of a case.
+pub struct Session<'r> {
+    rig: &'r mut dyn Rig,
+    peers: Vec<Peer>,
+    tokens: u64,
+    admin: Who,
+}
+
+impl<'r> Session<'r> {
+    /// A session with an administrator and nobody else.
+    pub fn open(rig: &'r mut dyn Rig) -> Self {
+        let mut session = Self { rig, peers: Vec::new(), tokens: 0, admin: Who(0) };
+        session.admin = session.connect(Role::Administrator).expect("the administrator connects");
+        session
+    }
+
+    /// A session on a fresh broker that is tuned otherwise and keeps the same contract.
+    pub fn tuned(rig: &'r mut dyn Rig, tuning: Tuning) -> Self {
+        let contract = rig.contract();
+        rig.renew(&contract, tuning).expect("a backend keeps its contract under any tuning");
+        Self::open(rig)
+    }
+
+    /// The administrator.
+    pub fn admin(&self) -> Who {
+        self.admin
+    }
+
+    /// What the backend has.
+    pub fn has(&mut self, feature: Feature) -> bool {
+        self.capabilities().has(feature)
+    }
+
+    /// What the backend is and can do.
+    pub fn capabilities(&mut self) -> Capabilities {
+        self.rig.broker().capabilities().clone()
+    }
+
+    /// The contract in force.
+    pub fn contract(&self) -> Contract {
+        self.rig.contract()
+    }
+
+    /// The time.
+    pub fn now(&self) -> Time {
+        self.rig.now()
+    }
+
+    /// Connects a client under the next free number.
+    pub fn connect(&mut self, role: Role) -> Result<Who, ConnectError> {
+        let number = u32::try_from(self.peers.len()).expect("a case has few clients");
+        let holds_lanes = self.has(Feature::LaneAssignment) && matches!(role, Role::Member { .. });
+        let client = self.connect_as(number, role)?;
+        self.peers.push(Peer::new(client, holds_lanes));
+        Ok(Who(self.peers.len() - 1))
+    }
+
+    /// Connects a client under a number of the caller's, outside the session's books.
+    pub fn connect_as(&mut self, number: u32, role: Role) -> Result<Box<dyn Client>, ConnectError> {
+        let now = self.rig.now();
+        self.rig.broker().connect(now, &ClientSpec { number, role, placement: 0 })
+    }
+
+    /// A producer.
+    pub fn producer(&mut self) -> Who {
+        self.connect(Role::Producer).expect("a producer connects")
+    }
+
+    /// A member of `group` that reads `channel`, without credit.
+    pub fn member(&mut self, group: &str, channel: Channel) -> Who {
+        let role = Role::Member { group: group.to_owned(), channels: vec![channel.id] };
+        self.connect(role).expect("a member of a group that the channel names connects")
+    }
+
+    /// A member that always has credit, acknowledges what it gets at once and releases lanes that are revoked.
+    pub fn serving(&mut self, group: &str, channel: Channel) -> Who {
+        let who = self.member(group, channel);
+        self.serve(who);
+        who
+    }
+
+    /// Turns a member into one that always has credit, acknowledges what it gets at once and releases revoked lanes.
+    pub fn serve(&mut self, who: Who) {
+        const WINDOW: u32 = 64;
+        self.peers[who.0].serving = Some(WINDOW);
+        self.ask(who, Control::Grant(WINDOW));
+    }
+
+    /// Makes a channel and waits for it.
+    pub fn create(&mut self, name: &str, lanes: u32, groups: &[&str]) -> Channel {
+        let outcome = self.try_create(name, lanes, groups);
+        assert_eq!(outcome.status, Status::Done, "channel `{name}` with {lanes} lanes for {groups:?}");
+        let id = u32::try_from(outcome.position).expect("a channel's number fits 32 bits");
+        Channel { id: ChannelId(id), first: outcome.lane, lanes }
+    }
+
+    /// Asks for a channel and waits for the outcome.
+    pub fn try_create(&mut self, name: &str, lanes: u32, groups: &[&str]) -> Outcome {
+        let groups = groups.iter().map(|&g| g.to_owned()).collect();
+        self.ended(self.admin, Control::Create(ChannelSpec { name: name.to_owned(), lanes, groups }))
+    }
+
+    /// Asks for a channel's state and waits for it.
+    pub fn describe(&mut self, channel: Channel) -> Description {
+        let token = self.ask(self.admin, Control::Describe(channel.id));
+        match self.wait(self.admin, token) {
+            Ended::Answer(Answer::Description(description)) => description,
+            other @ (Ended::Outcome(_) | Ended::Answer(_)) => panic!("a description was asked and {other:?} came"),
+        }
+    }
+
+    fn token(&mut self) -> Token {
+        self.tokens += 1;
+        Token(self.tokens)
+    }
+
+    /// Asks for a control operation; does not wait.
+    pub fn ask(&mut self, who: Who, control: Control) -> Token {
+        let token = self.token();
+        self.peers[who.0].ask(token, control);
+        token
+    }
+
+    /// Asks for a control operation and waits for its outcome.
+    pub fn ended(&mut self, who: Who, control: Control) -> Outcome {
+        let text = format!("{control:?}");
+        let token = self.ask(who, control);
+        match self.wait(who, token) {
+            Ended::Outcome(outcome) => outcome,
+            Ended::Answer(answer) => panic!("{text}: an outcome was due and {answer:?} came"),
+        }
+    }
+
+    /// Asks for a control operation and asserts its refusal.
+    pub fn refused(&mut self, who: Who, control: Control, refusal: Refusal) {
+        let text = format!("{control:?}");
+        assert_eq!(self.ended(who, control).status, Status::Refused(refusal), "{text}");
+    }
+
+    /// Publishes one batch; does not wait. Tokens in the items' order.
+    pub fn publish(&mut self, who: Who, items: &[Item]) -> Vec<Token> {
+        let mut batch = Publishes::new();
+        let mut tokens = Vec::with_capacity(items.len());
+        for item in items {
+            let token = self.token();
+            batch.push(token, item.channel, &item.key, &item.headers, &item.payload);
+            self.peers[who.0].open.insert(token, Asked::Publish);
+            tokens.push(token);
+        }
+        self.peers[who.0].due.push_back(Batch::Publish(batch));
+        tokens
+    }
+
+    /// Publishes one batch of lengths; does not wait.
+    pub fn publish_lengths(&mut self, who: Who, channel: Channel, lengths: &[u32]) -> Vec<Token> {
+        let mut batch = Publishes::of_lengths();
+        let mut tokens = Vec::with_capacity(lengths.len());
+        for &length in lengths {
+            let token = self.token();
+            batch.push_length(token, channel.id, b"key", b"", length);
+            self.peers[who.0].open.insert(token, Asked::Publish);
+            tokens.push(token);
+        }
+        self.peers[who.0].due.push_back(Batch::Publish(batch));
+        tokens
+    }
+
+    /// Publishes and waits until every message is done, with its lane and position.
+    pub fn published(&mut self, who: Who, items: &[Item]) -> Vec<Outcome> {
+        let tokens = self.publish(who, items);
+        let outcomes = self.outcomes(who, &tokens);
+        for (n, outcome) in outcomes.iter().enumerate() {
+            assert_eq!(outcome.status, Status::Done, "message {n} of {}", items.len());
+        }
+        outcomes
+    }
+
+    /// Settles one batch; does not wait.
+    pub fn settle(&mut self, who: Who, receipts: &[Receipt], verdict: Verdict) -> Vec<Token> {
+        let mut batch = Vec::with_capacity(receipts.len());
+        for &receipt in receipts {
+            let token = self.token();
+            batch.push(Settlement { token, receipt, verdict });
+            self.peers[who.0].open.insert(token, Asked::Settle);
+        }
+        let tokens = batch.iter().map(|s| s.token).collect();
+        self.peers[who.0].due.push_back(Batch::Settle(batch));
+        tokens
+    }
+
+    /// Settles and waits for how each settlement ended.
+    pub fn settled(&mut self, who: Who, receipts: &[Receipt], verdict: Verdict) -> Vec<Status> {
+        let tokens = self.settle(who, receipts, verdict);
+        self.outcomes(who, &tokens).iter().map(|outcome| outcome.status).collect()
+    }
+
+    /// Waits for the outcomes of these tokens.
+    pub fn outcomes(&mut self, who: Who, tokens: &[Token]) -> Vec<Outcome> {
+        tokens
+            .iter()
+            .map(|&token| match self.wait(who, token) {
+                Ended::Outcome(outcome) => outcome,
+                Ended::Answer(answer) => panic!("{token:?}: an outcome was due and {answer:?} came"),
+            })
+            .collect()
+    }
+
+    fn wait(&mut self, who: Who, token: Token) -> Ended {
+        self.until(&format!("the end of {token:?}"), |s| s.peers[who.0].ended.contains_key(&token));
+        self.peers[who.0].ended[&token].clone()
+    }
+}
+
+/// Waiting and the end.
+impl Session<'_> {
+    /// One turn: offers what is due, lets others work, polls. Returns whether anything moved.
+    pub fn turn(&mut self, limit: Time) -> bool {
+        let mut moved = false;
+        for peer in &mut self.peers {
+            moved |= peer.submit(self.rig.now()) > 0;
+        }
+        let clients: Vec<&dyn Client> = self.peers.iter().map(|peer| &*peer.client).collect();
+        let wake = self.rig.step(&clients, limit);
+        assert_eq!(wake.len(), clients.len(), "the rig says of every client whether it is to be polled");
+        for (n, _) in wake.iter().enumerate().filter(|(_, wake)| **wake) {
+            let now = self.rig.now();
+            let rig = &*self.rig;
+            moved |= self.peers[n].poll(now, || rig.now());
+            self.work(n);
+        }
+        moved
+    }
+
+    /// What a serving member does with what it got since it last looked.
+    fn work(&mut self, n: usize) {
+        let peer = &mut self.peers[n];
+        let Some(window) = peer.serving.filter(|_| !peer.closing()) else { return };
+        let fresh: Vec<Receipt> = peer.got[peer.served..].iter().map(|got| got.receipt).collect();
+        peer.served = peer.got.len();
+        let credit = peer.granted - peer.got.len() as u64;
+        let revoked: Vec<LaneId> = peer.take_revoked();
+        if !fresh.is_empty() {
+            self.settle(Who(n), &fresh, Verdict::Ack);
+        }
+        if credit < u64::from(window / 2) {
+            self.ask(Who(n), Control::Grant(window / 2));
+        }
+        for lane in revoked {
+            self.ask(Who(n), Control::Release(lane));
+        }
+    }
+
+    /// Turns until `met`, or fails when patience ends.
+    pub fn until(&mut self, what: &str, mut met: impl FnMut(&Self) -> bool) {
+        for _ in 0..self.rig.patience() {
+            if met(self) {
+                return;
+            }
+            self.turn(Time::NEVER);
+        }
+        let books: Vec<_> = self.peers.iter().map(Peer::summary).collect();
+        assert!(met(self), "patience ended, still waiting for {what}; clients: {books:#?}");
+    }
+
+    /// Turns until this much time has passed.
+    pub fn pass(&mut self, span: Span) {
+        let end = self.rig.now() + span;
+        while self.rig.now() < end {
+            self.turn(end);
+        }
+    }
+
+    /// Turns until nothing has happened for a while.
+    pub fn idle(&mut self) {
+        let quiet = self.rig.quiet();
+        let mut end = self.rig.now() + quiet;
+        while self.rig.now() < end {
+            if self.turn(end) {
+                end = self.rig.now() + quiet;
+            }
+        }
+    }
+
+    /// Waits until this client holds `count` deliveries in all, and returns a copy of them.
+    pub fn deliveries(&mut self, who: Who, count: usize) -> Vec<Got> {
+        self.until(&format!("{count} deliveries"), |s| s.got(who).len() >= count);
+        self.got(who).to_vec()
+    }
+
+    /// What was delivered to this client so far.
+    pub fn got(&self, who: Who) -> &[Got] {
+        &self.peers[who.0].got
+    }
+
+    /// What happened uninvited to this client so far.
+    pub fn events(&self, who: Who) -> &[Event] {
+        &self.peers[who.0].events
+    }
+
+    /// The lanes that this client reads, without those that are being taken from it.
+    pub fn lanes(&self, who: Who) -> Vec<LaneId> {
+        self.held(who, Held::Assigned)
+    }
+
+    /// The lanes that this client holds until it releases them.
+    pub fn revoked(&self, who: Who) -> Vec<LaneId> {
+        self.held(who, Held::Revoked)
+    }
+
+    fn held(&self, who: Who, as_what: Held) -> Vec<LaneId> {
+        self.peers[who.0].lanes.iter().filter(|(_, held)| **held == as_what).map(|(lane, _)| *lane).collect()
+    }
+
+    /// Why this client's submits were cut short so far.
+    pub fn blocked(&self, who: Who) -> &[Blocked] {
+        &self.peers[who.0].blocked
+    }
+
+    /// Whether this token has ended.
+    pub fn is_ended(&self, who: Who, token: Token) -> bool {
+        self.peers[who.0].ended.contains_key(&token)
+    }
+
+    /// Whether the client's connection stands, as far as it has said.
+    pub fn is_connected(&self, who: Who) -> bool {
+        self.peers[who.0].connected
+    }
+
+    /// Takes back what this client has not taken, as a host does that stops offering. Returns those tokens.
+    pub fn withdraw(&mut self, who: Who) -> Vec<Token> {
+        self.peers[who.0].withdraw()
+    }
+
+    /// Closes a client and waits for it; what it had asked has ended by then.
+    pub fn close(&mut self, who: Who) {
+        assert_eq!(self.ended(who, Control::Close).status, Status::Done, "{who:?} closes");
+        self.until("the rest to end with the close", |s| s.peers[who.0].open.is_empty());
+    }
+
+    /// Closes every client and asserts that every token has ended.
+    pub fn end(mut self) {
+        for n in 0..self.peers.len() {
+            if !self.peers[n].closing() {
+                self.ask(Who(n), Control::Close);
+            }
+        }
+        self.until("every client to close and every token to end", |s| {
+            s.peers.iter().all(|peer| peer.closed() && peer.open.is_empty() && peer.due.is_empty())
+        });
+    }
+}
+
+impl Debug for Session<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("peers", &self.peers).finish_non_exhaustive()
+    }
+}
