@@ -24,7 +24,9 @@ pub mod completion;
 pub mod conformance;
 pub mod contract;
 pub mod credit;
+pub mod log;
 pub mod machine;
+mod stream;
 pub mod time;
 
 pub use batch::{

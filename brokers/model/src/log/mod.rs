@@ -1,0 +1,135 @@
+//! The log model, as in Apache Kafka: topics of partitions, dense offsets, consumer groups with committed offsets, replay.
+//!
+//! A record is appended to a partition, chosen by its key; it can be read once it is below the high watermark, that is, stored
+//! as the contract says. Records whose storage failed leave holes in the offsets, which are never delivered. Settling commits the
+//! offset after the record, and so everything before it: as with Kafka's asynchronous commit, it is done at once and written
+//! with the next bytes. Giving a record back (nack) or extending a lease does not exist here and is refused. A consumer group
+//! that never committed begins with the oldest record that is kept. Retention drops records whether or not they were read; a
+//! reader that was behind goes on with the oldest that is left.
+//!
+//! A partition moves by revocation: its owner goes on holding it until it releases it, and only partitions that have to move
+//! are touched. Seeking is only for the owner; what is read again counts as delivered once before.
+//!
+//! Leaves out, for now: transactions and idempotent producers, compaction, replication, sessions that time out.
+
+mod options;
+pub mod partitioner;
+
+pub use self::options::LogOptions;
+use self::partitioner::{Sticky, partition_of};
+use crate::batch::{Accepted, Blocked, ChannelId, Control, Publishes, Settlement, Token};
+use crate::broker::{ClientSpec, ConnectError};
+use crate::capabilities::{Capabilities, Settings, Unsupported};
+use crate::completion::{Failure, Refusal, Status};
+use crate::contract::Contract;
+use crate::machine::{Effects, Model};
+use crate::stream::{Stream, ended, refuse_all};
+use crate::time::Time;
+
+/// A log of topics, as one state machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogModel {
+    options: LogOptions,
+    capabilities: Capabilities,
+    stream: Stream,
+    /// By channel: its first partition, how many there are (0 once it was deleted), and where records without a key go.
+    topics: Vec<Topic>,
+    calls: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Topic {
+    first: u32,
+    partitions: u32,
+    sticky: Sticky,
+}
+
+impl LogModel {
+    /// A log without topics that keeps `contract`, or what is missing.
+    pub fn new(options: LogOptions, contract: &Contract) -> Result<Self, Unsupported> {
+        let settings = options.honour(contract)?;
+        let stream = Stream::new(options.stream(contract, &settings));
+        Ok(Self { capabilities: options.capabilities(), options, stream, topics: Vec::new(), calls: 0 })
+    }
+
+    /// Brings the table of topics up to date after a topic was created or deleted.
+    fn note_topics(&mut self) {
+        for number in 0..self.stream.channels() {
+            let (first, partitions) =
+                self.stream.channel(ChannelId(number)).map_or((0, 0), |channel| (channel.first, channel.lanes));
+            match self.topics.get_mut(number as usize) {
+                Some(topic) => topic.partitions = partitions,
+                None => self.topics.push(Topic { first, partitions, sticky: Sticky::NEW }),
+            }
+        }
+    }
+}
+
+impl Model for LogModel {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn honour(&self, contract: &Contract) -> Result<Settings, Unsupported> {
+        self.options.honour(contract)
+    }
+
+    fn connect(&mut self, now: Time, client: &ClientSpec, out: &mut Effects) -> Result<(), ConnectError> {
+        self.stream.connect(now, client, out)
+    }
+
+    fn publish(&mut self, now: Time, client: u32, batch: &Publishes, out: &mut Effects) -> Accepted {
+        let room = match self.stream.open_publish(client) {
+            Ok(room) => room,
+            Err(refusal) => return refuse_all(client, batch, refusal, out),
+        };
+        let taken = room.min(batch.len());
+        self.stream.reserve(taken, out);
+        self.calls += 1;
+        for index in 0..taken {
+            let message = batch.get(index);
+            let bytes = message.key.len() as u64 + message.headers.len() as u64 + u64::from(message.payload_len);
+            let topic = self.topics.get_mut(message.channel.0 as usize).filter(|topic| topic.partitions > 0);
+            let refusal = match topic {
+                Some(topic) if bytes <= u64::from(self.options.max_message_bytes) => {
+                    let partition = if message.key.is_empty() {
+                        topic.sticky.partition(self.calls, topic.partitions)
+                    } else {
+                        partition_of(message.key, topic.partitions)
+                    };
+                    let lane = topic.first + partition;
+                    self.stream.append(now, lane, index as u32, message.token, bytes as u32, out);
+                    continue;
+                }
+                Some(_) => Refusal::TooLarge,
+                None => Refusal::NoSuchLane,
+            };
+            out.outcomes.push(ended(client, message.token, Status::Refused(refusal)));
+        }
+        self.stream.close_publish(client, out);
+        Accepted { taken, blocked: (taken < batch.len()).then_some(Blocked::Window) }
+    }
+
+    fn settle(&mut self, _now: Time, client: u32, settlements: &[Settlement], out: &mut Effects) {
+        self.stream.settle(client, settlements, out);
+    }
+
+    fn control(&mut self, now: Time, client: u32, token: Token, control: &Control, out: &mut Effects) {
+        self.stream.control(now, client, token, control, out);
+        if matches!(control, Control::Create(_) | Control::Delete(_)) {
+            self.note_topics();
+        }
+    }
+
+    fn stored(&mut self, now: Time, ticket: u64, result: Result<(), Failure>, out: &mut Effects) {
+        self.stream.stored(now, ticket, result, out);
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        self.stream.next_deadline()
+    }
+
+    fn on_deadline(&mut self, now: Time, out: &mut Effects) {
+        self.stream.on_deadline(now, out);
+    }
+}

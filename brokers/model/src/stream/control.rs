@@ -1,0 +1,239 @@
+//! Settlements and everything that is not done in bulk, and the answers to questions.
+//!
+//! Leaves out settling messages one by one: a commit covers everything before it in the lane.
+
+use super::lane::{Cursor, Lane};
+use super::{Channel, Group, Part, Source, Stream, ended, placed};
+use crate::batch::{ChannelId, ChannelSpec, Control, LaneId, Receipt, SeekTo, Settlement, Token, Verdict};
+use crate::completion::{Answer, Description, LaneState, Refusal, Status};
+use crate::machine::{Effects, Record, Write};
+use crate::time::Time;
+
+impl Stream {
+    /// Commits. Each settlement is done at once; one record per lane follows at the end of the call, and nobody waits for it.
+    pub(crate) fn settle(&mut self, client: u32, settlements: &[Settlement], out: &mut Effects) {
+        let mut moved: Vec<Source> = Vec::new();
+        let mut last: Option<(LaneId, Result<Source, Refusal>)> = None;
+        out.outcomes.reserve(settlements.len());
+        for settlement in settlements {
+            let receipt = settlement.receipt;
+            let held = match last {
+                Some((lane, held)) if lane == receipt.lane => held,
+                Some(_) | None => self.held(client, receipt.lane),
+            };
+            last = Some((receipt.lane, held));
+            let result = match settlement.verdict {
+                Verdict::Ack => {
+                    held.map_err(stale_if_moved).and_then(|source| self.commit(source, receipt, &mut moved))
+                }
+                Verdict::Nack { .. } | Verdict::Extend(_) => {
+                    self.member(client).map(|_| ()).and(Err(Refusal::Unsupported))
+                }
+            };
+            let status = result.map_or_else(Status::Refused, |()| Status::Done);
+            out.outcomes.push(placed(client, settlement.token, status, receipt.lane, receipt.position));
+        }
+        for (lane, slot) in moved {
+            let cursor = &mut self.lanes[lane as usize].cursors[slot as usize];
+            cursor.committing = false;
+            let record = Record::Committed { lane: LaneId(lane), group: slot, position: cursor.committed };
+            out.writes.push(Write::Record(record));
+        }
+    }
+
+    fn commit(&mut self, source: Source, receipt: Receipt, moved: &mut Vec<Source>) -> Result<(), Refusal> {
+        let cursor = &mut self.lanes[source.0 as usize].cursors[source.1 as usize];
+        if receipt.epoch != cursor.epoch {
+            return Err(Refusal::StaleReceipt);
+        }
+        if receipt.position >= cursor.highest {
+            return Err(Refusal::OutOfRange);
+        }
+        if receipt.position >= cursor.committed {
+            cursor.committed = receipt.position + 1;
+            if !std::mem::replace(&mut cursor.committing, true) {
+                moved.push(source);
+            }
+        }
+        Ok(())
+    }
+
+    /// One operation that is not done in bulk.
+    pub(crate) fn control(&mut self, now: Time, client: u32, token: Token, control: &Control, out: &mut Effects) {
+        let result = match control {
+            Control::Grant(count) => self.grant(now, client, token, *count, out),
+            Control::Seek { lane, to } => self.seek(now, client, token, *lane, *to, out),
+            Control::Position(lane) => self.position(client, token, *lane, out),
+            Control::Flush => self.flush(client, token, out),
+            Control::Release(lane) => {
+                self.release(now, client, token, *lane, out);
+                Ok(())
+            }
+            Control::Close => self.client(client).map(|_| ()).map(|()| self.leave(now, client, token, out)),
+            Control::Create(spec) => self.create(now, client, token, spec, out),
+            Control::Delete(channel) => self.delete(client, token, *channel, out),
+            Control::Describe(channel) => self.describe(client, token, *channel, out),
+        };
+        if let Err(refusal) = result {
+            out.outcomes.push(ended(client, token, Status::Refused(refusal)));
+        }
+    }
+
+    fn grant(&mut self, now: Time, client: u32, token: Token, count: u32, out: &mut Effects) -> Result<(), Refusal> {
+        let kept = self.member_mut(client)?.credit.grant(token, count);
+        if !kept {
+            out.outcomes.push(ended(client, token, Status::Done));
+        }
+        self.list(client);
+        self.serve(now, out);
+        Ok(())
+    }
+
+    fn seek(
+        &mut self,
+        now: Time,
+        client: u32,
+        token: Token,
+        lane: LaneId,
+        to: SeekTo,
+        out: &mut Effects,
+    ) -> Result<(), Refusal> {
+        let source = self.held(client, lane)?;
+        let at = &mut self.lanes[source.0 as usize];
+        let cursor = &at.cursors[source.1 as usize];
+        if cursor.revoked {
+            return Err(Refusal::NotAssigned);
+        }
+        let position = match to {
+            SeekTo::Earliest => at.start,
+            SeekTo::Latest => at.stable,
+            SeekTo::Position(position) if (at.start..=at.stable).contains(&position) => position,
+            SeekTo::Position(_) => return Err(Refusal::OutOfRange),
+            SeekTo::Time(time) => at.index.at_time(time).unwrap_or(at.stable).clamp(at.start, at.stable),
+        };
+        at.cursors[source.1 as usize].position = position;
+        out.outcomes.push(placed(client, token, Status::Done, lane, position));
+        self.offer(source);
+        self.serve(now, out);
+        Ok(())
+    }
+
+    fn position(&mut self, client: u32, token: Token, lane: LaneId, out: &mut Effects) -> Result<(), Refusal> {
+        let source = self.held(client, lane)?;
+        let at = &self.lanes[source.0 as usize];
+        let position = at.cursors[source.1 as usize].position.max(at.start);
+        out.answers.push((client, token, Answer::Position { lane, position }));
+        Ok(())
+    }
+
+    fn flush(&mut self, client: u32, token: Token, out: &mut Effects) -> Result<(), Refusal> {
+        let state = self.client_mut(client)?;
+        if state.in_flight == 0 {
+            out.outcomes.push(ended(client, token, Status::Done));
+        } else {
+            state.flushes.push_back((token, state.published));
+        }
+        Ok(())
+    }
+
+    fn administers(&self, client: u32) -> Result<(), Refusal> {
+        match self.client(client)?.part {
+            Part::Administrator => Ok(()),
+            Part::Producer | Part::Member(_) => Err(Refusal::WrongRole),
+        }
+    }
+
+    fn create(
+        &mut self,
+        now: Time,
+        client: u32,
+        token: Token,
+        spec: &ChannelSpec,
+        out: &mut Effects,
+    ) -> Result<(), Refusal> {
+        self.administers(client)?;
+        if self.channels.iter().any(|channel| !channel.gone && channel.name == spec.name) {
+            return Err(Refusal::Exists);
+        }
+        let room = self.config.max_lanes - self.lanes.len() as u32;
+        if spec.lanes == 0 || spec.lanes > room || (self.config.single_lane && spec.lanes > 1) {
+            return Err(Refusal::OutOfRange);
+        }
+        let (channel, first) = (self.channels.len() as u32, self.lanes.len() as u32);
+        let mut groups: Vec<u32> = Vec::with_capacity(spec.groups.len());
+        for name in &spec.groups {
+            let group = self.group_named(name);
+            if !groups.contains(&group) {
+                groups.push(group);
+            }
+        }
+        let reads = self.config.read_bytes_per_s.map(|rate| super::Bucket::full(rate, now));
+        let cursors = vec![Cursor::new(reads); groups.len()];
+        let entries = self.config.index_entries;
+        self.lanes.extend((0..spec.lanes).map(|_| Lane::new(channel, cursors.clone(), entries)));
+        self.channels.push(Channel { name: spec.name.clone(), first, lanes: spec.lanes, groups, gone: false });
+        let (channel, first) = (ChannelId(channel), LaneId(first));
+        out.writes.push(Write::Record(Record::Channel { channel, first, lanes: spec.lanes }));
+        out.outcomes.push(placed(client, token, Status::Done, first, u64::from(channel.0)));
+        Ok(())
+    }
+
+    fn group_named(&mut self, name: &str) -> u32 {
+        let known = self.groups.iter().position(|group| group.name == name);
+        known.unwrap_or_else(|| {
+            self.groups.push(Group { name: name.to_owned(), members: Vec::new() });
+            self.groups.len() - 1
+        }) as u32
+    }
+
+    fn delete(&mut self, client: u32, token: Token, channel: ChannelId, out: &mut Effects) -> Result<(), Refusal> {
+        self.administers(client)?;
+        self.channel(channel).ok_or(Refusal::NoSuchLane)?;
+        self.lose(channel.0, out);
+        let gone = &mut self.channels[channel.0 as usize];
+        gone.gone = true;
+        out.writes.push(Write::Record(Record::ChannelGone(channel)));
+        for number in gone.first..gone.first + gone.lanes {
+            let lane = &mut self.lanes[number as usize];
+            lane.trim(lane.end);
+            out.writes.push(Write::Trim { lane: LaneId(number), below: lane.end });
+        }
+        out.outcomes.push(ended(client, token, Status::Done));
+        Ok(())
+    }
+
+    fn describe(&mut self, client: u32, token: Token, channel: ChannelId, out: &mut Effects) -> Result<(), Refusal> {
+        self.administers(client)?;
+        let channel = self.channel(channel).ok_or(Refusal::NoSuchLane)?;
+        let mut lanes = Vec::with_capacity(channel.lanes as usize * channel.groups.len());
+        for number in channel.first..channel.first + channel.lanes {
+            let lane = &self.lanes[number as usize];
+            lanes.extend(lane.cursors.iter().zip(0..).map(|(cursor, group)| LaneState {
+                lane: LaneId(number),
+                group,
+                end: lane.end,
+                committed: cursor.committed,
+                ready: lane.messages(cursor.position, lane.stable),
+                in_flight: lane.messages(cursor.committed, cursor.position.max(cursor.committed)),
+            }));
+        }
+        let description = Description { lanes, settings: self.config.settings.clone() };
+        out.answers.push((client, token, Answer::Description(description)));
+        Ok(())
+    }
+}
+
+/// A receipt for a lane that has since gone to somebody else is stale; other refusals stay what they are.
+fn stale_if_moved(refusal: Refusal) -> Refusal {
+    match refusal {
+        Refusal::NotAssigned => Refusal::StaleReceipt,
+        Refusal::Unsupported
+        | Refusal::NoSuchLane
+        | Refusal::StaleReceipt
+        | Refusal::OutOfRange
+        | Refusal::TooLarge
+        | Refusal::Exists
+        | Refusal::WrongRole
+        | Refusal::Closed => refusal,
+    }
+}

@@ -1,0 +1,197 @@
+//! The way out: stable messages go to the members that hold the lanes, against credit, as runs of positions.
+//!
+//! The work is proportional to what is delivered: a lane stands in its owner's list only while it may have something to read, and
+//! a member in the stream's list only while it also has credit. Leaves out bytes; the storage below reads them.
+
+use super::bucket::Bucket;
+use super::lane::{Cursor, Lane};
+use super::{Part, Source, Stream, ended};
+use crate::batch::{ChannelId, LaneId, Receipt};
+use crate::completion::Status;
+use crate::machine::{Deliver, Effects, Record, Write};
+use crate::time::Time;
+
+/// What is left in a lane after a run was handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    /// Nothing stable.
+    Nothing,
+    /// More.
+    More,
+    /// More, which the read limit allows from then on.
+    MoreAt(Time),
+}
+
+impl Stream {
+    /// The lane's stable position moved: its readers have something to read.
+    pub(super) fn wake(&mut self, lane: u32) {
+        for slot in 0..self.lanes[lane as usize].cursors.len() {
+            self.offer((lane, slot as u32));
+        }
+    }
+
+    /// Puts the lane into its owner's list if it has something to read and does not stand there.
+    pub(super) fn offer(&mut self, source: Source) {
+        let lane = &mut self.lanes[source.0 as usize];
+        let stable = lane.stable;
+        let cursor = &mut lane.cursors[source.1 as usize];
+        if !cursor.flows() || cursor.queued || cursor.position >= stable {
+            return;
+        }
+        cursor.queued = true;
+        let owner = cursor.owner;
+        if let Ok(member) = self.member_mut(owner) {
+            member.ready.push_back(source);
+        }
+        self.list(owner);
+    }
+
+    /// Puts a member that has credit and something to read into the list of those to be served.
+    pub(super) fn list(&mut self, client: u32) {
+        let Ok(member) = self.member_mut(client) else { return };
+        if !member.listed && !member.credit.is_empty() && !member.ready.is_empty() {
+            member.listed = true;
+            self.to_serve.push_back(client);
+        }
+    }
+
+    /// Takes a lane out of its owner's list: it changes hands.
+    pub(super) fn withdraw(&mut self, source: Source) {
+        let cursor = &mut self.lanes[source.0 as usize].cursors[source.1 as usize];
+        cursor.parked = Time::ZERO;
+        if !std::mem::take(&mut cursor.queued) {
+            return;
+        }
+        let owner = cursor.owner;
+        if let Ok(member) = self.member_mut(owner) {
+            member.ready.retain(|&ready| ready != source);
+        }
+    }
+
+    /// Serves every listed member until its credit or its lanes are used up.
+    pub(super) fn serve(&mut self, now: Time, out: &mut Effects) {
+        while let Some(client) = self.to_serve.pop_front() {
+            self.serve_member(now, client, out);
+        }
+    }
+
+    fn serve_member(&mut self, now: Time, client: u32, out: &mut Effects) {
+        let Self { clients, lanes, parked, next_parked, config, .. } = self;
+        let Some(Some(state)) = clients.get_mut(client as usize) else { return };
+        let Part::Member(member) = &mut state.part else { return };
+        member.listed = false;
+        while !member.credit.is_empty()
+            && let Some(source) = member.ready.pop_front()
+        {
+            let lane = &mut lanes[source.0 as usize];
+            let (count, left) = hand_out(now, lane, source, member.credit.available(), config.commit_first, out);
+            let cursor = &mut lane.cursors[source.1 as usize];
+            match left {
+                Left::Nothing => cursor.queued = false,
+                Left::More => member.ready.push_back(source),
+                Left::MoreAt(time) => {
+                    cursor.parked = time;
+                    parked.insert((time, source.0, source.1));
+                    *next_parked = (*next_parked).min(time);
+                }
+            }
+            member.credit.take(count, |token| out.outcomes.push(ended(client, token, Status::Done)));
+        }
+    }
+
+    /// Puts lanes back whose read limit allows more by now.
+    pub(super) fn unpark(&mut self, now: Time) {
+        while let Some(&(time, lane, slot)) = self.parked.first()
+            && time <= now
+        {
+            self.parked.pop_first();
+            let cursor = &mut self.lanes[lane as usize].cursors[slot as usize];
+            if cursor.parked == time {
+                cursor.parked = Time::ZERO;
+                cursor.queued = false;
+                self.offer((lane, slot));
+            }
+        }
+        self.next_parked = self.parked.first().map_or(Time::NEVER, |&(time, ..)| time);
+    }
+}
+
+/// Hands out one run of a lane, at most `credit` messages.
+fn hand_out(
+    now: Time,
+    lane: &mut Lane,
+    (number, slot): Source,
+    credit: u64,
+    commit_first: bool,
+    out: &mut Effects,
+) -> (u64, Left) {
+    let (from, end) = lane.run(lane.cursors[slot as usize].position);
+    let highest = lane.cursors[slot as usize].highest;
+    let again = from < highest;
+    let end = if again { end.min(highest) } else { end };
+    let mut count = (end - from).min(credit).min(u64::from(u32::MAX));
+    if let Some(mut reads) = lane.cursors[slot as usize].reads {
+        reads.fill(now);
+        count = count.min(affordable(lane, slot, from, count, reads));
+        charge(lane, slot, from, count, &mut reads);
+        if count == 0 && end > from {
+            return (0, Left::MoreAt(reads.ready_at(1)));
+        }
+    }
+    let channel = ChannelId(lane.channel);
+    let stable = lane.stable;
+    let cursor = &mut lane.cursors[slot as usize];
+    cursor.position = from + count;
+    if count > 0 {
+        cursor.highest = highest.max(cursor.position);
+        if commit_first && cursor.position > cursor.committed {
+            cursor.committed = cursor.position;
+            let record = Record::Committed { lane: LaneId(number), group: slot, position: cursor.committed };
+            out.writes.push(Write::Record(record));
+        }
+        out.deliveries.push(Deliver {
+            client: cursor.owner,
+            channel,
+            receipt: Receipt { lane: LaneId(number), position: from, epoch: cursor.epoch },
+            count: count as u32,
+            redeliveries: u16::from(again),
+        });
+    }
+    (count, if cursor.position < stable { Left::More } else { Left::Nothing })
+}
+
+/// How many of the `count` messages from `from` on the read limit allows. Something goes out while the bucket holds anything; what
+/// the last message draws too much is a debt.
+fn affordable(lane: &Lane, slot: u32, from: u64, count: u64, reads: Bucket) -> u64 {
+    let tokens = u64::from(reads.tokens());
+    if tokens == 0 {
+        return 0;
+    }
+    let begin = charged_to(&lane.cursors[slot as usize], lane, from);
+    let (mut low, mut high) = (0, count);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let cost = lane.bytes_before(from + middle).saturating_sub(begin);
+        if cost < tokens {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}
+
+/// The bytes before `from` as they were counted when the messages before it were charged.
+fn charged_to(cursor: &Cursor, lane: &Lane, from: u64) -> u64 {
+    let (position, bytes) = cursor.charged;
+    if position == from { bytes } else { lane.bytes_before(from) }
+}
+
+fn charge(lane: &mut Lane, slot: u32, from: u64, count: u64, reads: &mut Bucket) {
+    let begin = charged_to(&lane.cursors[slot as usize], lane, from);
+    let end = lane.bytes_before(from + count).max(begin);
+    let cursor = &mut lane.cursors[slot as usize];
+    reads.draw((end - begin).min(u64::from(u32::MAX)) as u32);
+    cursor.charged = (from + count, end);
+    cursor.reads = Some(*reads);
+}

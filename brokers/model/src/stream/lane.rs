@@ -1,0 +1,173 @@
+//! One lane of a stream and where each group stands in it.
+//!
+//! Leaves out the messages: the storage below keeps them, this keeps positions.
+
+use super::bucket::Bucket;
+use super::index::SparseIndex;
+use crate::time::Time;
+
+/// No client.
+pub(crate) const NOBODY: u32 = u32::MAX;
+
+/// A group's place in a lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    /// The member that holds the lane.
+    pub(crate) owner: u32,
+    /// The member that the lane belongs to by the assignment in force; differs from `owner` until the lane is released.
+    pub(crate) intended: u32,
+    /// The owner was asked to let go: nothing more is delivered to it, but what it has it may still settle.
+    pub(crate) revoked: bool,
+    /// Which assignment of this lane is in force.
+    pub(crate) epoch: u32,
+    /// The next position to deliver.
+    pub(crate) position: u64,
+    /// The position from which the next owner reads.
+    pub(crate) committed: u64,
+    /// One after the highest position ever delivered to the group.
+    pub(crate) highest: u64,
+    /// Whether the lane stands in its owner's list of lanes with something to read (or waits for the read limit).
+    pub(crate) queued: bool,
+    /// Whether the committed position was moved by the settle call in hand.
+    pub(crate) committing: bool,
+    /// Until when the read limit holds it back; `Time::ZERO` when it does not.
+    pub(crate) parked: Time,
+    /// The read limit.
+    pub(crate) reads: Option<Bucket>,
+    /// The position up to which reads were charged, and the bytes that stood before it then.
+    pub(crate) charged: (u64, u64),
+}
+
+impl Cursor {
+    pub(crate) fn new(reads: Option<Bucket>) -> Self {
+        Self {
+            owner: NOBODY,
+            intended: NOBODY,
+            revoked: false,
+            epoch: 0,
+            position: 0,
+            committed: 0,
+            highest: 0,
+            queued: false,
+            committing: false,
+            parked: Time::ZERO,
+            reads,
+            charged: (0, 0),
+        }
+    }
+
+    /// Whether messages may go to the owner.
+    pub(crate) fn flows(&self) -> bool {
+        self.owner != NOBODY && !self.revoked
+    }
+}
+
+/// A lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lane {
+    /// The channel that it belongs to.
+    pub(crate) channel: u32,
+    /// The next position to be written.
+    pub(crate) end: u64,
+    /// Everything below is stored, or is a hole.
+    pub(crate) stable: u64,
+    /// The first position that is kept.
+    pub(crate) start: u64,
+    /// The bytes ever written.
+    pub(crate) bytes: u64,
+    /// The publish call that wrote last.
+    pub(crate) written_by: u64,
+    /// Whether it stands in the list of lanes whose stable position was moved.
+    pub(crate) touched: bool,
+    /// Positions whose storage failed, as half-open ranges in order. They are never delivered.
+    pub(crate) holes: Vec<(u64, u64)>,
+    /// When it was written, and how large it was then.
+    pub(crate) index: SparseIndex,
+    /// Each group's place, in the order of the channel's groups.
+    pub(crate) cursors: Vec<Cursor>,
+}
+
+impl Lane {
+    pub(crate) fn new(channel: u32, cursors: Vec<Cursor>, index_entries: usize) -> Self {
+        Self {
+            channel,
+            end: 0,
+            stable: 0,
+            start: 0,
+            bytes: 0,
+            written_by: u64::MAX,
+            touched: false,
+            holes: Vec::new(),
+            index: SparseIndex::new(index_entries),
+            cursors,
+        }
+    }
+
+    /// Notes that `position` could not be stored.
+    pub(crate) fn fail(&mut self, position: u64) {
+        match self.holes.last_mut() {
+            Some((_, to)) if *to == position => *to += 1,
+            Some(_) | None => self.holes.push((position, position + 1)),
+        }
+    }
+
+    /// The next run of messages that may be delivered, from `position` on; empty at the stable position.
+    pub(crate) fn run(&self, position: u64) -> (u64, u64) {
+        let mut from = position.max(self.start);
+        if self.holes.is_empty() {
+            return (from, self.stable.max(from));
+        }
+        let mut at = self.holes.partition_point(|&(_, to)| to <= from);
+        while let Some(&(hole, to)) = self.holes.get(at)
+            && hole <= from
+        {
+            from = to;
+            at += 1;
+        }
+        let end = self.holes.get(at).map_or(self.stable, |&(hole, _)| hole.min(self.stable));
+        (from, end.max(from))
+    }
+
+    /// How many messages stand in `from..to`, holes left out.
+    pub(crate) fn messages(&self, from: u64, to: u64) -> u64 {
+        let (from, to) = (from.max(self.start), to.max(self.start));
+        let holes: u64 = self.holes.iter().map(|&(hole, end)| end.min(to).saturating_sub(hole.max(from))).sum();
+        to.saturating_sub(from) - holes
+    }
+
+    /// Forgets everything below `start`.
+    pub(crate) fn trim(&mut self, start: u64) {
+        self.start = start;
+        self.holes.retain(|&(_, to)| to > start);
+        self.index.trim(start);
+    }
+
+    /// The bytes before `position`.
+    pub(crate) fn bytes_before(&self, position: u64) -> u64 {
+        self.index.bytes_before(position, self.end, self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_leave_holes_out() {
+        let mut lane = Lane::new(0, Vec::new(), 16);
+        for position in [2, 3, 5] {
+            lane.fail(position);
+        }
+        lane.end = 8;
+        lane.stable = 8;
+        assert_eq!(lane.holes, [(2, 4), (5, 6)]);
+        assert_eq!(lane.run(0), (0, 2));
+        assert_eq!(lane.run(2), (4, 5));
+        assert_eq!(lane.run(5), (6, 8));
+        assert_eq!(lane.run(8), (8, 8));
+        assert_eq!(lane.messages(0, 8), 5);
+        lane.trim(3);
+        assert_eq!(lane.messages(0, 8), 3);
+        assert_eq!(lane.run(0), (4, 5));
+    }
+}

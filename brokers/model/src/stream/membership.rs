@@ -1,0 +1,200 @@
+//! How lanes change hands: members join and leave, lanes are revoked, held, released and assigned.
+//!
+//! A lane that has to move is revoked first and stays with its owner, undelivered, until the owner releases it or leaves; then
+//! it is assigned, from the committed position. A lane that need not move goes on being read. Leaves out sessions that time out.
+
+use super::assign::balance;
+use super::lane::NOBODY;
+use super::{Part, Source, Stream, ended, placed};
+use crate::batch::{LaneId, Token};
+use crate::completion::{Event, Refusal, Status};
+use crate::machine::Effects;
+use crate::time::Time;
+
+impl Stream {
+    /// A member that was just connected joins its group.
+    pub(super) fn join(&mut self, now: Time, client: u32, out: &mut Effects) {
+        let Ok(member) = self.member(client) else { return };
+        let group = member.group;
+        self.groups[group as usize].members.push(client);
+        self.rebalance(group, out);
+        self.serve(now, out);
+    }
+
+    /// A client closes: what it holds goes to others, its grants end, and its flushes end when its publishes do.
+    pub(super) fn leave(&mut self, now: Time, client: u32, token: Token, out: &mut Effects) {
+        let group = self.member(client).map(|member| member.group).ok();
+        if let Some(group) = group {
+            for source in self.sources_of(client) {
+                self.abandon(source, client);
+            }
+            self.groups[group as usize].members.retain(|&member| member != client);
+            if let Ok(member) = self.member_mut(client) {
+                member.credit.end(|grant| out.outcomes.push(ended(client, grant, Status::Done)));
+            }
+        }
+        if let Ok(state) = self.client_mut(client) {
+            state.open = false;
+            if matches!(state.part, Part::Member(_)) {
+                state.part = Part::Producer;
+            }
+        }
+        out.outcomes.push(ended(client, token, Status::Done));
+        self.forget_closed(client);
+        if let Some(group) = group {
+            self.rebalance(group, out);
+            self.serve(now, out);
+        }
+    }
+
+    /// All lanes of a member's channels.
+    fn sources_of(&self, client: u32) -> Vec<Source> {
+        let Ok(member) = self.member(client) else { return Vec::new() };
+        member.channels.iter().flat_map(|&channel| self.sources(channel)).collect()
+    }
+
+    fn sources(&self, (channel, slot): (u32, u32)) -> impl Iterator<Item = Source> + use<> {
+        let channel = &self.channels[channel as usize];
+        let lanes = if channel.gone { 0 } else { channel.lanes };
+        (channel.first..channel.first + lanes).map(move |lane| (lane, slot))
+    }
+
+    /// Takes a lane from a client that owns it or was to own it.
+    fn abandon(&mut self, source: Source, client: u32) {
+        let cursor = &mut self.lanes[source.0 as usize].cursors[source.1 as usize];
+        if cursor.intended == client {
+            cursor.intended = NOBODY;
+        }
+        if cursor.owner == client {
+            self.withdraw(source);
+            let cursor = &mut self.lanes[source.0 as usize].cursors[source.1 as usize];
+            cursor.owner = NOBODY;
+            cursor.revoked = false;
+            cursor.position = cursor.committed;
+        }
+    }
+
+    /// Shares a group's lanes out anew. Members that read the same channels share all their lanes; otherwise each channel's
+    /// lanes are shared out among those who read it.
+    fn rebalance(&mut self, group: u32, out: &mut Effects) {
+        let members = self.groups[group as usize].members.clone();
+        let read: Vec<Vec<(u32, u32)>> =
+            members.iter().map(|&m| self.member(m).map(|member| member.channels.clone()).unwrap_or_default()).collect();
+        let Some(first) = read.first() else { return };
+        if read.iter().all(|channels| channels == first) {
+            let sources = first.iter().flat_map(|&channel| self.sources(channel)).collect::<Vec<_>>();
+            self.share(&sources, &members, out);
+            return;
+        }
+        let mut channels: Vec<(u32, u32)> = read.concat();
+        channels.sort_unstable();
+        channels.dedup();
+        for channel in channels {
+            let readers: Vec<u32> = members
+                .iter()
+                .zip(&read)
+                .filter_map(|(&member, reads)| reads.binary_search(&channel).is_ok().then_some(member))
+                .collect();
+            let sources: Vec<Source> = self.sources(channel).collect();
+            self.share(&sources, &readers, out);
+        }
+    }
+
+    fn share(&mut self, sources: &[Source], members: &[u32], out: &mut Effects) {
+        let mut order: Vec<(u32, usize)> = members.iter().copied().zip(0..).collect();
+        order.sort_unstable();
+        let claims: Vec<Option<usize>> = sources
+            .iter()
+            .map(|&(lane, slot)| {
+                let intended = self.lanes[lane as usize].cursors[slot as usize].intended;
+                order.binary_search_by_key(&intended, |&(member, _)| member).ok().map(|at| order[at].1)
+            })
+            .collect();
+        for (&source, member) in sources.iter().zip(balance(&claims, members.len())) {
+            self.intend(source, members[member], out);
+        }
+    }
+
+    /// Has `member` own the lane: at once if nobody does, else when its owner lets go.
+    fn intend(&mut self, source: Source, member: u32, out: &mut Effects) {
+        let cursor = &mut self.lanes[source.0 as usize].cursors[source.1 as usize];
+        cursor.intended = member;
+        if cursor.owner == NOBODY {
+            self.assign(source, out);
+        } else if cursor.owner != member && !cursor.revoked {
+            let owner = cursor.owner;
+            self.withdraw(source);
+            self.lanes[source.0 as usize].cursors[source.1 as usize].revoked = true;
+            out.events.push((owner, Event::LaneRevoked(LaneId(source.0))));
+        }
+    }
+
+    /// Gives an unowned lane to the member that it is intended for.
+    fn assign(&mut self, source: Source, out: &mut Effects) {
+        let lane = &mut self.lanes[source.0 as usize];
+        let start = lane.start;
+        let cursor = &mut lane.cursors[source.1 as usize];
+        cursor.owner = cursor.intended;
+        cursor.revoked = false;
+        cursor.epoch += 1;
+        cursor.position = cursor.committed.max(start);
+        out.events.push((cursor.owner, Event::LaneAssigned { lane: LaneId(source.0), position: cursor.position }));
+        self.offer(source);
+    }
+
+    /// A member lets go of a revoked lane.
+    pub(super) fn release(&mut self, now: Time, client: u32, token: Token, lane: LaneId, out: &mut Effects) {
+        let status = match self.held(client, lane) {
+            Ok(source) => {
+                let cursor = &mut self.lanes[source.0 as usize].cursors[source.1 as usize];
+                if cursor.revoked {
+                    cursor.owner = NOBODY;
+                    cursor.revoked = false;
+                    cursor.position = cursor.committed;
+                    Ok(source)
+                } else {
+                    Err(Refusal::Unsupported)
+                }
+            }
+            Err(refusal) => Err(refusal),
+        };
+        match status {
+            Ok(source) => {
+                out.outcomes.push(placed(client, token, Status::Done, lane, 0));
+                if self.lanes[source.0 as usize].cursors[source.1 as usize].intended != NOBODY {
+                    self.assign(source, out);
+                }
+                self.serve(now, out);
+            }
+            Err(refusal) => out.outcomes.push(ended(client, token, Status::Refused(refusal))),
+        }
+    }
+
+    /// The lane as `client`'s group reads it, if `client` owns it (revoked or not).
+    pub(super) fn held(&self, client: u32, lane: LaneId) -> Result<Source, Refusal> {
+        let member = self.member(client)?;
+        let at = self.lanes.get(lane.0 as usize).ok_or(Refusal::NoSuchLane)?;
+        if self.channels[at.channel as usize].gone {
+            return Err(Refusal::NoSuchLane);
+        }
+        let channel = member.channels.binary_search_by_key(&at.channel, |&(channel, _)| channel);
+        let slot = channel.map(|at| member.channels[at].1).map_err(|_| Refusal::NotAssigned)?;
+        if at.cursors[slot as usize].owner == client { Ok((lane.0, slot)) } else { Err(Refusal::NotAssigned) }
+    }
+
+    /// A channel is deleted: its lanes are lost to whoever holds them.
+    pub(super) fn lose(&mut self, channel: u32, out: &mut Effects) {
+        let (first, lanes) = (self.channels[channel as usize].first, self.channels[channel as usize].lanes);
+        for lane in first..first + lanes {
+            for slot in 0..self.lanes[lane as usize].cursors.len() {
+                let source = (lane, slot as u32);
+                let owner = self.lanes[lane as usize].cursors[slot].owner;
+                if owner != NOBODY {
+                    self.abandon(source, owner);
+                    out.events.push((owner, Event::LaneLost(LaneId(lane))));
+                }
+                self.lanes[lane as usize].cursors[slot].intended = NOBODY;
+            }
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! What the log and the shard stream have in common: lanes that are written at the end and read by position, groups that share
+//! the lanes out among their members, and committed positions.
+//!
+//! A publish is handed to the storage, becomes *stable* when the storage answers, and only then can be read. Leaves out which
+//! lane a message goes to, write limits and the models' own words: `log` and `shard` add those. A member is taken to live
+//! until it closes: there is no heartbeat here, because a client of this process can't vanish.
+
+mod assign;
+mod bucket;
+mod control;
+mod deliver;
+mod index;
+mod lane;
+mod membership;
+mod pending;
+mod publish;
+
+use std::collections::{BTreeSet, VecDeque};
+
+use self::lane::Lane;
+use self::pending::Pending;
+use crate::batch::{ChannelId, LaneId, Token};
+use crate::broker::{ClientSpec, ConnectError, Role};
+use crate::completion::{Outcome, Refusal, Status};
+use crate::credit::Credit;
+use crate::machine::Effects;
+use crate::time::{Span, Time};
+
+pub(crate) use self::bucket::Bucket;
+pub(crate) use self::publish::refuse_all;
+
+/// Client numbers index a table; a number beyond this is a mistake, not a client.
+const MAX_CLIENTS: u32 = 1 << 22;
+
+/// What a model sets for its stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StreamConfig {
+    /// How many publishes of one client may wait for the storage.
+    pub(crate) max_in_flight: u32,
+    /// A group's position is committed before the messages are handed out.
+    pub(crate) commit_first: bool,
+    /// A channel has one lane and no more.
+    pub(crate) single_lane: bool,
+    /// All channels' lanes together.
+    pub(crate) max_lanes: u32,
+    /// Messages older than this are dropped.
+    pub(crate) retention: Option<Span>,
+    /// A lane's oldest messages are dropped while what is left is at least this large.
+    pub(crate) retention_bytes: Option<u64>,
+    /// The most entries that a lane's sparse index has.
+    pub(crate) index_entries: usize,
+    /// Bytes per second that each group reads from each lane.
+    pub(crate) read_bytes_per_s: Option<u32>,
+    /// The settings in force, as `Describe` answers them.
+    pub(crate) settings: Vec<(String, String)>,
+}
+
+/// A channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Channel {
+    pub(crate) name: String,
+    pub(crate) first: u32,
+    pub(crate) lanes: u32,
+    /// The stream's number of each of its groups.
+    groups: Vec<u32>,
+    gone: bool,
+}
+
+/// A consumer group, by name; it may be bound to several channels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Group {
+    name: String,
+    /// In the order in which they joined.
+    members: Vec<u32>,
+}
+
+/// A lane as one group reads it: the lane and the group's place in the channel's list.
+type Source = (u32, u32);
+
+/// What a member of a group has beside what every client has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Member {
+    group: u32,
+    /// The channels that it reads and the group's place in each one's list, by channel.
+    channels: Vec<(u32, u32)>,
+    credit: Credit,
+    /// Assigned lanes that may have something to read, in the order in which they are served.
+    ready: VecDeque<Source>,
+    /// Whether it stands in the stream's list of members to be served.
+    listed: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Producer,
+    Member(Box<Member>),
+    Administrator,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ClientState {
+    part: Part,
+    open: bool,
+    in_flight: u32,
+    /// One after the ticket of its last publish call.
+    published: u64,
+    /// Flushes that wait, each until all tickets below this one are answered.
+    flushes: VecDeque<(Token, u64)>,
+}
+
+/// The state that both models share. Plain data: it can be cloned, compared and explored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stream {
+    pub(crate) config: StreamConfig,
+    clients: Vec<Option<ClientState>>,
+    channels: Vec<Channel>,
+    groups: Vec<Group>,
+    lanes: Vec<Lane>,
+    pending: Pending,
+    /// Messages of the publish call in hand.
+    open_call: u32,
+    /// Lanes whose stable position moved in the step in hand.
+    touched: Vec<u32>,
+    /// Members with credit and something to read.
+    to_serve: VecDeque<u32>,
+    /// Lanes that wait for a group's read limit.
+    parked: BTreeSet<(Time, u32, u32)>,
+    /// The first of `parked`.
+    next_parked: Time,
+    /// Not later than the time at which a lane's oldest messages are due to go.
+    next_expiry: Time,
+}
+
+impl Stream {
+    pub(crate) fn new(config: StreamConfig) -> Self {
+        Self {
+            config,
+            clients: Vec::new(),
+            channels: Vec::new(),
+            groups: Vec::new(),
+            lanes: Vec::new(),
+            pending: Pending::default(),
+            open_call: 0,
+            touched: Vec::new(),
+            to_serve: VecDeque::new(),
+            parked: BTreeSet::new(),
+            next_parked: Time::NEVER,
+            next_expiry: Time::NEVER,
+        }
+    }
+
+    /// The channel, if there is one and it was not deleted.
+    pub(crate) fn channel(&self, channel: ChannelId) -> Option<&Channel> {
+        self.channels.get(channel.0 as usize).filter(|channel| !channel.gone)
+    }
+
+    /// How many channels were ever created.
+    pub(crate) fn channels(&self) -> u32 {
+        self.channels.len() as u32
+    }
+
+    fn client(&self, client: u32) -> Result<&ClientState, Refusal> {
+        match self.clients.get(client as usize) {
+            Some(Some(state)) if state.open => Ok(state),
+            Some(_) | None => Err(Refusal::Closed),
+        }
+    }
+
+    fn client_mut(&mut self, client: u32) -> Result<&mut ClientState, Refusal> {
+        match self.clients.get_mut(client as usize) {
+            Some(Some(state)) if state.open => Ok(state),
+            Some(_) | None => Err(Refusal::Closed),
+        }
+    }
+
+    fn member(&self, client: u32) -> Result<&Member, Refusal> {
+        match &self.client(client)?.part {
+            Part::Member(member) => Ok(member),
+            Part::Producer | Part::Administrator => Err(Refusal::WrongRole),
+        }
+    }
+
+    fn member_mut(&mut self, client: u32) -> Result<&mut Member, Refusal> {
+        match &mut self.client_mut(client)?.part {
+            Part::Member(member) => Ok(member),
+            Part::Producer | Part::Administrator => Err(Refusal::WrongRole),
+        }
+    }
+
+    /// A client arrives; a member is assigned lanes.
+    pub(crate) fn connect(&mut self, now: Time, spec: &ClientSpec, out: &mut Effects) -> Result<(), ConnectError> {
+        if spec.number >= MAX_CLIENTS {
+            return Err(ConnectError::System(format!("client numbers end at {}; use smaller ones", MAX_CLIENTS - 1)));
+        }
+        let taken = self.clients.get(spec.number as usize).is_some_and(Option::is_some);
+        if taken {
+            return Err(ConnectError::NumberTaken(spec.number));
+        }
+        let part = match &spec.role {
+            Role::Producer => Part::Producer,
+            Role::Administrator => Part::Administrator,
+            Role::Member { group, channels } => Part::Member(Box::new(self.new_member(group, channels)?)),
+        };
+        let number = spec.number as usize;
+        if self.clients.len() <= number {
+            self.clients.resize_with(number + 1, || None);
+        }
+        let state = ClientState { part, open: true, in_flight: 0, published: 0, flushes: VecDeque::new() };
+        self.clients[number] = Some(state);
+        if matches!(spec.role, Role::Member { .. }) {
+            self.join(now, spec.number, out);
+        }
+        Ok(())
+    }
+
+    fn new_member(&self, group: &str, channels: &[ChannelId]) -> Result<Member, ConnectError> {
+        let unbound = || ConnectError::NoSuchGroup(group.to_owned());
+        let number = self.groups.iter().position(|known| known.name == group);
+        let mut read = Vec::with_capacity(channels.len());
+        for &channel in channels {
+            let found = self.channel(channel).ok_or(ConnectError::NoSuchChannel(channel))?;
+            let number = number.ok_or_else(unbound)? as u32;
+            let slot = found.groups.iter().position(|&bound| bound == number).ok_or_else(unbound)?;
+            read.push((channel.0, slot as u32));
+        }
+        read.sort_unstable();
+        read.dedup();
+        let group = number.ok_or_else(unbound)? as u32;
+        Ok(Member { group, channels: read, ..Member::default() })
+    }
+
+    /// The earliest time at which the stream has something to do by itself.
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        let next = self.next_parked.min(self.next_expiry);
+        (next != Time::NEVER).then_some(next)
+    }
+
+    /// Lets read limits go and drops what is too old.
+    pub(crate) fn on_deadline(&mut self, now: Time, out: &mut Effects) {
+        if self.next_parked <= now {
+            self.unpark(now);
+            self.serve(now, out);
+        }
+        if self.next_expiry <= now {
+            self.expire(now, out);
+        }
+    }
+}
+
+/// An operation ended without a place.
+pub(crate) fn ended(client: u32, token: Token, status: Status) -> (u32, Outcome) {
+    placed(client, token, status, LaneId(0), 0)
+}
+
+/// An operation ended at a place.
+pub(crate) fn placed(client: u32, token: Token, status: Status, lane: LaneId, position: u64) -> (u32, Outcome) {
+    (client, Outcome { token, status, lane, position })
+}

@@ -1,0 +1,164 @@
+//! The way in: a message is appended to a lane, waits for the storage, becomes stable; and the other end, where old messages go.
+//!
+//! Leaves out which lane it is appended to: the models choose.
+
+use super::lane::Lane;
+use super::pending::Sent;
+use super::{Part, Stream, ended, placed};
+use crate::batch::{Accepted, LaneId, Publishes, Token};
+use crate::completion::{Failure, Refusal, Status};
+use crate::machine::{Effects, Write};
+use crate::time::{Span, Time};
+
+impl Stream {
+    /// How many messages `client` may publish now.
+    pub(crate) fn open_publish(&mut self, client: u32) -> Result<usize, Refusal> {
+        let max = self.config.max_in_flight;
+        let state = self.client(client)?;
+        match state.part {
+            Part::Producer => Ok(max.saturating_sub(state.in_flight) as usize),
+            Part::Member(_) | Part::Administrator => Err(Refusal::WrongRole),
+        }
+    }
+
+    /// Appends message `index` of the batch in hand, `bytes` long, to `lane`.
+    #[inline]
+    pub(crate) fn append(&mut self, now: Time, lane: u32, index: u32, token: Token, bytes: u32, out: &mut Effects) {
+        let ticket = self.pending.next_ticket();
+        let at = &mut self.lanes[lane as usize];
+        if at.written_by != ticket {
+            at.written_by = ticket;
+            at.index.note(now, at.end, at.bytes);
+        }
+        let position = at.end;
+        at.end += 1;
+        at.bytes += u64::from(bytes);
+        self.pending.sent.push_back(Sent { token, position, lane });
+        self.open_call += 1;
+        out.writes.push(Write::Message { lane: LaneId(lane), position, index });
+    }
+
+    /// Makes room for `count` messages at once.
+    pub(crate) fn reserve(&mut self, count: usize, out: &mut Effects) {
+        self.pending.sent.reserve(count);
+        out.writes.reserve(count + 1);
+    }
+
+    /// Ends a publish call: one barrier for all that was appended.
+    pub(crate) fn close_publish(&mut self, client: u32, out: &mut Effects) {
+        let count = std::mem::take(&mut self.open_call);
+        if count == 0 {
+            return;
+        }
+        let ticket = self.pending.close(client, count);
+        let state = self.client_mut(client).expect("open_publish found the client");
+        state.in_flight += count;
+        state.published = ticket + 1;
+        out.writes.push(Write::Barrier(ticket));
+    }
+
+    /// Everything up to `ticket` is stored, or could not be. What could not keeps its positions: they become holes that are
+    /// never delivered, and the publish has failed.
+    pub(crate) fn stored(&mut self, now: Time, ticket: u64, result: Result<(), Failure>, out: &mut Effects) {
+        let status = match result {
+            Ok(()) => Status::Done,
+            Err(failure) => Status::Failed(failure),
+        };
+        while let Some((answered, call)) = self.pending.pop_through(ticket) {
+            out.outcomes.reserve(call.count as usize);
+            for sent in self.pending.sent.drain(..call.count as usize) {
+                let lane = &mut self.lanes[sent.lane as usize];
+                if result.is_err() {
+                    lane.fail(sent.position);
+                }
+                lane.stable = sent.position + 1;
+                if !lane.touched {
+                    lane.touched = true;
+                    self.touched.push(sent.lane);
+                }
+                out.outcomes.push(placed(call.client, sent.token, status, LaneId(sent.lane), sent.position));
+            }
+            self.answered(answered, call.client, call.count, out);
+        }
+        let mut touched = std::mem::take(&mut self.touched);
+        for lane in touched.drain(..) {
+            self.lanes[lane as usize].touched = false;
+            self.wake(lane);
+            self.keep_size(lane, out);
+        }
+        self.touched = touched;
+        self.serve(now, out);
+    }
+
+    /// Counts a call's messages out of its client's window and ends the flushes that waited for them.
+    fn answered(&mut self, ticket: u64, client: u32, count: u32, out: &mut Effects) {
+        let Some(Some(state)) = self.clients.get_mut(client as usize) else { return };
+        state.in_flight -= count;
+        while state.flushes.front().is_some_and(|&(_, below)| below <= ticket + 1) {
+            let (token, _) = state.flushes.pop_front().expect("there is a first");
+            out.outcomes.push(ended(client, token, Status::Done));
+        }
+        self.forget_closed(client);
+    }
+
+    /// Frees a closed client's number once nothing of its is outstanding.
+    pub(super) fn forget_closed(&mut self, client: u32) {
+        let slot = &mut self.clients[client as usize];
+        if slot.as_ref().is_some_and(|state| !state.open && state.in_flight == 0) {
+            *slot = None;
+        }
+    }
+
+    /// Notes when the lane's oldest messages are due to go, and drops the oldest while the rest is large enough.
+    fn keep_size(&mut self, number: u32, out: &mut Effects) {
+        let lane = &mut self.lanes[number as usize];
+        if let Some(age) = self.config.retention {
+            self.next_expiry = self.next_expiry.min(expiry(lane, age));
+        }
+        let Some(keep) = self.config.retention_bytes else { return };
+        let before = lane.start;
+        while let Some((position, bytes)) = lane.index.second()
+            && position <= lane.stable
+            && lane.bytes - bytes >= keep
+        {
+            lane.trim(position);
+        }
+        if lane.start > before {
+            out.writes.push(Write::Trim { lane: LaneId(number), below: lane.start });
+        }
+    }
+
+    /// Drops what is older than the retention, whether or not every group has read it.
+    pub(super) fn expire(&mut self, now: Time, out: &mut Effects) {
+        let Some(age) = self.config.retention else { return };
+        self.next_expiry = Time::NEVER;
+        for (number, lane) in self.lanes.iter_mut().enumerate() {
+            let before = lane.start;
+            while expiry(lane, age) <= now {
+                let cut = lane.index.second().map_or(lane.stable, |(position, _)| position.min(lane.stable));
+                lane.trim(cut);
+                if cut == lane.stable {
+                    break;
+                }
+            }
+            if lane.start > before {
+                out.writes.push(Write::Trim { lane: LaneId(number as u32), below: lane.start });
+            }
+            self.next_expiry = self.next_expiry.min(expiry(lane, age));
+        }
+    }
+}
+
+/// When the oldest messages of a lane are too old; never, when it holds nothing stable.
+fn expiry(lane: &Lane, age: Span) -> Time {
+    if lane.start >= lane.stable {
+        return Time::NEVER;
+    }
+    lane.index.oldest_span_ends().map_or(Time::NEVER, |written| written + age)
+}
+
+/// Refuses a whole batch: the client may not publish.
+pub(crate) fn refuse_all(client: u32, batch: &Publishes, refusal: Refusal, out: &mut Effects) -> Accepted {
+    out.outcomes.extend(batch.iter().map(|message| ended(client, message.token, Status::Refused(refusal))));
+    Accepted { taken: batch.len(), blocked: None }
+}
