@@ -26,6 +26,7 @@ pub mod contract;
 pub mod credit;
 pub mod log;
 pub mod machine;
+pub mod queue;
 mod stream;
 pub mod time;
 

@@ -1,0 +1,277 @@
+//! One queue: the messages of one lane as one group sees them, as a pure structure.
+//!
+//! Ready messages cost nothing: they are the positions from the cursor to the lane's stored end. Leaves out who gets what
+//! (`dispatch`), and effects.
+
+use crate::batch::{LaneId, Receipt, Verdict};
+use crate::completion::Refusal;
+use crate::queue::clients::NOBODY;
+use crate::queue::exceptions::{Exceptions, Stage};
+use crate::queue::window::{Place, Window};
+use crate::time::Time;
+
+/// Lease records that a queue keeps; beyond, the oldest lease becomes exceptions.
+const MAX_LEASES: usize = 1 << 16;
+
+/// Positions of a lane that were never stored: storage failed. Ranges, oldest first; nearly always empty.
+pub(super) type Holes = Vec<(u64, u64)>;
+
+/// How a settlement ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// The message is done with.
+    Gone,
+    /// It waits to be delivered again.
+    Requeued,
+    /// It is held until another time.
+    Held,
+}
+
+/// One queue.
+#[derive(Clone, Debug)]
+pub(super) struct Backlog {
+    /// The position of the next first delivery.
+    pub(super) cursor: u64,
+    window: Window,
+    late: Exceptions,
+    /// Single active consumer: the slot of the member that reads this queue.
+    pub(super) active: u32,
+    /// The earliest time for which a timer stands in the model's heap.
+    pub(super) armed: Time,
+    /// Whether the queue stands in its group's line of queues with something ready.
+    pub(super) listed: bool,
+    /// Whether the queue was settled from in the step at hand.
+    pub(super) touched: bool,
+    /// Everything below is known to the journal as settled.
+    pub(super) recorded: u64,
+    /// Messages dropped because a member said so.
+    pub(super) dropped: u64,
+}
+
+impl Default for Backlog {
+    fn default() -> Self {
+        Self {
+            cursor: 0,
+            window: Window::default(),
+            late: Exceptions::default(),
+            active: NOBODY,
+            armed: Time::NEVER,
+            listed: false,
+            touched: false,
+            recorded: 0,
+            dropped: 0,
+        }
+    }
+}
+
+/// A run of messages to hand out: successive positions, delivered equally often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    /// The first position.
+    pub(super) position: u64,
+    /// How many.
+    pub(super) count: u32,
+    /// How often they were delivered before.
+    pub(super) redeliveries: u32,
+}
+
+impl Backlog {
+    /// The oldest message that is not settled, or the cursor.
+    pub(super) fn head(&self) -> u64 {
+        self.window.head(self.cursor)
+    }
+
+    /// Messages that a member holds.
+    pub(super) fn in_flight(&self) -> u64 {
+        self.window.open() - self.late.ready()
+    }
+
+    /// Messages that could be delivered now.
+    pub(super) fn ready(&self, stored: u64, holes: &Holes) -> u64 {
+        let from = self.cursor;
+        let missing: u64 = holes.iter().map(|&(start, end)| end.saturating_sub(start.max(from))).sum();
+        self.late.ready() + stored.saturating_sub(from).saturating_sub(missing)
+    }
+
+    /// Steps over what was never stored.
+    fn skip_holes(&mut self, holes: &Holes) {
+        for &(start, end) in holes {
+            if start <= self.cursor && self.cursor < end {
+                self.cursor = end;
+            }
+        }
+    }
+
+    /// How many first deliveries can be made from the cursor in one run.
+    fn run_length(&self, stored: u64, holes: &Holes, most: u32) -> u32 {
+        let next_hole = holes.iter().map(|&(start, _)| start).find(|&start| start >= self.cursor).unwrap_or(u64::MAX);
+        let available = stored.min(next_hole).saturating_sub(self.cursor);
+        available.min(u64::from(most)) as u32
+    }
+
+    /// Hands the next run of at most `most` messages to `member`: what waits to be delivered again first, then in order.
+    pub(super) fn deliver(
+        &mut self,
+        member: u32,
+        deadline: Time,
+        most: u32,
+        stored: u64,
+        holes: &Holes,
+        scratch: &mut Vec<u64>,
+    ) -> Option<Run> {
+        if let Some((position, redeliveries)) = self.late.deliver(member, deadline) {
+            return Some(Run { position, count: 1, redeliveries });
+        }
+        let run = self.take_run(most, stored, holes)?;
+        self.window.lease(run.position, run.count, member, deadline);
+        if self.window.leases() > MAX_LEASES {
+            self.retire_oldest_lease(scratch);
+        }
+        Some(run)
+    }
+
+    /// Hands out the next run and keeps nothing of it: it is settled by its delivery.
+    pub(super) fn take_run(&mut self, most: u32, stored: u64, holes: &Holes) -> Option<Run> {
+        if !holes.is_empty() {
+            self.skip_holes(holes);
+        }
+        let count = self.run_length(stored, holes, most);
+        let position = self.cursor;
+        self.cursor += u64::from(count);
+        (count > 0).then_some(Run { position, count, redeliveries: 0 })
+    }
+
+    fn retire_oldest_lease(&mut self, scratch: &mut Vec<u64>) {
+        scratch.clear();
+        if let Some(lease) = self.window.take_oldest(scratch) {
+            for &position in scratch.iter() {
+                self.late.add_leased(position, 0, lease.member, lease.deadline);
+            }
+        }
+    }
+
+    /// Ends a delivery, if `member` holds it under that receipt at `now`.
+    pub(super) fn settle(
+        &mut self,
+        now: Time,
+        member: u32,
+        receipt: &Receipt,
+        verdict: Verdict,
+    ) -> Result<Settled, Refusal> {
+        let position = receipt.position;
+        match self.window.find(position) {
+            Place::Absent => Err(Refusal::StaleReceipt),
+            Place::Leased(index) => {
+                let lease = self.window.at(index);
+                if receipt.epoch != 0 || lease.member != member || lease.deadline <= now {
+                    return Err(Refusal::StaleReceipt);
+                }
+                Ok(self.settle_leased(now, member, position, index, verdict))
+            }
+            Place::Moved => {
+                let held = self.late.get(position).is_some_and(|entry| {
+                    entry.stage == Stage::Leased
+                        && entry.redeliveries == receipt.epoch
+                        && entry.member == member
+                        && entry.deadline > now
+                });
+                if held { Ok(self.settle_moved(now, position, verdict)) } else { Err(Refusal::StaleReceipt) }
+            }
+        }
+    }
+
+    fn settle_leased(&mut self, now: Time, member: u32, position: u64, index: usize, verdict: Verdict) -> Settled {
+        match verdict {
+            Verdict::Ack => {
+                self.window.settle(position, index);
+                Settled::Gone
+            }
+            Verdict::Nack { requeue: false } => {
+                self.window.settle(position, index);
+                self.dropped += 1;
+                Settled::Gone
+            }
+            Verdict::Nack { requeue: true } => {
+                self.window.shift(position, index);
+                self.late.add_ready(position, 1);
+                Settled::Requeued
+            }
+            Verdict::Extend(span) => {
+                self.window.shift(position, index);
+                self.late.add_leased(position, 0, member, now + span);
+                Settled::Held
+            }
+        }
+    }
+
+    fn settle_moved(&mut self, now: Time, position: u64, verdict: Verdict) -> Settled {
+        match verdict {
+            Verdict::Ack => {
+                self.late.settle(position);
+                self.window.settle_moved(position);
+                Settled::Gone
+            }
+            Verdict::Nack { requeue: false } => {
+                self.late.settle(position);
+                self.window.settle_moved(position);
+                self.dropped += 1;
+                Settled::Gone
+            }
+            Verdict::Nack { requeue: true } => {
+                self.late.requeue(position);
+                Settled::Requeued
+            }
+            Verdict::Extend(span) => {
+                self.late.extend(position, now + span);
+                Settled::Held
+            }
+        }
+    }
+
+    /// Gives memory back after settlements. Returns the oldest position that is not settled.
+    pub(super) fn advance(&mut self) -> u64 {
+        self.window.advance(self.cursor);
+        self.head()
+    }
+
+    /// When the next lease ends, or earlier.
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        match (self.window.next_deadline(), self.late.next_deadline()) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// Requeues everything whose lease ended by `now`; `ended` is called once a message with the slot of who held it.
+    pub(super) fn expire(&mut self, now: Time, scratch: &mut Vec<u64>, mut ended: impl FnMut(u32)) {
+        self.late.expire(now, &mut ended);
+        self.window.advance(self.cursor);
+        while self.window.next_deadline().is_some_and(|deadline| deadline <= now) {
+            scratch.clear();
+            if let Some(lease) = self.window.take_oldest(scratch) {
+                for &position in scratch.iter() {
+                    self.late.add_ready(position, 1);
+                    ended(lease.member);
+                }
+            }
+        }
+        self.window.advance(self.cursor);
+    }
+
+    /// Requeues everything that `member` holds. Returns how many messages those were.
+    pub(super) fn release(&mut self, member: u32, scratch: &mut Vec<u64>) -> u64 {
+        let late = self.late.release(member);
+        scratch.clear();
+        self.window.take_member(member, scratch);
+        for &position in scratch.iter() {
+            self.late.add_ready(position, 1);
+        }
+        self.window.advance(self.cursor);
+        late + scratch.len() as u64
+    }
+
+    /// The receipt of a run's first message.
+    pub(super) fn receipt(lane: u32, run: &Run) -> Receipt {
+        Receipt { lane: LaneId(lane), position: run.position, epoch: run.redeliveries }
+    }
+}

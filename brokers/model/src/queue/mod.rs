@@ -1,0 +1,262 @@
+//! The queue (RabbitMQ, SQS): competing consumers, prefetch, leases with a visibility timeout, redelivery.
+//!
+//! A channel is a fan-out exchange. Each of its lanes stores a message once, at dense positions; each group bound to the
+//! channel has a queue of its own over those positions. All members of a group compete on all of the channel's lanes, so no
+//! lane is ever assigned. A delivery is a lease: it ends by a settlement, by the visibility timeout or when the member leaves,
+//! and then the message is delivered again before newer ones.
+//!
+//! Under an order, `x-single-active-consumer` is set: one member at a time reads a queue, so that first deliveries come in
+//! order. At most once means automatic settlement at delivery. Leaves out routing by topic or header, dead-lettering,
+//! priorities, time to live, length limits and deduplication.
+
+mod backlog;
+mod clients;
+mod dispatch;
+mod exceptions;
+mod options;
+mod positions;
+mod publish;
+mod settle;
+mod topology;
+mod window;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+pub use options::QueueOptions;
+
+use crate::batch::{Accepted, ChannelId, Control, Publishes, Settlement, Token};
+use crate::broker::{ClientSpec, ConnectError, Role};
+use crate::capabilities::{Capabilities, Settings, Unsupported};
+use crate::completion::{Failure, Refusal};
+use crate::contract::{Contract, Order};
+use crate::machine::{Effects, Model};
+use crate::time::{Span, Time};
+use backlog::{Backlog, Holes};
+use clients::{Binding, Client, Clients, Part};
+use dispatch::done;
+use publish::{Pending, refused};
+
+/// An exchange.
+#[derive(Clone, Debug)]
+struct Channel {
+    name: String,
+    first_lane: u32,
+    lanes: u32,
+    /// Its groups' indices in the model.
+    groups: Vec<u32>,
+    group_names: Vec<String>,
+    /// Whose turn it is among the lanes, for messages without a key.
+    turn: u32,
+    gone: bool,
+}
+
+/// Where messages are stored once, for all groups.
+#[derive(Clone, Debug)]
+struct Lane {
+    channel: u32,
+    /// The first group's queue; the others follow.
+    first_queue: u32,
+    /// The next position to be written.
+    end: u64,
+    /// Everything below is stored or lost.
+    stored: u64,
+    /// Everything below was given back.
+    trimmed: u64,
+    /// What was lost.
+    holes: Holes,
+    /// Whether `stored` moved in the step at hand.
+    grown: bool,
+    gone: bool,
+}
+
+/// A group of members that share a channel's messages.
+#[derive(Clone, Debug)]
+struct Group {
+    channel: u32,
+    /// Its place in the channel's list of groups.
+    place: u32,
+    first_lane: u32,
+    lanes: u32,
+    members: Vec<u32>,
+    /// Members with credit, and which of their bindings this is; whose turn it is first.
+    waiting: VecDeque<(u32, u32)>,
+    /// Lanes with something ready, whose turn it is first.
+    ready: VecDeque<u32>,
+    dirty: bool,
+}
+
+/// The queue model. See the module's documentation.
+#[derive(Clone, Debug)]
+pub struct QueueModel {
+    options: QueueOptions,
+    contract: Contract,
+    capabilities: Capabilities,
+    settings: Settings,
+    /// Whether one member at a time reads a queue.
+    exclusive: bool,
+    channels: Vec<Channel>,
+    lanes: Vec<Lane>,
+    backlogs: Vec<Backlog>,
+    groups: Vec<Group>,
+    clients: Clients,
+    pending: Pending,
+    /// Lease ends by queue (lane, group); at most one that counts for each, the others are skipped.
+    timers: BinaryHeap<Reverse<(Time, u32, u32)>>,
+    // Within one step:
+    dirty: Vec<u32>,
+    grown: Vec<u32>,
+    touched: Vec<(u32, u32)>,
+    settled: Vec<(u32, u32, u64)>,
+    freed: Vec<u32>,
+    scratch: Vec<u64>,
+}
+
+impl QueueModel {
+    /// A queue without channels that keeps `contract`, or what is missing.
+    pub fn new(options: QueueOptions, contract: Contract) -> Result<Self, Unsupported> {
+        let options = QueueOptions { visibility_timeout: options.visibility_timeout.max(Span(1)), ..options };
+        Ok(Self {
+            settings: options.honour(&contract)?,
+            capabilities: options.capabilities(contract),
+            exclusive: contract.order != Order::None,
+            options,
+            contract,
+            channels: Vec::new(),
+            lanes: Vec::new(),
+            backlogs: Vec::new(),
+            groups: Vec::new(),
+            clients: Clients::default(),
+            pending: Pending::default(),
+            timers: BinaryHeap::new(),
+            dirty: Vec::new(),
+            grown: Vec::new(),
+            touched: Vec::new(),
+            settled: Vec::new(),
+            freed: Vec::new(),
+            scratch: Vec::new(),
+        })
+    }
+
+    /// The index of a group's queue over a lane.
+    fn queue_of(&self, lane: u32, group: u32) -> usize {
+        (self.lanes[lane as usize].first_queue + self.groups[group as usize].place) as usize
+    }
+
+    fn bindings(&self, group: &str, channels: &[ChannelId]) -> Result<Vec<Binding>, ConnectError> {
+        let mut bindings = Vec::with_capacity(channels.len());
+        for &id in channels {
+            let channel = self.channels.get(id.0 as usize).filter(|channel| !channel.gone);
+            let channel = channel.ok_or(ConnectError::NoSuchChannel(id))?;
+            let place = channel.group_names.iter().position(|name| name == group);
+            let place = place.ok_or_else(|| ConnectError::NoSuchGroup(group.to_owned()))?;
+            let binding = Binding { group: channel.groups[place], waiting: false };
+            if !bindings.contains(&binding) {
+                bindings.push(binding);
+            }
+        }
+        Ok(bindings)
+    }
+
+    fn grant(&mut self, slot: u32, token: Token, count: u32, out: &mut Effects) {
+        let client = self.clients.get_mut(slot);
+        if client.part != Part::Member {
+            out.outcomes.push((client.number, refused(token, Refusal::WrongRole)));
+        } else if client.credit.grant(token, count) {
+            self.wait(slot);
+        } else {
+            out.outcomes.push((client.number, done(token)));
+        }
+    }
+
+    fn close(&mut self, slot: u32, token: Token, out: &mut Effects) {
+        self.leave(slot);
+        let client = self.clients.get_mut(slot);
+        let number = client.number;
+        client.closing = true;
+        client.credit.end(|grant| out.outcomes.push((number, done(grant))));
+        if client.flush(token) {
+            out.outcomes.push((number, done(token)));
+            self.clients.remove(slot);
+        }
+    }
+}
+
+impl Model for QueueModel {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn honour(&self, contract: &Contract) -> Result<Settings, Unsupported> {
+        self.options.honour(contract)
+    }
+
+    fn connect(&mut self, now: Time, client: &ClientSpec, out: &mut Effects) -> Result<(), ConnectError> {
+        if self.clients.slot(client.number).is_some() {
+            return Err(ConnectError::NumberTaken(client.number));
+        }
+        let (part, bindings) = match &client.role {
+            Role::Producer => (Part::Producer, Vec::new()),
+            Role::Administrator => (Part::Administrator, Vec::new()),
+            Role::Member { group, channels } => (Part::Member, self.bindings(group, channels)?),
+        };
+        let groups: Vec<u32> = bindings.iter().map(|binding| binding.group).collect();
+        let slot = self.clients.add(Client::new(client.number, part, bindings));
+        for group in groups {
+            self.groups[group as usize].members.push(slot);
+            self.mark(group);
+        }
+        self.expire(now);
+        self.dispatch(now, out);
+        Ok(())
+    }
+
+    fn publish(&mut self, now: Time, client: u32, batch: &Publishes, out: &mut Effects) -> Accepted {
+        self.expire(now);
+        let accepted = self.publish_all(client, batch, out);
+        self.dispatch(now, out);
+        accepted
+    }
+
+    fn settle(&mut self, now: Time, client: u32, settlements: &[Settlement], out: &mut Effects) {
+        self.settle_all(now, client, settlements, out);
+    }
+
+    fn control(&mut self, now: Time, client: u32, token: Token, control: &Control, out: &mut Effects) {
+        self.expire(now);
+        match self.clients.slot(client).filter(|&slot| !self.clients.get(slot).closing) {
+            None => out.outcomes.push((client, refused(token, Refusal::Closed))),
+            Some(slot) => match control {
+                Control::Grant(count) => self.grant(slot, token, *count, out),
+                Control::Flush => {
+                    if self.clients.get_mut(slot).flush(token) {
+                        out.outcomes.push((client, done(token)));
+                    }
+                }
+                Control::Close => self.close(slot, token, out),
+                Control::Create(spec) => self.create(slot, token, spec, out),
+                Control::Delete(channel) => self.delete(slot, token, *channel, out),
+                Control::Describe(channel) => self.describe(slot, token, *channel, out),
+                Control::Seek { .. } | Control::Position(_) | Control::Release(_) => {
+                    out.outcomes.push((client, refused(token, Refusal::Unsupported)));
+                }
+            },
+        }
+        self.dispatch(now, out);
+    }
+
+    fn stored(&mut self, now: Time, ticket: u64, result: Result<(), Failure>, out: &mut Effects) {
+        self.expire(now);
+        self.stored_upto(ticket, result, out);
+        self.dispatch(now, out);
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        self.timers.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    fn on_deadline(&mut self, now: Time, out: &mut Effects) {
+        self.expire(now);
+        self.dispatch(now, out);
+    }
+}

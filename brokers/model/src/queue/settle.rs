@@ -1,0 +1,122 @@
+//! Settlements: deliveries end, the journal hears of it, space is given back.
+//!
+//! A settlement is done at once and its record stands before the next barrier, as in RabbitMQ, where an ack is not confirmed:
+//! a crash in between costs a redelivery, never a message. What is settled without a gap is one record
+//! ([`Record::Committed`]: everything below), the rest one each ([`Record::Settled`]).
+
+use crate::batch::{LaneId, Settlement, Verdict};
+use crate::completion::{Outcome, Refusal, Status};
+use crate::contract::Delivery;
+use crate::machine::{Effects, Record, Write};
+use crate::queue::QueueModel;
+use crate::queue::backlog::{Backlog, Settled};
+use crate::queue::clients::Part;
+use crate::time::Time;
+
+impl QueueModel {
+    pub(super) fn settle_all(&mut self, now: Time, client: u32, settlements: &[Settlement], out: &mut Effects) {
+        let member = match self.clients.slot(client) {
+            Some(slot) if self.clients.get(slot).closing => Err(Refusal::Closed),
+            Some(slot) if self.clients.get(slot).part == Part::Member => Ok(slot),
+            Some(_) => Err(Refusal::WrongRole),
+            None => Err(Refusal::Closed),
+        };
+        self.expire(now);
+        for settlement in settlements {
+            let result = member.and_then(|member| self.settle_one(now, member, settlement));
+            let status = result.map_or_else(Status::Refused, |()| Status::Done);
+            let receipt = settlement.receipt;
+            let outcome = Outcome { token: settlement.token, status, lane: receipt.lane, position: receipt.position };
+            out.outcomes.push((client, outcome));
+        }
+        self.record_settled(out);
+        if let Ok(member) = member {
+            self.wait(member);
+        }
+        self.dispatch(now, out);
+    }
+
+    fn settle_one(&mut self, now: Time, member: u32, settlement: &Settlement) -> Result<(), Refusal> {
+        let receipt = settlement.receipt;
+        let lane = receipt.lane.0;
+        let entry = self.lanes.get(lane as usize).filter(|entry| !entry.gone).ok_or(Refusal::NoSuchLane)?;
+        let (channel, members) = (entry.channel, &self.clients.get(member).bindings);
+        let groups = &self.groups;
+        let group =
+            members.iter().map(|binding| binding.group).find(|&group| groups[group as usize].channel == channel);
+        let group = group.ok_or(Refusal::NotAssigned)?;
+        let queue = self.queue_of(lane, group);
+        if self.contract.delivery == Delivery::AtMostOnce {
+            return self.settled_by_delivery(queue, settlement);
+        }
+        let backlog = &mut self.backlogs[queue];
+        match backlog.settle(now, member, &receipt, settlement.verdict)? {
+            Settled::Gone => {
+                self.clients.get_mut(member).in_flight -= 1;
+                self.settled.push((lane, group, receipt.position));
+                if !backlog.touched {
+                    backlog.touched = true;
+                    self.touched.push((lane, group));
+                }
+            }
+            Settled::Requeued => {
+                self.clients.get_mut(member).in_flight -= 1;
+                self.list(lane, group);
+            }
+            Settled::Held => self.arm(lane, group),
+        }
+        Ok(())
+    }
+
+    /// A delivery that settled itself: an ack or a drop changes nothing, and it is too late for anything else.
+    fn settled_by_delivery(&self, queue: usize, settlement: &Settlement) -> Result<(), Refusal> {
+        let delivered = settlement.receipt.position < self.backlogs[queue].cursor && settlement.receipt.epoch == 0;
+        match settlement.verdict {
+            Verdict::Ack | Verdict::Nack { requeue: false } if delivered => Ok(()),
+            Verdict::Ack | Verdict::Nack { .. } | Verdict::Extend(_) => Err(Refusal::StaleReceipt),
+        }
+    }
+
+    /// Tells the journal what the step settled, and gives back what no group needs.
+    fn record_settled(&mut self, out: &mut Effects) {
+        for index in 0..self.touched.len() {
+            let (lane, group) = self.touched[index];
+            let queue = self.queue_of(lane, group);
+            let backlog = &mut self.backlogs[queue];
+            let head = backlog.advance();
+            if head > backlog.recorded {
+                backlog.recorded = head;
+                let group = self.groups[group as usize].place;
+                out.writes.push(Write::Record(Record::Committed { lane: LaneId(lane), group, position: head }));
+            }
+        }
+        for &(lane, group, position) in &self.settled {
+            let entry = &self.lanes[lane as usize];
+            let place = self.groups[group as usize].place;
+            if position >= self.backlogs[entry.first_queue as usize + place as usize].recorded {
+                out.writes.push(Write::Record(Record::Settled { lane: LaneId(lane), group: place, position }));
+            }
+        }
+        self.settled.clear();
+        while let Some((lane, group)) = self.touched.pop() {
+            let queue = self.queue_of(lane, group);
+            self.backlogs[queue].touched = false;
+            self.trim(lane, out);
+        }
+    }
+
+    /// Gives back what every group has settled.
+    pub(super) fn trim(&mut self, lane: u32, out: &mut Effects) {
+        let entry = &self.lanes[lane as usize];
+        let first = entry.first_queue as usize;
+        let groups = self.channels[entry.channel as usize].groups.len();
+        let heads = self.backlogs[first..first + groups].iter().map(Backlog::head);
+        let below = heads.min().unwrap_or(entry.stored);
+        if below > entry.trimmed {
+            let entry = &mut self.lanes[lane as usize];
+            entry.trimmed = below;
+            entry.holes.retain(|&(_, end)| end > below);
+            out.writes.push(Write::Trim { lane: LaneId(lane), below });
+        }
+    }
+}
