@@ -28,7 +28,7 @@ pub enum Kind {
 }
 
 /// What part of a comparison a cell belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Point {
     /// A visit of a comparison, at the profile's rate.
@@ -246,8 +246,12 @@ pub struct CheckRecord {
     pub corrupted: u64,
     /// Deliveries of messages that this run never published.
     pub foreign: u64,
-    /// Messages or keys beyond the checker's bounds.
+    /// Acknowledged messages beyond the checker's bounds, or corrupted beyond recognition.
     pub not_checked: u64,
+    /// First deliveries whose order could not be checked: of keys beyond the checker's bounds, or in another order than another
+    /// group's while messages are missing.
+    #[serde(default)]
+    pub order_not_checked: u64,
     /// The contract's clauses that were broken, in words, with one example each; empty when it was kept.
     pub broken: Vec<String>,
 }
@@ -265,7 +269,7 @@ pub struct IntervalRecord {
     pub acknowledged: u64,
     /// First deliveries in it.
     pub delivered: u64,
-    /// Due and not acknowledged at its end.
+    /// Due by its end, and by then neither acknowledged nor ended otherwise (refused, failed, unknown).
     pub backlog: u64,
     /// Publish response of messages due in it.
     pub publish_response: HistogramRecord,

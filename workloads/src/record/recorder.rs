@@ -1,0 +1,377 @@
+//! One loop's recorder: every message's moments into tallies, and what becomes of the messages into counts.
+//!
+//! Which messages count is decided by their intended start alone: those due in the window, followed until they end. The calls
+//! on the path of every message take a few nanoseconds each and allocate only when samples reach a range not seen before.
+//!
+//! Leaves out how `actual − intended` splits ([`BackendTime`](super::BackendTime) answers that).
+
+use brokerlab_model::{Span, Time};
+
+use super::backend_time::Delay;
+use super::grid::{Cursor, Grid, Plan};
+use super::tally::Tally;
+use crate::measurement::{Counts, Distributions, HistogramRecord, IntervalRecord};
+
+/// The three moments of one operation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moments {
+    /// When it was due.
+    pub intended: Time,
+    /// When it was begun, read from the clock before the backend was called.
+    pub actual: Time,
+    /// When it ended, read from the clock after the call that returned its end.
+    pub completed: Time,
+}
+
+impl Moments {
+    /// All of `actual − intended` as lateness: right wherever no backend can hold an operation back before it begins.
+    pub fn late(&self) -> Delay {
+        Delay { blocked: Span::ZERO, late: self.actual.since(self.intended) }
+    }
+}
+
+/// The four parts of one operation.
+#[derive(Clone, Debug, Default)]
+struct Parts {
+    response: Tally,
+    service: Tally,
+    blocked: Tally,
+    late: Tally,
+}
+
+impl Parts {
+    /// Everything but the response time.
+    #[inline]
+    fn record(&mut self, moments: &Moments, delay: Delay) {
+        self.service.record(moments.completed.minus(moments.actual));
+        self.blocked.record(delay.blocked.0.cast_signed());
+        self.late.record(delay.late.0.cast_signed());
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.response.merge(&other.response);
+        self.service.merge(&other.service);
+        self.blocked.merge(&other.blocked);
+        self.late.merge(&other.late);
+    }
+
+    fn distributions(&self, unfinished: u64) -> Distributions {
+        Distributions {
+            response: HistogramRecord::from_tally(&self.response),
+            service: HistogramRecord::from_tally(&self.service),
+            blocked: HistogramRecord::from_tally(&self.blocked),
+            late: HistogramRecord::from_tally(&self.late),
+            unfinished,
+        }
+    }
+}
+
+/// One interval of the run.
+#[derive(Clone, Debug, Default)]
+struct Interval {
+    due: u64,
+    acknowledged: u64,
+    ended_otherwise: u64,
+    delivered: u64,
+    publish_response: Tally,
+    end_to_end_response: Tally,
+}
+
+/// How a publish ended that was not acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unacknowledged {
+    /// The backend refused it.
+    Refused,
+    /// It was tried and failed, retries included.
+    Failed,
+    /// It was asked and never answered.
+    Unknown,
+}
+
+/// Whole-run counts beside those of the window.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tallied {
+    window: Counts,
+    sent_in_window: u64,
+    settle_due: u64,
+    settled_in_window: u64,
+}
+
+/// One loop's record of a run.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    plan: Plan,
+    grid: Grid,
+    due: Cursor,
+    completed: Cursor,
+    intervals: Vec<Interval>,
+    publish: Parts,
+    settle: Parts,
+    groups: Vec<Parts>,
+    delivered_in_window: Vec<u64>,
+    counted: Tallied,
+}
+
+/// What a run's recorders found, as pieces of a measurement.
+#[derive(Clone, Debug, Default)]
+pub struct Recorded {
+    /// What became of the messages due in the window. `backlog_max` is the largest at an interval's end.
+    pub counts: Counts,
+    /// Publish.
+    pub publish: Distributions,
+    /// End-to-end, over all groups.
+    pub end_to_end: Distributions,
+    /// Settle.
+    pub settle: Distributions,
+    /// End-to-end of each group.
+    pub groups: Vec<Distributions>,
+    /// The run over time, warm-up included.
+    pub intervals: Vec<IntervalRecord>,
+}
+
+impl Recorder {
+    /// A recorder for a schedule that begins at `schedule_start`, with its warm-up.
+    pub fn new(plan: Plan, schedule_start: Time) -> Self {
+        let grid = Grid::new(&plan, schedule_start);
+        Self {
+            plan,
+            grid,
+            due: Cursor::default(),
+            completed: Cursor::default(),
+            intervals: vec![Interval::default(); grid.len()],
+            publish: Parts::default(),
+            settle: Parts::default(),
+            groups: vec![Parts::default(); plan.groups],
+            delivered_in_window: vec![0; plan.groups],
+            counted: Tallied::default(),
+        }
+    }
+
+    /// Where a message counts that was due at `intended`: its interval, and whether that is in the window.
+    #[inline]
+    fn place(&mut self, intended: Time) -> (Option<usize>, bool) {
+        let interval = self.grid.interval(&mut self.due, intended);
+        (interval, interval.is_some_and(|index| self.grid.in_window(index)))
+    }
+
+    /// The interval in which something ended; none after the schedule's end.
+    #[inline]
+    fn ended(&mut self, at: Time) -> Option<&mut Interval> {
+        let index = self.grid.interval(&mut self.completed, at)?;
+        self.intervals.get_mut(index)
+    }
+
+    /// Whether a message due at `intended` belongs to the window.
+    #[inline]
+    pub fn in_window(&mut self, intended: Time) -> bool {
+        self.place(intended).1
+    }
+
+    /// `n` messages of `bytes` in all came due at `intended`. Every due message is told once, whether it is sent or not.
+    #[inline]
+    pub fn due(&mut self, intended: Time, n: u64, bytes: u64) {
+        let (interval, in_window) = self.place(intended);
+        let Some(interval) = interval else { return };
+        self.intervals[interval].due += n;
+        if in_window {
+            self.counted.window.due += n;
+            self.counted.window.due_bytes += bytes;
+        } else {
+            self.counted.window.warmup_due += n;
+        }
+    }
+
+    /// A message due at `intended` was taken by the backend.
+    #[inline]
+    pub fn sent(&mut self, intended: Time) {
+        self.counted.window.published_in_all += 1;
+        self.counted.sent_in_window += u64::from(self.in_window(intended));
+    }
+
+    /// A publish was acknowledged.
+    #[inline]
+    pub fn published(&mut self, moments: Moments, delay: Delay) {
+        let (interval, in_window) = self.place(moments.intended);
+        if let Some(index) = interval {
+            self.intervals[index].publish_response.record(moments.completed.minus(moments.intended));
+        }
+        if in_window {
+            self.counted.window.acknowledged += 1;
+            self.publish.record(&moments, delay);
+        }
+        if let Some(interval) = self.ended(moments.completed) {
+            interval.acknowledged += 1;
+        }
+    }
+
+    /// A publish of a message due at `intended` ended at `at` without being acknowledged.
+    pub fn not_acknowledged(&mut self, intended: Time, at: Time, how: Unacknowledged) {
+        if self.in_window(intended) {
+            let counts = &mut self.counted.window;
+            match how {
+                Unacknowledged::Refused => counts.refused += 1,
+                Unacknowledged::Failed => counts.failed += 1,
+                Unacknowledged::Unknown => counts.unknown += 1,
+            }
+        }
+        if let Some(interval) = self.ended(at) {
+            interval.ended_otherwise += 1;
+        }
+    }
+
+    /// A publish of a message due at `intended` was throttled and will be offered again. A message may be told often.
+    pub fn throttled(&mut self, intended: Time) {
+        self.counted.window.throttled += u64::from(self.in_window(intended));
+    }
+
+    /// A member of `group` holds a message for the first time. Redeliveries are not told.
+    #[inline]
+    pub fn delivered(&mut self, group: usize, moments: Moments, delay: Delay) {
+        let (interval, in_window) = self.place(moments.intended);
+        let response = moments.completed.minus(moments.intended);
+        if let Some(index) = interval {
+            self.intervals[index].end_to_end_response.record(response);
+        }
+        if in_window {
+            self.delivered_in_window[group] += 1;
+            let parts = &mut self.groups[group];
+            parts.response.record(response);
+            parts.record(&moments, delay);
+        }
+        self.counted.window.delivered_in_all += 1;
+        if let Some(interval) = self.ended(moments.completed) {
+            interval.delivered += 1;
+        }
+    }
+
+    /// The work on a message due at `due` has ended and its settlement is wanted.
+    #[inline]
+    pub fn settle_due(&mut self, due: Time) {
+        self.counted.settle_due += u64::from(self.in_window(due));
+    }
+
+    /// The settlement of a message due at `due` was confirmed. The moments are the settlement's own: intended when the work
+    /// ended, actual when it was submitted.
+    #[inline]
+    pub fn settled(&mut self, due: Time, moments: Moments, delay: Delay) {
+        self.counted.window.settled_in_all += 1;
+        if self.in_window(due) {
+            self.counted.settled_in_window += 1;
+            self.settle.response.record(moments.completed.minus(moments.intended));
+            self.settle.record(&moments, delay);
+        }
+    }
+
+    /// Adds everything that another loop's recorder holds, exactly. Both record one plan from one start.
+    pub fn merge(&mut self, other: &Self) {
+        assert!(self.plan == other.plan && self.grid == other.grid, "recorders of two different runs");
+        for (mine, theirs) in self.intervals.iter_mut().zip(&other.intervals) {
+            mine.due += theirs.due;
+            mine.acknowledged += theirs.acknowledged;
+            mine.ended_otherwise += theirs.ended_otherwise;
+            mine.delivered += theirs.delivered;
+            mine.publish_response.merge(&theirs.publish_response);
+            mine.end_to_end_response.merge(&theirs.end_to_end_response);
+        }
+        self.publish.merge(&other.publish);
+        self.settle.merge(&other.settle);
+        for (mine, theirs) in self.groups.iter_mut().zip(&other.groups) {
+            mine.merge(theirs);
+        }
+        for (mine, theirs) in self.delivered_in_window.iter_mut().zip(&other.delivered_in_window) {
+            *mine += theirs;
+        }
+        self.counted.merge(&other.counted);
+    }
+
+    /// The pieces of a measurement. `expected` says of each group how many of the messages due in the window it should see;
+    /// without it, each should see all.
+    pub fn finish(mut self, expected: Option<&[u64]>) -> Recorded {
+        // The window's publish response times are those of its intervals.
+        for (index, interval) in self.intervals.iter().enumerate() {
+            if self.grid.in_window(index) {
+                self.publish.response.merge(&interval.publish_response);
+            }
+        }
+        let intervals = self.interval_records();
+        let counts = self.counts(&intervals);
+        let mut all = Parts::default();
+        let mut all_unfinished = 0;
+        let mut groups = Vec::with_capacity(self.groups.len());
+        for (group, parts) in self.groups.iter().enumerate() {
+            let expected = expected.and_then(|of| of.get(group)).copied().unwrap_or(counts.due);
+            let unfinished = expected.saturating_sub(self.delivered_in_window[group]);
+            groups.push(parts.distributions(unfinished));
+            all.merge(parts);
+            all_unfinished += unfinished;
+        }
+        Recorded {
+            publish: self.publish.distributions(counts.due.saturating_sub(counts.acknowledged)),
+            end_to_end: all.distributions(all_unfinished),
+            settle: self
+                .settle
+                .distributions(self.counted.settle_due.saturating_sub(self.counted.settled_in_window)),
+            groups,
+            intervals,
+            counts,
+        }
+    }
+
+    fn counts(&self, intervals: &[IntervalRecord]) -> Counts {
+        let mut counts = self.counted.window;
+        let ended = counts.acknowledged + counts.refused + counts.failed + counts.unknown;
+        counts.unacknowledged = self.counted.sent_in_window.saturating_sub(ended);
+        counts.not_sent = counts.due.saturating_sub(self.counted.sent_in_window.max(ended));
+        counts.backlog_max = intervals.iter().map(|interval| interval.backlog).max().unwrap_or(0);
+        counts.backlog_end = intervals.last().map_or(0, |interval| interval.backlog);
+        counts
+    }
+
+    fn interval_records(&self) -> Vec<IntervalRecord> {
+        let mut open = 0_u64;
+        let record = |(index, interval): (usize, &Interval)| {
+            let (start_ns, length_ns) = self.grid.bounds(index);
+            open = (open + interval.due).saturating_sub(interval.acknowledged + interval.ended_otherwise);
+            IntervalRecord {
+                start_ns,
+                length_ns,
+                due: interval.due,
+                acknowledged: interval.acknowledged,
+                delivered: interval.delivered,
+                backlog: open,
+                publish_response: HistogramRecord::from_tally(&interval.publish_response),
+                end_to_end_response: HistogramRecord::from_tally(&interval.end_to_end_response),
+            }
+        };
+        self.intervals.iter().enumerate().map(record).collect()
+    }
+
+    /// Memory in bytes.
+    pub fn bytes(&self) -> usize {
+        let interval = |i: &Interval| i.publish_response.bytes() + i.end_to_end_response.bytes() + size_of::<Interval>();
+        let parts = |p: &Parts| p.response.bytes() + p.service.bytes() + p.blocked.bytes() + p.late.bytes();
+        size_of::<Self>()
+            + self.intervals.iter().map(interval).sum::<usize>()
+            + self.groups.iter().chain([&self.publish, &self.settle]).map(parts).sum::<usize>()
+    }
+}
+
+impl Tallied {
+    fn merge(&mut self, other: &Self) {
+        let (mine, theirs) = (&mut self.window, &other.window);
+        mine.due += theirs.due;
+        mine.due_bytes += theirs.due_bytes;
+        mine.acknowledged += theirs.acknowledged;
+        mine.refused += theirs.refused;
+        mine.failed += theirs.failed;
+        mine.unknown += theirs.unknown;
+        mine.throttled += theirs.throttled;
+        mine.warmup_due += theirs.warmup_due;
+        mine.published_in_all += theirs.published_in_all;
+        mine.delivered_in_all += theirs.delivered_in_all;
+        mine.settled_in_all += theirs.settled_in_all;
+        self.sent_in_window += other.sent_in_window;
+        self.settle_due += other.settle_due;
+        self.settled_in_window += other.settled_in_window;
+    }
+}
