@@ -1,0 +1,186 @@
+//! What follows from a profile as written: mean rate and size, offered bytes, utilisation, lanes.
+//!
+//! Leaves out anything that a run would have to measure.
+
+use super::Profile;
+use super::types::{Arrivals, Sizes, Stage, Think};
+use brokerlab_model::Span;
+
+/// Lanes above this, over all channels, must be given.
+pub const LANES_MAX: u32 = 1_024;
+
+/// Messages a second and bytes a second that one shard takes: the limits of the service that the model follows.
+const SHARD_MESSAGES: f64 = 1_000.0;
+const SHARD_BYTES: f64 = 1e6;
+
+/// Why lanes must be written into the profile.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LanesError {
+    /// Consumers, rate and bytes ask for more than [`LANES_MAX`].
+    #[error(
+        "consumers, rate and bytes of `{profile}` ask for {needed} lanes, more than are created unasked ({LANES_MAX}); \
+         write `lanes = …` (lanes per channel) or --lanes N"
+    )]
+    MustBeGiven {
+        /// The profile's name.
+        profile: String,
+        /// Lanes over all channels.
+        needed: u64,
+    },
+}
+
+impl Think {
+    /// The mean think time.
+    pub fn mean(self) -> Span {
+        match self {
+            Self::Constant { time } | Self::Exponential { time } => time,
+        }
+    }
+}
+
+impl Profile {
+    /// Length of the schedule: warm-up and measured window.
+    pub fn horizon(&self) -> Span {
+        self.warmup + self.duration
+    }
+
+    /// Mean messages per second over all producers, the rate factor included. In a closed loop it is the rate if every
+    /// response took no time: infinite without think time.
+    pub fn mean_rate(&self) -> f64 {
+        self.written_rate() * self.rate_factor
+    }
+
+    /// Whether producers wait for completions.
+    pub fn is_closed_loop(&self) -> bool {
+        matches!(self.arrivals, Arrivals::ClosedLoop { .. })
+    }
+
+    /// Mean bytes of a message, its stamp included.
+    pub fn mean_size(&self) -> f64 {
+        match &self.sizes {
+            Sizes::Fixed { size } => f64::from(size.0),
+            Sizes::Uniform { min, max } => f64::midpoint(f64::from(min.0), f64::from(max.0)),
+            Sizes::LogNormal { median, sigma, min, max } => {
+                clamped_mean(libm::log(f64::from(median.0)), *sigma, f64::from(min.0), f64::from(max.0))
+            }
+            Sizes::Empirical { values } => {
+                let total: f64 = values.iter().map(|v| v.weight).sum();
+                values.iter().map(|v| f64::from(v.size.0) * v.weight).sum::<f64>() / total
+            }
+            Sizes::Trace { .. } => self.trace.as_ref().map_or(0.0, |t| t.mean_size()),
+        }
+    }
+
+    /// Mean bytes per second over all producers.
+    pub fn offered_bytes(&self) -> f64 {
+        self.mean_rate() * self.mean_size()
+    }
+
+    /// Mean share of time for which a member of group number `group` is busy; above 1 the group cannot keep up. Zero for
+    /// a group that does not exist.
+    pub fn utilisation(&self, group: usize) -> f64 {
+        self.groups.get(group).map_or(0.0, |g| {
+            let work = g.work.mean();
+            if work == Span::ZERO { 0.0 } else { self.mean_rate() * work.as_secs_f64() / f64::from(g.members) }
+        })
+    }
+
+    /// Connections that the producers share.
+    pub fn connections(&self) -> u32 {
+        self.connections.unwrap_or(self.producers)
+    }
+
+    /// Lanes per channel: as given, or enough that every member of the largest group has one and, where a lane's rate is
+    /// limited (`shard_limited`), that the profile's mean rate and bytes fit. A rate factor does not change it.
+    pub fn lanes(&self, shard_limited: bool) -> Result<u32, LanesError> {
+        if let Some(lanes) = self.lanes {
+            return Ok(lanes);
+        }
+        let channels = f64::from(self.channels.len());
+        let members = self.groups.iter().map(|g| g.members).max().unwrap_or(1);
+        let mut needed = f64::from(members) / channels;
+        if shard_limited {
+            let rate = self.written_rate();
+            needed = needed.max(rate / SHARD_MESSAGES / channels);
+            needed = needed.max(rate * self.mean_size() / SHARD_BYTES / channels);
+        }
+        let total = needed.ceil().max(1.0) * channels;
+        if total > f64::from(LANES_MAX) {
+            return Err(LanesError::MustBeGiven { profile: self.name.clone(), needed: total as u64 });
+        }
+        Ok(needed.ceil().max(1.0) as u32)
+    }
+
+    /// Mean rate without the rate factor.
+    fn written_rate(&self) -> f64 {
+        match &self.arrivals {
+            Arrivals::Constant { rate }
+            | Arrivals::Poisson { rate }
+            | Arrivals::OnOff { rate, .. }
+            | Arrivals::Diurnal { rate, .. }
+            | Arrivals::Mmpp { rate: Some(rate), .. }
+            | Arrivals::Steps { rate: Some(rate), .. }
+            | Arrivals::Ramp { rate: Some(rate), .. }
+            | Arrivals::Spike { rate: Some(rate), .. }
+            | Arrivals::ClosedLoop { rate: Some(rate), .. }
+            | Arrivals::Trace { rate: Some(rate), .. } => rate.0,
+            Arrivals::Mmpp { .. }
+            | Arrivals::Steps { .. }
+            | Arrivals::Ramp { .. }
+            | Arrivals::Spike { .. }
+            | Arrivals::ClosedLoop { .. }
+            | Arrivals::Trace { .. } => self.unscaled_rate(),
+        }
+    }
+
+    /// Mean rate of the numbers as they stand, before `rate` scales them.
+    pub(crate) fn unscaled_rate(&self) -> f64 {
+        let horizon = self.horizon().as_secs_f64();
+        match &self.arrivals {
+            Arrivals::Constant { rate }
+            | Arrivals::Poisson { rate }
+            | Arrivals::OnOff { rate, .. }
+            | Arrivals::Diurnal { rate, .. } => rate.0,
+            Arrivals::Mmpp { states, .. } => stage_mean(states),
+            Arrivals::Steps { steps, .. } => stage_mean(steps),
+            Arrivals::Ramp { from, to, over, .. } => {
+                let over = over.map_or(horizon, Span::as_secs_f64);
+                let within = over.min(horizon);
+                let reached = from.0 + (to.0 - from.0) * within / over;
+                (f64::midpoint(from.0, reached) * within + to.0 * (horizon - within)) / horizon
+            }
+            Arrivals::Spike { base, peak, at, length, .. } => {
+                let end = (*at + *length).0.min(self.horizon().0);
+                let within = Span(end.saturating_sub(at.0)).as_secs_f64();
+                (base.0 * (horizon - within) + peak.0 * within) / horizon
+            }
+            Arrivals::ClosedLoop { think, .. } => f64::from(self.producers) / think.mean().as_secs_f64(),
+            Arrivals::Trace { speed_up, .. } => {
+                let recorded = self.trace.as_ref().map_or(0.0, |t| t.mean_rate());
+                recorded * speed_up.unwrap_or(1.0)
+            }
+        }
+    }
+
+    /// By how much every written rate is multiplied: to reach `rate` where that is given, and by the rate factor.
+    pub(crate) fn rate_scale(&self) -> f64 {
+        self.mean_rate() / self.unscaled_rate()
+    }
+}
+
+fn stage_mean(stages: &[Stage]) -> f64 {
+    let total: f64 = stages.iter().map(|s| s.length.as_secs_f64()).sum();
+    stages.iter().map(|s| s.rate.0 * s.length.as_secs_f64()).sum::<f64>() / total
+}
+
+/// The mean of a log-normal draw clamped to [min, max], in closed form.
+fn clamped_mean(mu: f64, sigma: f64, min: f64, max: f64) -> f64 {
+    if sigma <= 0.0 {
+        return libm::exp(mu).clamp(min, max);
+    }
+    let normal = |x: f64| 0.5 * libm::erfc(-x / std::f64::consts::SQRT_2);
+    let low = (libm::log(min) - mu) / sigma;
+    let high = (libm::log(max) - mu) / sigma;
+    let inside = libm::exp(mu + sigma * sigma / 2.0) * (normal(high - sigma) - normal(low - sigma));
+    min * normal(low) + inside + max * (1.0 - normal(high))
+}
