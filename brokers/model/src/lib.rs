@@ -27,6 +27,7 @@ pub mod credit;
 pub mod log;
 pub mod machine;
 pub mod queue;
+pub mod shard;
 mod stream;
 pub mod time;
 

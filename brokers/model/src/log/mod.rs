@@ -46,8 +46,8 @@ struct Topic {
 
 impl LogModel {
     /// A log without topics that keeps `contract`, or what is missing.
-    pub fn new(options: LogOptions, contract: &Contract) -> Result<Self, Unsupported> {
-        let settings = options.honour(contract)?;
+    pub fn new(options: LogOptions, contract: Contract) -> Result<Self, Unsupported> {
+        let settings = options.honour(&contract)?;
         let stream = Stream::new(options.stream(contract, &settings));
         Ok(Self { capabilities: options.capabilities(), options, stream, topics: Vec::new(), calls: 0 })
     }

@@ -131,7 +131,7 @@ impl LogOptions {
         }
     }
 
-    pub(super) fn stream(&self, contract: &Contract, settings: &Settings) -> StreamConfig {
+    pub(super) fn stream(&self, contract: Contract, settings: &Settings) -> StreamConfig {
         StreamConfig {
             max_in_flight: self.max_in_flight,
             commit_first: contract.delivery == Delivery::AtMostOnce,

@@ -1,0 +1,186 @@
+//! Which shard a record goes to: the MD5 of its partition key, as a 128-bit number, and the range that holds it.
+//!
+//! Leaves out splitting and merging; the ranges here are even.
+
+use md5::{Digest, Md5};
+
+/// The hash of a partition key, as Amazon Kinesis computes it: MD5, read as a big-endian number.
+pub fn hash_of(key: &[u8]) -> u128 {
+    u128::from_be_bytes(Md5::digest(key).into())
+}
+
+/// A hash for the `n`-th record without a partition key: evenly spread and the same in every run.
+pub(super) fn hash_without_key(n: u64) -> u128 {
+    let mix = |seed: u64| {
+        let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    };
+    u128::from(mix(2 * n)) << 64 | u128::from(mix(2 * n + 1))
+}
+
+/// The hash ranges of a stream's shards, in order, without gap or overlap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HashRanges {
+    /// The first hash of each range.
+    starts: Vec<u128>,
+}
+
+impl HashRanges {
+    /// `shards` ranges of ⌊2^128 ÷ shards⌋ hashes each; the last has what is left. At least one.
+    pub fn even(shards: u32) -> Self {
+        let shards = u128::from(shards.max(1));
+        let width = if shards == 1 { 0 } else { u128::MAX / shards + u128::from(shards.is_power_of_two()) };
+        Self { starts: (0..shards).map(|shard| shard * width).collect() }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// Never: the whole space is always covered.
+    pub fn is_empty(&self) -> bool {
+        self.starts.is_empty()
+    }
+
+    /// The range that holds `hash`.
+    #[inline]
+    pub fn find(&self, hash: u128) -> u32 {
+        let count = self.starts.len();
+        let guess = ((hash >> 64) * count as u128) >> 64;
+        let mut at = guess as usize;
+        while self.starts[at] > hash {
+            at -= 1;
+        }
+        while at + 1 < count && self.starts[at + 1] <= hash {
+            at += 1;
+        }
+        at as u32
+    }
+
+    /// The first and the last hash of a range.
+    pub fn bounds(&self, shard: u32) -> (u128, u128) {
+        let at = shard as usize;
+        let last = self.starts.get(at + 1).map_or(u128::MAX, |next| next - 1);
+        (self.starts[at], last)
+    }
+}
+
+/// The longest key that the cache remembers.
+const KEY_BYTES: usize = 31;
+/// How many keys the cache remembers; a power of two.
+const KEYS: usize = 2_048;
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    hash: u128,
+    key: [u8; KEY_BYTES],
+    len: u8,
+}
+
+/// Hashes of keys seen lately: MD5 costs more than everything else that is done for a small record, and keys come back. One
+/// entry per place; a newcomer takes the place. It is no state: with or without it the answers are the same.
+#[derive(Clone, Debug)]
+pub(super) struct KeyCache {
+    known: Vec<Known>,
+}
+
+impl PartialEq for KeyCache {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for KeyCache {}
+
+impl KeyCache {
+    pub(super) fn new() -> Self {
+        Self { known: vec![Known { hash: 0, key: [0; KEY_BYTES], len: 0 }; KEYS] }
+    }
+
+    /// The hash of `key`, which is not empty.
+    #[inline]
+    pub(super) fn hash_of(&mut self, key: &[u8]) -> u128 {
+        if key.len() > KEY_BYTES {
+            return hash_of(key);
+        }
+        let entry = &mut self.known[place(key)];
+        if usize::from(entry.len) == key.len() && entry.key[..key.len()] == *key {
+            return entry.hash;
+        }
+        entry.hash = hash_of(key);
+        entry.len = key.len() as u8;
+        entry.key[..key.len()].copy_from_slice(key);
+        entry.hash
+    }
+}
+
+/// Where in the cache a key has its place.
+#[inline]
+fn place(key: &[u8]) -> usize {
+    let (words, tail) = key.as_chunks::<8>();
+    let step = |sum: u64, word: u64| (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    let mut sum = words.iter().fold(key.len() as u64, |sum, &word| step(sum, u64::from_le_bytes(word)));
+    let mut last = 0;
+    for &byte in tail {
+        last = last << 8 | u64::from(byte);
+    }
+    sum = step(sum, last);
+    (sum >> 20) as usize % KEYS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_the_md5_as_a_number() {
+        // The test suite of RFC 1321.
+        assert_eq!(hash_of(b""), 0xd41d_8cd9_8f00_b204_e980_0998_ecf8_427e);
+        assert_eq!(hash_of(b"abc"), 0x9001_5098_3cd2_4fb0_d696_3f7d_28e1_7f72);
+        assert_eq!(hash_of(b"message digest"), 0xf96b_697d_7cb7_938d_525a_2f31_aaf1_61d0);
+    }
+
+    #[test]
+    fn even_ranges_are_the_services() {
+        let two = HashRanges::even(2);
+        assert_eq!(two.bounds(0), (0, 170_141_183_460_469_231_731_687_303_715_884_105_727));
+        assert_eq!(two.bounds(1).1, 340_282_366_920_938_463_463_374_607_431_768_211_455);
+        assert_eq!(HashRanges::even(3).bounds(0), (0, 113_427_455_640_312_821_154_458_202_477_256_070_484));
+        assert_eq!(HashRanges::even(1).bounds(0), (0, u128::MAX));
+    }
+
+    #[test]
+    fn every_hash_is_found_in_its_range() {
+        for shards in [1, 2, 3, 5, 7, 64, 1_000, 1_021] {
+            let ranges = HashRanges::even(shards);
+            for shard in 0..shards {
+                let (first, last) = ranges.bounds(shard);
+                assert_eq!((ranges.find(first), ranges.find(last)), (shard, shard), "of {shards}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_cache_changes_no_answer() {
+        let mut cache = KeyCache::new();
+        for round in 0..2 {
+            for n in 0..10_000u32 {
+                let key = format!("{}{n}", "k".repeat((n % 40) as usize));
+                assert_eq!(cache.hash_of(key.as_bytes()), hash_of(key.as_bytes()), "{key} in round {round}");
+            }
+        }
+    }
+
+    #[test]
+    fn records_without_a_key_spread_evenly() {
+        let ranges = HashRanges::even(8);
+        let mut counts = [0u32; 8];
+        for n in 0..8_000 {
+            counts[ranges.find(hash_without_key(n)) as usize] += 1;
+        }
+        assert!(counts.iter().all(|&count| (900..1_100).contains(&count)), "{counts:?}");
+    }
+}

@@ -1,0 +1,198 @@
+//! The shard stream, as in Amazon Kinesis: streams of shards over a 128-bit hash range, sequence numbers, limits per shard.
+//!
+//! A record goes to the shard whose range holds the MD5 of its partition key. Each shard takes so many records and so many
+//! bytes per second, as token buckets of one second. Where no order is asked, a record over the limit is throttled alone and
+//! the rest of the batch goes on, as with PutRecords. Where an order is asked, the batch is cut short before it, as with
+//! PutRecord and SequenceNumberForOrdering: nothing overtakes, and the producer is told when it may go on.
+//!
+//! Shards are shared out among an application's workers as leases; settling checkpoints through a sequence number. Reading is
+//! enhanced fan-out: each application is pushed to, with a read limit of its own per shard. What counts against that limit is
+//! counted by the shard's sparse index: exact over a stretch, spread evenly over the records within. Sequence numbers are
+//! dense per shard; a seek is an iterator (TRIM_HORIZON, LATEST, AT_SEQUENCE_NUMBER, AT_TIMESTAMP). Giving a record back or
+//! extending a lease by hand does not exist and is refused.
+//!
+//! Leaves out, for now: splitting and merging, on-demand scaling, polling consumers with five reads per second, windowed
+//! analytics, leases that time out.
+
+pub mod hash_range;
+mod options;
+mod throttle;
+
+use self::hash_range::{HashRanges, KeyCache, hash_without_key};
+pub use self::options::ShardOptions;
+use self::throttle::{Waiting, WriteLimits};
+use crate::batch::{Accepted, Blocked, ChannelId, Control, Message, Publishes, Settlement, Token};
+use crate::broker::{ClientSpec, ConnectError};
+use crate::capabilities::{Capabilities, Settings, Unsupported};
+use crate::completion::{Failure, Refusal, Status};
+use crate::contract::{Contract, Order};
+use crate::machine::{Effects, Model};
+use crate::stream::{Stream, ended, refuse_all};
+use crate::time::Time;
+
+/// Streams of shards, as one state machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardModel {
+    options: ShardOptions,
+    capabilities: Capabilities,
+    stream: Stream,
+    /// By channel: its shards' ranges, or none once it was deleted.
+    ranges: Vec<Option<ShardRanges>>,
+    /// By shard.
+    limits: Vec<WriteLimits>,
+    keys: KeyCache,
+    without_key: u64,
+    keeps_order: bool,
+    waiting: Waiting,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ShardRanges {
+    first: u32,
+    ranges: HashRanges,
+}
+
+/// Where a record goes.
+enum Route {
+    To(u32),
+    Refused(Refusal),
+    OverLimit(Time),
+}
+
+impl ShardModel {
+    /// A shard stream without streams that keeps `contract`, or what is missing.
+    pub fn new(options: ShardOptions, contract: Contract) -> Result<Self, Unsupported> {
+        let settings = options.honour(&contract)?;
+        let stream = Stream::new(options.stream(contract, &settings));
+        Ok(Self {
+            capabilities: options.capabilities(),
+            options,
+            stream,
+            ranges: Vec::new(),
+            limits: Vec::new(),
+            keys: KeyCache::new(),
+            without_key: 0,
+            keeps_order: contract.order != Order::None,
+            waiting: Waiting::default(),
+        })
+    }
+
+    /// Brings the ranges and limits up to date after a stream was created or deleted.
+    fn note_streams(&mut self, now: Time) {
+        for number in 0..self.stream.channels() {
+            let channel = self.stream.channel(ChannelId(number));
+            if (number as usize) < self.ranges.len() {
+                if channel.is_none() {
+                    self.ranges[number as usize] = None;
+                }
+                continue;
+            }
+            self.ranges.push(channel.map(|channel| {
+                let (records, bytes) = (self.options.write_records_per_s, self.options.write_bytes_per_s);
+                let shards = channel.first as usize + channel.lanes as usize;
+                self.limits.resize(shards, WriteLimits::full(records, bytes, now));
+                ShardRanges { first: channel.first, ranges: HashRanges::even(channel.lanes) }
+            }));
+        }
+    }
+
+    /// The shard of a record of `bytes`, once its limits let it through.
+    #[inline]
+    fn route(&mut self, now: Time, message: &Message<'_>, bytes: u64) -> Route {
+        let Some(Some(stream)) = self.ranges.get(message.channel.0 as usize) else {
+            return Route::Refused(Refusal::NoSuchLane);
+        };
+        if bytes > u64::from(self.options.largest()) {
+            return Route::Refused(Refusal::TooLarge);
+        }
+        let hash =
+            if message.key.is_empty() { hash_without_key(self.without_key) } else { self.keys.hash_of(message.key) };
+        let shard = stream.first + stream.ranges.find(hash);
+        let admitted = self.limits[shard as usize].admit(now, bytes as u32);
+        // One that is held back tries the same shard again, so that the time given for it is right.
+        let stays = admitted.is_err() && self.keeps_order;
+        self.without_key += u64::from(message.key.is_empty() && !stays);
+        admitted.map_or_else(Route::OverLimit, |()| Route::To(shard))
+    }
+}
+
+impl Model for ShardModel {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn honour(&self, contract: &Contract) -> Result<Settings, Unsupported> {
+        self.options.honour(contract)
+    }
+
+    fn connect(&mut self, now: Time, client: &ClientSpec, out: &mut Effects) -> Result<(), ConnectError> {
+        self.stream.connect(now, client, out)
+    }
+
+    fn publish(&mut self, now: Time, client: u32, batch: &Publishes, out: &mut Effects) -> Accepted {
+        let room = match self.stream.open_publish(client) {
+            Ok(room) => room,
+            Err(refusal) => return refuse_all(client, batch, refusal, out),
+        };
+        let room = room.min(batch.len());
+        let mut held_at = None;
+        self.stream.reserve(room, out);
+        for index in 0..room {
+            let message = batch.get(index);
+            let bytes = message.key.len() as u64 + message.headers.len() as u64 + u64::from(message.payload_len);
+            let status = match self.route(now, &message, bytes) {
+                Route::To(shard) => {
+                    self.stream.append(now, shard, index as u32, message.token, bytes as u32, out);
+                    continue;
+                }
+                Route::OverLimit(ready) if self.keeps_order => {
+                    self.waiting.hold(client, ready, out);
+                    held_at = Some(index);
+                    break;
+                }
+                Route::OverLimit(_) => Status::Throttled,
+                Route::Refused(refusal) => Status::Refused(refusal),
+            };
+            out.outcomes.push(ended(client, message.token, status));
+        }
+        self.stream.close_publish(client, out);
+        if let Some(taken) = held_at {
+            return Accepted { taken, blocked: Some(Blocked::RateLimit) };
+        }
+        if self.waiting.next().is_some() {
+            self.waiting.through(client, out);
+        }
+        Accepted { taken: room, blocked: (room < batch.len()).then_some(Blocked::Window) }
+    }
+
+    fn settle(&mut self, _now: Time, client: u32, settlements: &[Settlement], out: &mut Effects) {
+        self.stream.settle(client, settlements, out);
+    }
+
+    fn control(&mut self, now: Time, client: u32, token: Token, control: &Control, out: &mut Effects) {
+        self.stream.control(now, client, token, control, out);
+        match control {
+            Control::Create(_) | Control::Delete(_) => self.note_streams(now),
+            Control::Close => self.waiting.forget(client),
+            Control::Grant(_)
+            | Control::Seek { .. }
+            | Control::Position(_)
+            | Control::Flush
+            | Control::Release(_)
+            | Control::Describe(_) => {}
+        }
+    }
+
+    fn stored(&mut self, now: Time, ticket: u64, result: Result<(), Failure>, out: &mut Effects) {
+        self.stream.stored(now, ticket, result, out);
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        [self.stream.next_deadline(), self.waiting.next()].into_iter().flatten().min()
+    }
+
+    fn on_deadline(&mut self, now: Time, out: &mut Effects) {
+        self.waiting.due(now, out);
+        self.stream.on_deadline(now, out);
+    }
+}
