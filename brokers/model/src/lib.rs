@@ -27,7 +27,9 @@ pub mod credit;
 pub mod log;
 pub mod machine;
 pub mod queue;
+mod routing;
 pub mod shard;
+mod slots;
 mod stream;
 pub mod time;
 

@@ -5,9 +5,9 @@
 
 use crate::batch::{LaneId, Receipt, Verdict};
 use crate::completion::Refusal;
-use crate::queue::clients::NOBODY;
 use crate::queue::exceptions::{Exceptions, Stage};
 use crate::queue::window::{Place, Window};
+use crate::slots::NOBODY;
 use crate::time::Time;
 
 /// Lease records that a queue keeps; beyond, the oldest lease becomes exceptions.

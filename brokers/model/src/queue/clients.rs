@@ -2,16 +2,10 @@
 //!
 //! Leaves out what a client is delivered, which is chosen in `dispatch`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use crate::batch::Token;
 use crate::credit::Credit;
-
-/// No slot.
-pub(super) const NOBODY: u32 = u32::MAX;
-
-/// Numbers below this are looked up in an array.
-const DENSE: u32 = 1 << 16;
 
 /// What a client may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,88 +105,9 @@ impl Client {
     }
 }
 
-/// All clients, by slot. A slot is used again after its client is gone.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Clients {
-    slots: Vec<Option<Client>>,
-    free: Vec<u32>,
-    dense: Vec<u32>,
-    sparse: BTreeMap<u32, u32>,
-}
-
-impl Clients {
-    /// The slot of the client with this number.
-    pub(super) fn slot(&self, number: u32) -> Option<u32> {
-        if number < DENSE {
-            self.dense.get(number as usize).copied().filter(|&slot| slot != NOBODY)
-        } else {
-            self.sparse.get(&number).copied()
-        }
-    }
-
-    fn set_slot(&mut self, number: u32, slot: u32) {
-        if number >= DENSE {
-            if slot == NOBODY {
-                self.sparse.remove(&number);
-            } else {
-                self.sparse.insert(number, slot);
-            }
-            return;
-        }
-        if self.dense.len() <= number as usize {
-            self.dense.resize(number as usize + 1, NOBODY);
-        }
-        self.dense[number as usize] = slot;
-    }
-
-    /// Gives a client a slot. Its number must be free.
-    pub(super) fn add(&mut self, client: Client) -> u32 {
-        let number = client.number;
-        let slot = if let Some(slot) = self.free.pop() {
-            self.slots[slot as usize] = Some(client);
-            slot
-        } else {
-            self.slots.push(Some(client));
-            (self.slots.len() - 1) as u32
-        };
-        self.set_slot(number, slot);
-        slot
-    }
-
-    /// Forgets a client.
-    pub(super) fn remove(&mut self, slot: u32) {
-        if let Some(client) = self.slots[slot as usize].take() {
-            self.set_slot(client.number, NOBODY);
-            self.free.push(slot);
-        }
-    }
-
-    /// The client in a slot that is in use.
-    pub(super) fn get(&self, slot: u32) -> &Client {
-        self.slots[slot as usize].as_ref().expect("slots are kept only of clients that are there")
-    }
-
-    /// The client in a slot that is in use, to be changed.
-    pub(super) fn get_mut(&mut self, slot: u32) -> &mut Client {
-        self.slots[slot as usize].as_mut().expect("slots are kept only of clients that are there")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_may_be_small_or_large_and_slots_are_used_again() {
-        let mut clients = Clients::default();
-        let one = clients.add(Client::new(7, Part::Producer, Vec::new()));
-        let other = clients.add(Client::new(u32::MAX, Part::Member, Vec::new()));
-        assert_eq!((clients.slot(7), clients.slot(u32::MAX), clients.slot(8)), (Some(one), Some(other), None));
-        clients.remove(one);
-        clients.remove(other);
-        assert_eq!((clients.slot(7), clients.slot(u32::MAX)), (None, None));
-        assert_eq!(clients.add(Client::new(9, Part::Producer, Vec::new())), other);
-    }
 
     #[test]
     fn a_flush_waits_for_what_was_taken_before_it() {

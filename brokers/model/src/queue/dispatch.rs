@@ -11,7 +11,8 @@ use crate::contract::Delivery;
 use crate::machine::{Deliver, Effects, Record, Write};
 use crate::queue::QueueModel;
 use crate::queue::backlog::{Backlog, Run};
-use crate::queue::clients::{Binding, NOBODY};
+use crate::queue::clients::Binding;
+use crate::slots::NOBODY;
 use crate::time::Time;
 
 /// An operation that is done and has no place.

@@ -31,9 +31,10 @@ use crate::capabilities::{Capabilities, Settings, Unsupported};
 use crate::completion::{Failure, Refusal};
 use crate::contract::{Contract, Order};
 use crate::machine::{Effects, Model};
+use crate::slots::Slots;
 use crate::time::{Span, Time};
 use backlog::{Backlog, Holes};
-use clients::{Binding, Client, Clients, Part};
+use clients::{Binding, Client, Part};
 use dispatch::done;
 use publish::{Pending, refused};
 
@@ -99,7 +100,7 @@ pub struct QueueModel {
     lanes: Vec<Lane>,
     backlogs: Vec<Backlog>,
     groups: Vec<Group>,
-    clients: Clients,
+    clients: Slots<Client>,
     pending: Pending,
     /// Lease ends by queue (lane, group); at most one that counts for each, the others are skipped.
     timers: BinaryHeap<Reverse<(Time, u32, u32)>>,
@@ -114,19 +115,19 @@ pub struct QueueModel {
 
 impl QueueModel {
     /// A queue without channels that keeps `contract`, or what is missing.
-    pub fn new(options: QueueOptions, contract: Contract) -> Result<Self, Unsupported> {
+    pub fn new(options: QueueOptions, contract: &Contract) -> Result<Self, Unsupported> {
         let options = QueueOptions { visibility_timeout: options.visibility_timeout.max(Span(1)), ..options };
         Ok(Self {
-            settings: options.honour(&contract)?,
-            capabilities: options.capabilities(contract),
+            settings: options.honour(contract)?,
+            capabilities: options.capabilities(*contract),
             exclusive: contract.order != Order::None,
             options,
-            contract,
+            contract: *contract,
             channels: Vec::new(),
             lanes: Vec::new(),
             backlogs: Vec::new(),
             groups: Vec::new(),
-            clients: Clients::default(),
+            clients: Slots::default(),
             pending: Pending::default(),
             timers: BinaryHeap::new(),
             dirty: Vec::new(),
@@ -177,7 +178,7 @@ impl QueueModel {
         client.credit.end(|grant| out.outcomes.push((number, done(grant))));
         if client.flush(token) {
             out.outcomes.push((number, done(token)));
-            self.clients.remove(slot);
+            self.clients.remove(number);
         }
     }
 }
@@ -201,7 +202,7 @@ impl Model for QueueModel {
             Role::Member { group, channels } => (Part::Member, self.bindings(group, channels)?),
         };
         let groups: Vec<u32> = bindings.iter().map(|binding| binding.group).collect();
-        let slot = self.clients.add(Client::new(client.number, part, bindings));
+        let slot = self.clients.add(client.number, Client::new(client.number, part, bindings));
         for group in groups {
             self.groups[group as usize].members.push(slot);
             self.mark(group);

@@ -11,6 +11,7 @@ use crate::machine::{Effects, Write};
 use crate::queue::QueueModel;
 use crate::queue::clients::Part;
 use crate::queue::dispatch::done;
+use crate::routing::{choose, key_hash};
 
 /// What stands before one barrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,20 +45,6 @@ impl Pending {
         self.barriers.push_back(Unstored { ticket: self.next_ticket, client, work });
         self.next_ticket += 1;
     }
-}
-
-/// FNV-1a with a final mix: a key's queue is the same in every run and on every machine.
-fn key_hash(key: &[u8]) -> u64 {
-    let hash = key
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    let hash = (hash ^ (hash >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    hash ^ (hash >> 29)
-}
-
-/// One of `count`, by a hash.
-pub(super) fn choose(hash: u64, count: u32) -> u32 {
-    ((u128::from(hash) * u128::from(count)) >> 64) as u32
 }
 
 impl QueueModel {
@@ -142,7 +129,7 @@ impl QueueModel {
             let client = self.clients.get_mut(barrier.client);
             client.end(ended, |token| out.outcomes.push((number, done(token))));
             if client.closing && client.unstored() == 0 {
-                self.clients.remove(barrier.client);
+                self.clients.remove(number);
             }
         }
         while let Some(lane) = self.grown.pop() {
@@ -184,18 +171,4 @@ impl QueueModel {
 /// An operation that is refused.
 pub(super) fn refused(token: Token, refusal: Refusal) -> Outcome {
     Outcome { token, status: Status::Refused(refusal), lane: LaneId::default(), position: 0 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_spread_over_queues() {
-        let mut counts = [0u32; 8];
-        for key in 0..8_000u32 {
-            counts[choose(key_hash(key.to_string().as_bytes()), 8) as usize] += 1;
-        }
-        assert!(counts.iter().all(|&count| (900..1_100).contains(&count)), "{counts:?}");
-    }
 }
