@@ -1,1 +1,13 @@
-//! Under construction.
+//! What is made of measured cells: the result file, the statistics and the verdict on it, the page, the table, the regression check.
+//!
+//! Reads no clock and measures nothing; the same result gives the same bytes. Leaves out how cells come about (`host`).
+
+pub mod against;
+pub mod compare;
+pub mod figures;
+pub mod headroom;
+mod reasons;
+pub mod result;
+pub mod rows;
+pub mod sample;
+pub mod verdict;

@@ -1,0 +1,154 @@
+//! How far a row goes: its class from a rising staircase of load, and what held it.
+//!
+//! A class is never a win by itself: a floor may lie in any higher class. Leaves out ranking (`verdict`).
+
+use crate::figures;
+use crate::result::Objectives;
+use crate::rows::Row;
+
+/// A staircase that comes within this share of the ceiling's rate says nothing about the row.
+pub const CEILING_SHARE: f64 = 0.8;
+
+/// Headroom in multiples of the profile's load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// The load itself is not carried.
+    Below1,
+    /// Once, not twice.
+    From1To2,
+    /// Twice, not ten times.
+    From2To10,
+    /// Ten times or more; how much more never decides.
+    Above10,
+}
+
+impl Class {
+    /// Of the largest multiple that was carried.
+    fn of(factor: f64) -> Self {
+        match factor {
+            f if f < 1.0 => Self::Below1,
+            f if f < 2.0 => Self::From1To2,
+            f if f < 10.0 => Self::From2To10,
+            _ => Self::Above10,
+        }
+    }
+
+    /// `< 1×`, `1–2×`, `2–10×`, `> 10×`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Below1 => "< 1×",
+            Self::From1To2 => "1–2×",
+            Self::From2To10 => "2–10×",
+            Self::Above10 => "> 10×",
+        }
+    }
+}
+
+/// Why the true headroom may be larger than what was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Floor {
+    /// The harness itself goes hardly further.
+    HarnessLimited,
+    /// The last step was carried too.
+    StaircaseEnded,
+}
+
+/// How far a row goes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Headroom {
+    /// The class that was seen, at least.
+    pub class: Class,
+    /// Largest multiple of the load that was carried.
+    pub factor: f64,
+    /// Largest rate acknowledged at any step.
+    pub best_per_s: f64,
+    /// Why it may be more.
+    pub floor: Option<Floor>,
+    /// The setting that held the row back: `4 shards × 1 MB/s`.
+    pub limited_by: Option<String>,
+}
+
+impl Headroom {
+    /// The highest class that it may be.
+    pub fn at_most(&self) -> Class {
+        if self.floor.is_some() { Class::Above10 } else { self.class }
+    }
+
+    /// `2–10×`, `≥ 4× (a floor: harness-limited)`, `1–2× (limited by setting: 4 shards × 1 MB/s)`.
+    pub fn text(&self) -> String {
+        if let Some(setting) = &self.limited_by {
+            return format!("{} (limited by setting: {setting})", self.class.name());
+        }
+        match self.floor {
+            _ if self.class == Class::Above10 => self.class.name().to_owned(),
+            None => self.class.name().to_owned(),
+            Some(floor) => format!("≥ {} (a floor: {})", figures::factor(self.factor), floor.name()),
+        }
+    }
+}
+
+impl Floor {
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::HarnessLimited => "harness-limited",
+            Self::StaircaseEnded => "the staircase ended",
+        }
+    }
+}
+
+/// The best rate of the harness's own ceiling on its staircase; none when it had none.
+pub fn ceiling_per_s(rows: &[Row]) -> Option<f64> {
+    rows.iter()
+        .filter(|row| row.role == crate::rows::Role::Ceiling)
+        .flat_map(|row| row.stairs.iter().map(|s| s.achieved_per_s))
+        .max_by(f64::total_cmp)
+}
+
+/// The headroom of a row; none when it climbed no staircase and carried its load, so that nothing is known beyond it.
+pub fn headroom(row: &Row, objectives: &Objectives, ceiling_per_s: Option<f64>) -> Option<Headroom> {
+    let carries_load = row.kept() && !row.saturated() && row.missed(objectives).is_empty();
+    if row.stairs.is_empty() && carries_load {
+        return None;
+    }
+    let mut factor = 0.0;
+    let mut failed = None;
+    for stair in &row.stairs {
+        if !stair.sustained {
+            failed = Some(stair);
+            break;
+        }
+        factor = stair.factor;
+    }
+    // The visits are six tries of the load itself; a staircase that starts at it and fails once does not undo them.
+    if !row.visits.is_empty() {
+        factor = if carries_load { f64::max(factor, 1.0) } else { f64::min(factor, 0.99) };
+    }
+    let best_per_s = row.stairs.iter().map(|s| s.achieved_per_s).fold(row.achieved_per_s(), f64::max);
+    let near_ceiling = ceiling_per_s.is_some_and(|ceiling| best_per_s >= CEILING_SHARE * ceiling);
+    let limited_by = failed.filter(|stair| stair.cell.counts.throttled > 0).map(|_| setting(row));
+    let floor = if limited_by.is_some() {
+        None
+    } else if near_ceiling {
+        Some(Floor::HarnessLimited)
+    } else if failed.is_none() {
+        Some(Floor::StaircaseEnded)
+    } else {
+        None
+    };
+    Some(Headroom { class: Class::of(factor), factor, best_per_s, floor, limited_by })
+}
+
+/// The rate limit that a row was given, in its own words; the lanes stand before it.
+fn setting(row: &Row) -> String {
+    let Some(cell) = row.example() else { return "its rate limit".to_owned() };
+    let limits = ["write limit", "write_limit", "write-limit", "write limits", "rate limit", "limit"];
+    let found =
+        limits.iter().find_map(|name| cell.settings.0.iter().find(|s| s.name.contains(name) && s.value.contains("/s")));
+    let lane = if row.backend == "shard" { "shard" } else { "lane" };
+    let lanes = figures::plural(u64::from(cell.lanes), lane);
+    match found {
+        Some(setting) => format!("{lanes} × {}", setting.value),
+        None => format!("{lanes} × their rate limit"),
+    }
+}

@@ -1,0 +1,397 @@
+//! The verdict in words: one headline, a reason for each step of the order, and the assumptions that would change it.
+//!
+//! Leaves out the deciding itself, which is in `verdict`.
+
+use brokerlab_model::{Availability, Contract, Delivery, Order, Storage};
+use brokerlab_workloads::measurement::World;
+
+use crate::compare::Outcome;
+use crate::figures::{self, and_list};
+use crate::headroom::Class;
+use crate::result::LadderRow;
+use crate::rows::Role;
+use crate::verdict::{
+    Analysis, Conclusion, DECIDING_SHARE, Decision, EMBEDDED_CAVEAT, ExitInputs, Judged, Step, median_text,
+};
+
+/// Everything that is concluded from an analysis.
+pub(crate) fn conclusion(a: &Analysis) -> Conclusion {
+    let (decision, headline) = if a.is_comparison() { compared(a) } else { single(a) };
+    let embedded = a.candidates().any(|j| j.row.world == World::Embedded);
+    Conclusion {
+        valid: a.valid(),
+        headline,
+        reasons: reasons(a),
+        flips: flips(a, &decision),
+        caveat: embedded.then(|| EMBEDDED_CAVEAT.to_owned()),
+        exit: exit_inputs(a),
+        decision,
+    }
+}
+
+fn labels(rows: &[&Judged]) -> Vec<String> {
+    rows.iter().map(|j| j.row.label.clone()).collect()
+}
+
+fn single(a: &Analysis) -> (Decision, String) {
+    let Some(j) = a.rows.first() else { return (Decision::NotValid, "Nothing was measured.".to_owned()) };
+    let label = &j.row.label;
+    if let Some(visit) = j.row.visits.iter().find(|v| v.validity.saturated.is_some()) {
+        let counts = &visit.cell.counts;
+        let text = format!(
+            "{label} is saturated: asked {}, achieved {}, {} in the backlog at the end.",
+            figures::rate(visit.offered_per_s),
+            figures::rate(visit.achieved_per_s),
+            figures::plural(counts.backlog_end, "message"),
+        );
+        return (Decision::Single { met: false }, text);
+    }
+    if !j.row.kept() {
+        return (
+            Decision::Single { met: false },
+            format!("{label} broke its contract: {}.", and_list(&j.row.broken())),
+        );
+    }
+    if !a.valid() {
+        return (Decision::NotValid, format!("Not valid: {}.", why_not_valid(a)));
+    }
+    if !j.missed.is_empty() {
+        return (Decision::Single { met: false }, format!("{label} misses an objective: {}.", and_list(&j.missed)));
+    }
+    let p99 = j.row.end_to_end.response.shown(0.99).text(j.row.drain_limit_ns());
+    let text = format!(
+        "{label} carries {} and meets every objective: end-to-end p99 {p99}.",
+        figures::rate(j.row.achieved_per_s())
+    );
+    (Decision::Single { met: true }, text)
+}
+
+/// Why a run can't be believed, in one clause.
+pub(crate) fn why_not_valid(a: &Analysis) -> String {
+    if let Some(why) = &a.file.cut_short {
+        return format!("the run was cut short ({why})");
+    }
+    let mut why: Vec<String> = Vec::new();
+    for j in a.rows.iter().filter(|j| j.row.role != Role::Ceiling && !j.row.valid() && !j.row.saturated()) {
+        for check in j.row.visits.iter().flat_map(|v| &v.validity.checks).filter(|c| !c.ok) {
+            let text = format!("{} {} (allowed {})", check.name, check.found, check.limit);
+            if !why.iter().any(|known| known.starts_with(&check.name)) {
+                why.push(text);
+            }
+        }
+    }
+    if why.is_empty() { "nothing was measured".to_owned() } else { and_list(&why) }
+}
+
+fn compared(a: &Analysis) -> (Decision, String) {
+    if let Some(why) = a.not_comparable() {
+        return (Decision::NotComparable, format!("Not comparable: {why}; no winner is named."));
+    }
+    if !a.valid() {
+        return (Decision::NotValid, format!("Not valid, so no winner is named: {}.", why_not_valid(a)));
+    }
+    let (best, step) = a.decide();
+    if best.is_empty() {
+        return (Decision::None, none_meets(a));
+    }
+    if let Some(control) = a.control.filter(|c| c.disagrees) {
+        let text = format!(
+            "Inconclusive: two identical rows differed by {} in every round, so no winner is named.",
+            figures::factor(control.median_ratio.max(1.0 / control.median_ratio))
+        );
+        return (Decision::Inconclusive, text);
+    }
+    let [winner] = best.as_slice() else {
+        let names = labels(&best);
+        return (Decision::Tie(names.clone()), tie(a, &names, step));
+    };
+    (Decision::Winner(winner.row.label.clone()), win(a, winner, step))
+}
+
+fn none_meets(a: &Analysis) -> String {
+    let all = a.candidates().count();
+    if all == 0 {
+        return "No backend that was asked can keep this contract.".to_owned();
+    }
+    let why: Vec<String> = a
+        .candidates()
+        .map(|j| {
+            let reasons = if j.excluded.is_empty() { &j.missed } else { &j.excluded };
+            format!("{} ({})", j.row.label, and_list(reasons))
+        })
+        .collect();
+    format!("None of these meets what you ask: {}.", and_list(&why))
+}
+
+fn tie(a: &Analysis, names: &[String], step: Step) -> String {
+    let all = a.candidates().count();
+    let who = and_list(names);
+    if names.len() == all {
+        return format!("A tie: {who} serve this workload equally well. Choose by what else you need.");
+    }
+    let why = match step {
+        Step::Nothing | Step::Contract => "the others did not carry the load under the contract",
+        Step::Objectives => "the others miss an objective",
+        Step::Headroom => "the others have less headroom",
+        Step::Response => "the others answer later, and by enough to matter",
+    };
+    format!("A tie between {who}; {why}.")
+}
+
+fn win(a: &Analysis, winner: &Judged, step: Step) -> String {
+    let label = &winner.row.label;
+    let why = match step {
+        Step::Nothing if a.candidates().count() == 1 => {
+            "it meets what you ask, and nothing else was compared".to_owned()
+        }
+        Step::Nothing | Step::Contract => "it alone carried the load and kept the contract".to_owned(),
+        Step::Objectives => "it alone meets every objective".to_owned(),
+        Step::Headroom => {
+            let text = winner.headroom.as_ref().map_or_else(String::new, crate::headroom::Headroom::text);
+            format!("it carries the load furthest, {text}")
+        }
+        Step::Response => "it answers first in every round, by enough to matter".to_owned(),
+    };
+    format!("Choose {label}: {why}.")
+}
+
+/// A reason for each step of the order, whether it decided or not.
+fn reasons(a: &Analysis) -> Vec<(String, String)> {
+    let mut all = vec![("Contract".to_owned(), contract_reason(a)), ("Objectives".to_owned(), objectives_reason(a))];
+    if a.candidates().any(|j| j.headroom.is_some()) {
+        all.push(("Headroom".to_owned(), headroom_reason(a)));
+    }
+    if a.is_comparison() && a.candidates().count() > 1 {
+        all.push(("Response time".to_owned(), response_reason(a)));
+    }
+    all
+}
+
+fn contract_reason(a: &Analysis) -> String {
+    let broken: Vec<String> = a
+        .candidates()
+        .filter(|j| !j.row.kept())
+        .map(|j| format!("{} broke it: {}", j.row.label, and_list(&j.row.broken())))
+        .collect();
+    let refused: Vec<String> = a.file.refusals.iter().map(|r| r.backend.clone()).collect();
+    let kept: Vec<&Judged> = a.candidates().filter(|j| j.row.kept()).collect();
+    let mut text = String::new();
+    if !broken.is_empty() {
+        text = format!("{}. ", broken.join("; "));
+    }
+    if !kept.is_empty() {
+        let messages: u64 = kept.iter().map(|j| j.row.check.acknowledged).sum();
+        let lost: u64 = kept.iter().map(|j| j.row.check.lost).sum();
+        let duplicated: u64 = kept.iter().map(|j| j.row.check.duplicated).sum();
+        let who = if kept.len() == a.candidates().count() && kept.len() > 1 {
+            "All".to_owned()
+        } else {
+            and_list(&labels(&kept))
+        };
+        text += &format!(
+            "{who} kept it over {}: {lost} lost, {duplicated} duplicated.",
+            figures::plural(messages, "checked message")
+        );
+    }
+    if !refused.is_empty() {
+        text += &format!(" {} refused it.", and_list(&refused));
+    }
+    text
+}
+
+fn objectives_reason(a: &Analysis) -> String {
+    let saturated: Vec<String> = a.candidates().filter(|j| j.row.saturated()).map(|j| j.row.label.clone()).collect();
+    let missed: Vec<String> = a
+        .candidates()
+        .filter(|j| !j.missed.is_empty() && !j.row.saturated())
+        .map(|j| format!("{} ({})", j.row.label, and_list(&j.missed)))
+        .collect();
+    let limit = a.file.objectives.end_to_end_p99_max_ns;
+    let p99s: Vec<String> = a
+        .candidates()
+        .filter(|j| j.missed.is_empty() && !j.row.saturated())
+        .map(|j| format!("{} {}", j.row.label, j.row.end_to_end.response.shown(0.99).text(j.row.drain_limit_ns())))
+        .collect();
+    let mut parts = Vec::new();
+    if !p99s.is_empty() {
+        let asked = limit.map_or_else(
+            || "none asked for response time".to_owned(),
+            |ns| format!("≤ {} asked", figures::duration(ns)),
+        );
+        parts.push(format!("Met, at end-to-end p99 {} ({asked}).", and_list(&p99s)));
+    }
+    if !missed.is_empty() {
+        parts.push(format!("Missed by {}.", and_list(&missed)));
+    }
+    if !saturated.is_empty() {
+        parts.push(format!("Saturated, so not judged: {}.", and_list(&saturated)));
+    }
+    parts.join(" ")
+}
+
+fn headroom_reason(a: &Analysis) -> String {
+    let mut by_text: Vec<(String, Vec<String>)> = Vec::new();
+    for j in a.candidates() {
+        let Some(headroom) = &j.headroom else { continue };
+        let text = headroom.text();
+        match by_text.iter_mut().find(|(known, _)| *known == text) {
+            Some((_, who)) => who.push(j.row.label.clone()),
+            None => by_text.push((text, vec![j.row.label.clone()])),
+        }
+    }
+    let parts: Vec<String> = by_text.iter().map(|(text, who)| format!("{}: {text}", and_list(who))).collect();
+    format!("Times your load: {}.", parts.join("; "))
+}
+
+fn response_reason(a: &Analysis) -> String {
+    let noise = a.control.map_or_else(
+        || "No A/A control was run.".to_owned(),
+        |c| format!("Identical rows differed by up to {}.", figures::factor(c.largest_ratio)),
+    );
+    let mut faster = Vec::new();
+    let mut close = 0;
+    for pair in &a.pairs {
+        let (first, second) = (&a.rows[pair.first].row.label, &a.rows[pair.second].row.label);
+        let (quick, slow, ratio) = match pair.outcome {
+            Outcome::First { ratio } => (first, second, ratio),
+            Outcome::Second { ratio } => (second, first, ratio),
+            Outcome::TooClose { .. } | Outcome::TooFewRounds { .. } => {
+                close += 1;
+                continue;
+            }
+        };
+        let weight = if pair.matters { "" } else { ", too little to decide" };
+        faster.push(format!("{quick} before {slow} ({}{weight})", figures::factor(ratio)));
+    }
+    let mut text = noise;
+    if !faster.is_empty() {
+        text += &format!(" In every round {}.", and_list(&faster));
+    }
+    if close > 0 {
+        let pairs = if close == a.pairs.len() && close > 1 {
+            "All pairs are".to_owned()
+        } else {
+            format!("{} too close to call", figures::plural(close as u64, "pair"))
+        };
+        text += &if pairs.starts_with("All") { format!(" {pairs} too close to call.") } else { format!(" {pairs}.") };
+    }
+    if let Some(limit) = a.file.objectives.end_to_end_p99_max_ns {
+        text += &format!(
+            " A difference below {}, a tenth of the objective, never decides.",
+            figures::duration_f64(limit as f64 * DECIDING_SHARE)
+        );
+    }
+    text
+}
+
+/// The assumptions that would change the verdict.
+fn flips(a: &Analysis, decision: &Decision) -> Vec<String> {
+    let best = match decision {
+        Decision::Winner(label) => vec![label.clone()],
+        Decision::Tie(labels) => labels.clone(),
+        Decision::None
+        | Decision::NotValid
+        | Decision::Inconclusive
+        | Decision::NotComparable
+        | Decision::Single { .. } => return Vec::new(),
+    };
+    let best: Vec<&Judged> = a.candidates().filter(|j| best.contains(&j.row.label)).collect();
+    let mut flips = contract_flips(a, &best);
+    flips.extend(load_flip(&best));
+    flips.extend(objective_flip(&best));
+    flips
+}
+
+/// For each axis, the least stronger promise that some of the best rows refuse.
+fn contract_flips(a: &Analysis, best: &[&Judged]) -> Vec<String> {
+    let asked = a.file.contract;
+    let mut stronger: Vec<(Contract, String)> = Vec::new();
+    if asked.availability == Availability::Coupled {
+        let contract = Contract { availability: Availability::Decoupled, ..asked };
+        stronger.push((contract, "receivers may be down when a message is sent (decoupled)".to_owned()));
+    }
+    for &order in Order::ALL.iter().filter(|o| **o > asked.order) {
+        stronger.push((Contract { order, ..asked }, format!("you need order {order}")));
+    }
+    for &storage in Storage::ALL.iter().filter(|s| **s > asked.storage) {
+        stronger.push((Contract { storage, ..asked }, format!("an acknowledged message must survive as {storage}")));
+    }
+    for &delivery in Delivery::ALL.iter().filter(|d| **d > asked.delivery) {
+        stronger.push((Contract { delivery, ..asked }, format!("you need {delivery}")));
+    }
+    let mut flips = Vec::new();
+    for (contract, condition) in stronger {
+        let Some(row) = a.file.promise_ladder.iter().find(|row| row.contract == contract) else { continue };
+        let out: Vec<String> =
+            best.iter().filter(|j| refuses(row, j.row.backend)).map(|j| j.row.label.clone()).collect();
+        if out.is_empty() {
+            continue;
+        }
+        let left: Vec<String> =
+            best.iter().filter(|j| !refuses(row, j.row.backend)).map(|j| j.row.label.clone()).collect();
+        flips.push(match left.as_slice() {
+            [] => format!("If {condition}: none of them can, all refuse that contract."),
+            left => format!("If {condition}: {} can't; {} can.", and_list(&out), and_list(left)),
+        });
+    }
+    flips
+}
+
+fn refuses(row: &LadderRow, backend: &str) -> bool {
+    row.answers.iter().any(|answer| answer.backend == backend && answer.answer.is_err())
+}
+
+/// The load at which the first of the best rows stops.
+fn load_flip(best: &[&Judged]) -> Option<String> {
+    let known: Vec<(&str, Class, Class, f64)> = best
+        .iter()
+        .filter_map(|j| j.headroom.as_ref().map(|h| (j.row.label.as_str(), h.class, h.at_most(), h.factor)))
+        .collect();
+    let lowest = known
+        .iter()
+        .filter(|(_, class, most, _)| class == most && *class < Class::Above10)
+        .min_by(|a, b| a.3.total_cmp(&b.3))?;
+    let beyond: Vec<&str> = known.iter().filter(|(.., factor)| *factor > lowest.3).map(|(label, ..)| *label).collect();
+    let times = figures::factor(lowest.3);
+    Some(if beyond.is_empty() {
+        format!("If the load grows: {} was last seen to carry {times} of it.", lowest.0)
+    } else {
+        format!("If the load grows beyond {times}: {} stops first; {} went further.", lowest.0, and_list(&beyond))
+    })
+}
+
+/// The objective below which the best rows would no longer be level.
+fn objective_flip(best: &[&Judged]) -> Option<String> {
+    let mut p99s: Vec<(&str, f64)> = best
+        .iter()
+        .filter_map(|j| j.median_p99_ns.filter(|ns| ns.is_finite()).map(|ns| (j.row.label.as_str(), ns)))
+        .collect();
+    p99s.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let (slowest, rest) = p99s.split_first()?;
+    let text = median_text(Some(slowest.1), 0);
+    Some(if rest.is_empty() {
+        format!("If end-to-end p99 must stay below {text}: {} no longer meets it.", slowest.0)
+    } else {
+        format!("If end-to-end p99 must stay below {text}: {} is the first to miss it.", slowest.0)
+    })
+}
+
+fn exit_inputs(a: &Analysis) -> ExitInputs {
+    let named = |test: fn(&Judged) -> bool| a.rows.iter().filter(|j| test(j)).map(|j| j.row.label.clone()).collect();
+    let single = !a.is_comparison();
+    let judged = |j: &&Judged| j.row.valid() && !j.row.saturated();
+    let objectives_missed = if single {
+        a.candidates().filter(judged).any(|j| !j.missed.is_empty())
+    } else {
+        let mut comparable = a.candidates().filter(judged).peekable();
+        a.not_comparable().is_none() && comparable.peek().is_some() && comparable.all(|j| !j.missed.is_empty())
+    };
+    ExitInputs {
+        cut_short: a.file.cut_short.clone(),
+        contract_broken: named(|j| !j.row.kept()),
+        objectives_missed,
+        not_valid: named(|j| !j.row.valid()),
+        saturated: named(|j| j.row.saturated()),
+        single,
+    }
+}

@@ -1,0 +1,427 @@
+//! The rows of a result: the cells of one backend, judged one by one and merged exactly.
+//!
+//! Leaves out how rows are held against each other (`compare`, `verdict`).
+
+use brokerlab_model::WorkCounts;
+use brokerlab_workloads::measurement::{CheckRecord, Counts, Measurement, Point, ResourceRecord, World};
+use brokerlab_workloads::record::{DecodeError, Quantile};
+use brokerlab_workloads::validity::{Validity, judge};
+
+use crate::compare::Figure;
+use crate::result::{Objectives, ResultFile};
+use crate::sample::{Operation, Sample, Shown};
+
+/// The plain name of the harness's own ceiling.
+pub const CEILING: &str = "null";
+
+/// What a row is in a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A candidate.
+    Candidate,
+    /// The same backend once more: what no difference looks like.
+    Again,
+    /// The harness's own ceiling.
+    Ceiling,
+}
+
+/// One measured visit or run, judged.
+#[derive(Clone, Debug)]
+pub struct Visit<'a> {
+    /// As it was measured.
+    pub cell: &'a Measurement,
+    /// Its round; a run is round 0.
+    pub round: u32,
+    /// Its position among all cells.
+    pub position: usize,
+    /// Whether it can be believed.
+    pub validity: Validity,
+    /// End-to-end response at the 99 % quantile.
+    pub p99: Quantile,
+    /// Messages due per second of the window.
+    pub offered_per_s: f64,
+    /// Publishes acknowledged per second of the window.
+    pub achieved_per_s: f64,
+}
+
+/// One step of a staircase, judged.
+#[derive(Clone, Debug)]
+pub struct Stair<'a> {
+    /// As it was measured.
+    pub cell: &'a Measurement,
+    /// Load as a multiple of the profile's rate.
+    pub factor: f64,
+    /// Messages due per second.
+    pub offered_per_s: f64,
+    /// Publishes acknowledged per second of the window.
+    pub achieved_per_s: f64,
+    /// End-to-end response at the 99 % quantile.
+    pub p99: Shown,
+    /// Whether it can be believed.
+    pub validity: Validity,
+    /// Whether the row carried this load: not saturated, contract kept, response within the objective.
+    pub sustained: bool,
+}
+
+/// One moment of the visits of a row, merged.
+#[derive(Clone, Debug)]
+pub struct Tick {
+    /// Middle of the interval, nanoseconds since the end of the warm-up; below zero within it.
+    pub at_ns: i64,
+    /// Acknowledged per second, mean over visits.
+    pub acknowledged_per_s: f64,
+    /// First deliveries per second, mean over visits.
+    pub delivered_per_s: f64,
+    /// Largest backlog of any visit.
+    pub backlog: u64,
+    /// End-to-end response of the messages due in it, all visits merged.
+    pub response: Sample,
+}
+
+/// All cells of one backend as it was asked for.
+#[derive(Clone, Debug)]
+pub struct Row<'a> {
+    /// `log`, `log (again)`; with the file's letter when several are shown.
+    pub label: String,
+    /// The backend's plain name.
+    pub backend: &'a str,
+    /// Which world.
+    pub world: World,
+    /// What it is in the comparison.
+    pub role: Role,
+    /// Visits or the run.
+    pub visits: Vec<Visit<'a>>,
+    /// Its staircase, lowest load first.
+    pub stairs: Vec<Stair<'a>>,
+    /// Publish, all visits merged.
+    pub publish: Operation,
+    /// End-to-end, all visits merged.
+    pub end_to_end: Operation,
+    /// Settle, all visits merged.
+    pub settle: Operation,
+    /// Over all visits.
+    pub counts: Counts,
+    /// Over all visits and groups.
+    pub check: CheckRecord,
+    /// Over all visits.
+    pub work: WorkCounts,
+    /// Over all visits; the peak is the largest.
+    pub resources: ResourceRecord,
+    /// The visits over time.
+    pub timeline: Vec<Tick>,
+}
+
+/// Visits that may miss a threshold before a row counts as missing it: one in six.
+fn allowed(visits: usize) -> usize {
+    visits / 6
+}
+
+impl<'a> Row<'a> {
+    /// All rows of a file in the order of their first cells; `mark` is appended to each label.
+    pub fn all(file: &'a ResultFile, mark: &str) -> Result<Vec<Self>, DecodeError> {
+        let mut labels: Vec<&str> = Vec::new();
+        for cell in &file.cells {
+            if !labels.contains(&cell.row.as_str()) {
+                labels.push(&cell.row);
+            }
+        }
+        let mut rows: Vec<Self> = Vec::new();
+        for label in labels {
+            let cells = file.cells.iter().enumerate().filter(|(_, cell)| cell.row == label);
+            let mut row = Self::of(cells, &file.objectives)?;
+            row.role = role(&row, &rows);
+            row.label = format!("{label}{mark}");
+            rows.push(row);
+        }
+        rows.sort_by_key(|row| (row.role == Role::Ceiling, row.role == Role::Again, row.backend_rank()));
+        Ok(rows)
+    }
+
+    fn backend_rank(&self) -> usize {
+        const ORDER: [&str; 4] = ["log", "queue", "shard", "direct"];
+        ORDER.iter().position(|name| *name == self.backend).unwrap_or(ORDER.len())
+    }
+
+    fn of(cells: impl Iterator<Item = (usize, &'a Measurement)>, objectives: &Objectives) -> Result<Self, DecodeError> {
+        let mut row = Self {
+            label: String::new(),
+            backend: "",
+            world: World::Embedded,
+            role: Role::Candidate,
+            visits: Vec::new(),
+            stairs: Vec::new(),
+            publish: Operation::default(),
+            end_to_end: Operation::default(),
+            settle: Operation::default(),
+            counts: Counts::default(),
+            check: CheckRecord::default(),
+            work: WorkCounts::default(),
+            resources: ResourceRecord::default(),
+            timeline: Vec::new(),
+        };
+        for (position, cell) in cells {
+            row.backend = &cell.backend;
+            row.world = cell.world;
+            match cell.point {
+                Point::Visit { round } => row.visit(cell, round, position)?,
+                Point::Run => row.visit(cell, 0, position)?,
+                Point::Stair { factor, .. } => row.stairs.push(stair(cell, factor, objectives)?),
+            }
+        }
+        row.stairs.sort_by(|a, b| a.factor.total_cmp(&b.factor));
+        Ok(row)
+    }
+
+    fn visit(&mut self, cell: &'a Measurement, round: u32, position: usize) -> Result<(), DecodeError> {
+        let (offered_per_s, achieved_per_s) = rates(cell);
+        self.visits.push(Visit {
+            cell,
+            round,
+            position,
+            validity: judge(cell)?,
+            p99: cell.end_to_end.response.quantile(cell.end_to_end.unfinished, 0.99)?,
+            offered_per_s,
+            achieved_per_s,
+        });
+        self.publish.add(&cell.publish)?;
+        self.end_to_end.add(&cell.end_to_end)?;
+        self.settle.add(&cell.settle)?;
+        add_counts(&mut self.counts, &cell.counts);
+        add_work(&mut self.work, &cell.work);
+        add_resources(&mut self.resources, &cell.resources);
+        for group in &cell.groups {
+            add_check(&mut self.check, &group.check, &group.name);
+        }
+        self.add_timeline(cell)
+    }
+
+    fn add_timeline(&mut self, cell: &Measurement) -> Result<(), DecodeError> {
+        for (n, interval) in cell.intervals.iter().enumerate() {
+            if self.timeline.len() <= n {
+                let middle = interval.start_ns + interval.length_ns / 2;
+                self.timeline.push(Tick {
+                    at_ns: middle.cast_signed() - cell.window.warmup_ns.cast_signed(),
+                    acknowledged_per_s: 0.0,
+                    delivered_per_s: 0.0,
+                    backlog: 0,
+                    response: Sample::default(),
+                });
+            }
+            let tick = &mut self.timeline[n];
+            let seconds = interval.length_ns.max(1) as f64 / 1e9;
+            // A running mean: the visits of a row count alike.
+            let weight = self.visits.len().max(1) as f64;
+            tick.acknowledged_per_s += (interval.acknowledged as f64 / seconds - tick.acknowledged_per_s) / weight;
+            tick.delivered_per_s += (interval.delivered as f64 / seconds - tick.delivered_per_s) / weight;
+            tick.backlog = tick.backlog.max(interval.backlog);
+            tick.response.add(&interval.end_to_end_response, 0)?;
+        }
+        Ok(())
+    }
+
+    /// A cell to read settings, lanes and limits from; none in a row without cells.
+    pub fn example(&self) -> Option<&'a Measurement> {
+        self.visits.first().map(|v| v.cell).or_else(|| self.stairs.first().map(|s| s.cell))
+    }
+
+    /// How long unfinished messages were followed.
+    pub fn drain_limit_ns(&self) -> u64 {
+        self.example().map_or(0, |cell| cell.window.drain_limit_ns)
+    }
+
+    /// The compared figures, one a visit.
+    pub fn figures(&self) -> Vec<Figure> {
+        self.visits.iter().filter_map(|v| figure(v.p99).map(|ns| Figure { round: v.round, ns })).collect()
+    }
+
+    /// Visits that are not valid.
+    pub fn visits_not_valid(&self) -> usize {
+        self.visits.iter().filter(|v| !v.validity.valid).count()
+    }
+
+    /// Whether the row can be believed: at most one visit in six missed a threshold.
+    pub fn valid(&self) -> bool {
+        !self.visits.is_empty() && self.visits_not_valid() <= allowed(self.visits.len())
+    }
+
+    /// Visits that were saturated.
+    pub fn visits_saturated(&self) -> usize {
+        self.visits.iter().filter(|v| v.validity.saturated.is_some()).count()
+    }
+
+    /// Whether more was asked of the row than it could take, in more than one visit of six.
+    pub fn saturated(&self) -> bool {
+        self.visits_saturated() > allowed(self.visits.len())
+    }
+
+    /// The contract's clauses that were broken at the profile's rate or on the staircase, in words.
+    pub fn broken(&self) -> Vec<String> {
+        let mut broken = self.check.broken.clone();
+        for stair in &self.stairs {
+            for group in &stair.cell.groups {
+                for clause in &group.check.broken {
+                    broken.push(format!("at {} of the load, {clause}", crate::figures::factor(stair.factor)));
+                }
+            }
+        }
+        broken.dedup();
+        broken
+    }
+
+    /// Whether every visit and step kept the contract.
+    pub fn kept(&self) -> bool {
+        self.broken().is_empty()
+    }
+
+    /// Messages acknowledged in the window per second, mean over visits.
+    pub fn achieved_per_s(&self) -> f64 {
+        mean(self.visits.iter().map(|v| v.achieved_per_s))
+    }
+
+    /// Messages due per second, mean over visits.
+    pub fn offered_per_s(&self) -> f64 {
+        mean(self.visits.iter().map(|v| v.offered_per_s))
+    }
+
+    /// What misses the objectives, in words; empty when all are met.
+    pub fn missed(&self, objectives: &Objectives) -> Vec<String> {
+        let mut missed = Vec::new();
+        let limits = [
+            ("publish", &self.publish, objectives.publish_p99_max_ns),
+            ("end-to-end", &self.end_to_end, objectives.end_to_end_p99_max_ns),
+            ("settle", &self.settle, objectives.settle_p99_max_ns),
+        ];
+        for (name, operation, limit) in limits {
+            let Some(limit) = limit else { continue };
+            let met = match operation.response.quantile(0.99) {
+                Quantile::At(ns) => ns <= limit,
+                Quantile::BelowZero | Quantile::Empty => true,
+                Quantile::Never => false,
+            };
+            if !met {
+                let found = operation.response.shown(0.99).text(self.drain_limit_ns());
+                missed.push(format!("{name} p99 {found}, asked ≤ {}", crate::figures::duration(limit)));
+            }
+        }
+        let counted = [
+            ("lost", self.check.lost, objectives.lost_max),
+            ("duplicated", self.check.duplicated, objectives.duplicated_max),
+            ("reordered", self.check.reordered, objectives.reordered_max),
+        ];
+        for (name, found, limit) in counted {
+            if let Some(limit) = limit.filter(|limit| found > *limit) {
+                missed.push(format!("{found} {name}, asked ≤ {limit}"));
+            }
+        }
+        missed
+    }
+}
+
+fn role(row: &Row, earlier: &[Row]) -> Role {
+    let url = |row: &Row| row.example().map(|cell| cell.backend_url.clone());
+    if row.backend == CEILING {
+        Role::Ceiling
+    } else if earlier.iter().any(|other| url(other) == url(row)) {
+        Role::Again
+    } else {
+        Role::Candidate
+    }
+}
+
+/// A quantile as a figure to compare; none when nothing was recorded.
+fn figure(p99: Quantile) -> Option<f64> {
+    match p99 {
+        Quantile::Empty => None,
+        Quantile::BelowZero => Some(0.0),
+        Quantile::At(ns) => Some(ns as f64),
+        Quantile::Never => Some(f64::INFINITY),
+    }
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (n, sum) = values.fold((0_u32, 0.0), |(n, sum), value| (n + 1, sum + value));
+    if n == 0 { 0.0 } else { sum / f64::from(n) }
+}
+
+/// Offered and achieved per second of the window. What was acknowledged only while draining is not achieved.
+fn rates(cell: &Measurement) -> (f64, f64) {
+    let seconds = cell.window.duration_ns.max(1) as f64 / 1e9;
+    let (start, end) = (cell.window.warmup_ns, cell.window.warmup_ns + cell.window.duration_ns);
+    let inside: Vec<u64> =
+        cell.intervals.iter().filter(|i| i.start_ns >= start && i.start_ns < end).map(|i| i.acknowledged).collect();
+    let acknowledged = if inside.is_empty() { cell.counts.acknowledged } else { inside.iter().sum() };
+    (cell.counts.due as f64 / seconds, acknowledged as f64 / seconds)
+}
+
+fn stair<'a>(cell: &'a Measurement, factor: f64, objectives: &Objectives) -> Result<Stair<'a>, DecodeError> {
+    let (offered_per_s, achieved_per_s) = rates(cell);
+    let validity = judge(cell)?;
+    let mut response = Sample::default();
+    response.add(&cell.end_to_end.response, cell.end_to_end.unfinished)?;
+    let within = match (response.quantile(0.99), objectives.end_to_end_p99_max_ns) {
+        (Quantile::At(ns), Some(limit)) => ns <= limit,
+        (Quantile::Never, Some(_)) => false,
+        (Quantile::Empty | Quantile::BelowZero, Some(_)) | (_, None) => true,
+    };
+    let kept = cell.groups.iter().all(|g| g.check.broken.is_empty());
+    let sustained = validity.saturated.is_none() && within && kept;
+    Ok(Stair { cell, factor, offered_per_s, achieved_per_s, p99: response.shown(0.99), validity, sustained })
+}
+
+fn add_counts(sum: &mut Counts, cell: &Counts) {
+    sum.due += cell.due;
+    sum.due_bytes += cell.due_bytes;
+    sum.acknowledged += cell.acknowledged;
+    sum.refused += cell.refused;
+    sum.failed += cell.failed;
+    sum.unknown += cell.unknown;
+    sum.unacknowledged += cell.unacknowledged;
+    sum.not_sent += cell.not_sent;
+    sum.throttled += cell.throttled;
+    sum.warmup_due += cell.warmup_due;
+    sum.published_in_all += cell.published_in_all;
+    sum.delivered_in_all += cell.delivered_in_all;
+    sum.settled_in_all += cell.settled_in_all;
+    sum.backlog_max = sum.backlog_max.max(cell.backlog_max);
+    sum.backlog_end = sum.backlog_end.max(cell.backlog_end);
+}
+
+fn add_work(sum: &mut WorkCounts, cell: &WorkCounts) {
+    sum.bytes_written += cell.bytes_written;
+    sum.write_calls += cell.write_calls;
+    sum.bytes_read += cell.bytes_read;
+    sum.read_calls += cell.read_calls;
+    sum.fsyncs += cell.fsyncs;
+    sum.payload_copies += cell.payload_copies;
+    sum.round_trips += cell.round_trips;
+}
+
+fn add_resources(sum: &mut ResourceRecord, cell: &ResourceRecord) {
+    sum.cpu_user_ns += cell.cpu_user_ns;
+    sum.cpu_system_ns += cell.cpu_system_ns;
+    sum.peak_rss_bytes = sum.peak_rss_bytes.max(cell.peak_rss_bytes);
+    sum.voluntary_context_switches += cell.voluntary_context_switches;
+    sum.involuntary_context_switches += cell.involuntary_context_switches;
+    sum.storage_write_bytes += cell.storage_write_bytes;
+}
+
+fn add_check(sum: &mut CheckRecord, cell: &CheckRecord, group: &str) {
+    sum.acknowledged += cell.acknowledged;
+    sum.delivered += cell.delivered;
+    sum.delivered_unacknowledged += cell.delivered_unacknowledged;
+    sum.lost += cell.lost;
+    sum.undelivered += cell.undelivered;
+    sum.duplicated += cell.duplicated;
+    sum.redelivered += cell.redelivered;
+    sum.reordered += cell.reordered;
+    sum.early += cell.early;
+    sum.corrupted += cell.corrupted;
+    sum.foreign += cell.foreign;
+    sum.not_checked += cell.not_checked;
+    for clause in &cell.broken {
+        let text = format!("{group}: {clause}");
+        if !sum.broken.contains(&text) {
+            sum.broken.push(text);
+        }
+    }
+}
