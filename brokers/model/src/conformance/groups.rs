@@ -57,6 +57,12 @@ pub fn members_beyond_the_lanes_compete_or_stay_idle(rig: &mut dyn Rig) {
         session.ask(member, Control::Grant(4));
     }
     session.idle();
+    for &member in &members {
+        for lane in session.revoked(member) {
+            assert_eq!(session.ended(member, Control::Release(lane)).status, Status::Done);
+        }
+    }
+    session.idle();
     let producer = session.producer();
     let compete = session.has(Feature::CompetingConsumers);
     let due = if compete { 20 } else { 8 };

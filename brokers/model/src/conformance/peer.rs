@@ -215,13 +215,20 @@ impl Peer {
         self.client.poll(now, &mut completions);
         let at = after();
         let any = !completions.is_empty();
+        // The columns of one poll have no order among each other. A release that is done comes before a new assignment of its
+        // lane; everything else may follow in the order of the columns.
+        let release = |outcome: &&Outcome| matches!(self.open.get(&outcome.token), Some(Asked::Release(_)));
+        let (releases, others): (Vec<&Outcome>, Vec<&Outcome>) = completions.outcomes.iter().partition(release);
+        for outcome in releases {
+            self.outcome(*outcome);
+        }
         let readable: BTreeSet<LaneId> = self.lanes.keys().copied().collect();
         for &event in &completions.events {
             self.event(event);
         }
         self.deliveries(&completions, &readable, at);
-        for &outcome in &completions.outcomes {
-            self.outcome(outcome);
+        for outcome in others {
+            self.outcome(*outcome);
         }
         for (token, answer) in completions.answers.drain(..) {
             let asked = self.finish(token, Ended::Answer(answer));

@@ -53,27 +53,39 @@ impl Session<'_> {
             }
             self.turn(Time::NEVER);
         }
-        let books: Vec<_> = self.peers.iter().map(Peer::summary).collect();
-        assert!(met(self), "patience ended, still waiting for {what}; clients: {books:#?}");
+        self.give_up(what);
     }
 
     /// Turns until this much time has passed.
     pub fn pass(&mut self, span: Span) {
         let end = self.rig.now() + span;
-        while self.rig.now() < end {
+        for _ in 0..self.rig.patience() {
+            if self.rig.now() >= end {
+                return;
+            }
             self.turn(end);
         }
+        self.give_up(&format!("{span} to pass"));
     }
 
     /// Turns until nothing has happened for a while.
     pub fn idle(&mut self) {
         let quiet = self.rig.quiet();
         let mut end = self.rig.now() + quiet;
-        while self.rig.now() < end {
+        for _ in 0..self.rig.patience() {
+            if self.rig.now() >= end {
+                return;
+            }
             if self.turn(end) {
                 end = self.rig.now() + quiet;
             }
         }
+        self.give_up("nothing to happen any more");
+    }
+
+    fn give_up(&self, what: &str) -> ! {
+        let books: Vec<_> = self.peers.iter().map(Peer::summary).collect();
+        panic!("patience ended, still waiting for {what}; clients: {books:#?}");
     }
 
     /// Waits until this client holds `count` deliveries in all, and returns a copy of them.
