@@ -1,1 +1,25 @@
-//! Under construction.
+//! The wall clock around a broker: pacing, loops, waiting, visits in child processes, and what the machine was doing meanwhile.
+//!
+//! [`run`] drives one workload against one [`Broker`](brokerlab_model::Broker) and returns a
+//! [`Measurement`](brokerlab_workloads::measurement::Measurement). Nobody but this crate waits, and only it reads a clock; on a
+//! [`ManualClock`] the whole of it runs in virtual time on one thread, which is what its tests do. It does not know which backend it
+//! drives, and not how results look.
+
+mod books;
+pub mod clock;
+mod drive;
+mod finish;
+pub mod fitness;
+mod member;
+mod producer;
+mod run;
+mod shared;
+mod slots;
+mod spec;
+mod start;
+mod wait;
+
+pub use clock::{Clock, ManualClock, WallClock};
+pub use run::{Moment, run, run_hooked};
+pub use spec::{BATCH_MAX, Phase, Progress, RunError, RunSpec, default_threads};
+pub use wait::{ParseWaitingError, Waiting};

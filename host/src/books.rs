@@ -1,0 +1,267 @@
+//! One loop's books: it buffers what a pass brought, feeds checker and recorder once per pass, and watches the limits at which a
+//! run is to end early.
+//!
+//! Leaves out calling the backend; the clock is read by whoever calls it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use brokerlab_model::{Span, Time};
+use brokerlab_workloads::check::{Arrived, MessageId};
+use brokerlab_workloads::profile::{Count, Metric, Objective};
+use brokerlab_workloads::record::{Delay, Moments, Plan, Recorder};
+
+use crate::shared::{Blame, Shared, locked};
+
+/// A delivery that waits for the checker.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Arrival {
+    /// Its checksum fits and it is of this run.
+    Intact { group: u32, arrived: Arrived, intended: Time, actual: Time, completed: Time },
+    /// Its checksum does not fit.
+    Corrupted { group: u32, claimed: Option<MessageId> },
+    /// It is of another run.
+    Foreign { group: u32, claimed: Option<MessageId> },
+}
+
+/// What happened uninvited, counted by kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Uninvited {
+    Blocked,
+    Disconnected,
+    Reconnected,
+    LaneRevoked,
+    LaneLost,
+    StaleSettlement,
+    SettlementNotDone,
+}
+
+impl Uninvited {
+    pub(crate) const fn in_words(self) -> &'static str {
+        match self {
+            Self::Blocked => "a client was held back by the broker",
+            Self::Disconnected => "a client lost its connection",
+            Self::Reconnected => "a client came back",
+            Self::LaneRevoked => "a lane was asked back from a member",
+            Self::LaneLost => "a member lost a lane",
+            Self::StaleSettlement => "a settlement came after its lease",
+            Self::SettlementNotDone => "a settlement was not done",
+        }
+    }
+}
+
+/// An objective at which the run ends early, and how it stands.
+#[derive(Clone, Copy, Debug)]
+struct Watched {
+    objective: Objective,
+    samples: u64,
+    over: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Books<'a> {
+    pub(crate) shared: &'a Shared<'a>,
+    /// Which loop this is.
+    pub(crate) index: usize,
+    pub(crate) recorder: Recorder,
+    /// The schedule's start.
+    pub(crate) start: Time,
+    /// Up to here the loop's time is accounted for.
+    pub(crate) mark: Time,
+    /// Time in generator, recorder and checker.
+    pub(crate) harness: Span,
+    pub(crate) acknowledged: u64,
+    pub(crate) ended_otherwise: u64,
+    pub(crate) delivered: u64,
+    response_sum: i64,
+    last_delivery: Time,
+    pub(crate) uninvited: BTreeMap<Uninvited, u64>,
+    acks: Vec<MessageId>,
+    arrivals: Vec<Arrival>,
+    watched: Vec<Watched>,
+}
+
+impl<'a> Books<'a> {
+    pub(crate) fn new(shared: &'a Shared<'a>, index: usize) -> Self {
+        let profile = shared.spec.workload.profile();
+        let watched = |&objective: &Objective| Watched { objective, samples: 0, over: 0 };
+        Self {
+            shared,
+            index,
+            recorder: Recorder::new(plan_of(shared), Time::NEVER),
+            start: Time::NEVER,
+            mark: shared.clock.now(),
+            harness: Span::ZERO,
+            acknowledged: 0,
+            ended_otherwise: 0,
+            delivered: 0,
+            response_sum: 0,
+            last_delivery: Time::ZERO,
+            uninvited: BTreeMap::new(),
+            acks: Vec::new(),
+            arrivals: Vec::new(),
+            watched: profile.abort_on.iter().map(watched).collect(),
+        }
+    }
+
+    /// The schedule begins at `start`.
+    pub(crate) fn begin(&mut self, start: Time) {
+        self.start = start;
+        self.recorder = Recorder::new(plan_of(self.shared), start);
+    }
+
+    /// Reads the clock and counts the time since the mark as the harness's own.
+    pub(crate) fn own_until_now(&mut self) -> Time {
+        let now = self.shared.clock.now();
+        self.harness = self.harness + now.since(self.mark);
+        self.mark = now;
+        now
+    }
+
+    /// Reads the clock and counts the time since the mark as spent inside backend calls.
+    pub(crate) fn backend_until_now(&mut self) -> Time {
+        let now = self.shared.clock.now();
+        locked(&self.shared.blame[self.index]).backend.inside(self.mark, now);
+        self.mark = now;
+        now
+    }
+
+    pub(crate) fn note(&mut self, what: Uninvited) {
+        *self.uninvited.entry(what).or_default() += 1;
+    }
+
+    /// A publish was acknowledged.
+    pub(crate) fn published(&mut self, id: MessageId, moments: Moments, delay: Delay) {
+        self.acknowledged += 1;
+        self.recorder.published(moments, delay);
+        self.acks.push(id);
+        self.watch(Metric::Publish, moments.completed.minus(moments.intended));
+    }
+
+    /// A settlement of a message due at `due` was confirmed.
+    pub(crate) fn settled(&mut self, due: Time, moments: Moments, delay: Delay) {
+        self.recorder.settled(due, moments, delay);
+        self.watch(Metric::Settle, moments.completed.minus(due));
+    }
+
+    /// A member was given a message.
+    pub(crate) fn arrived(&mut self, arrival: Arrival) {
+        self.arrivals.push(arrival);
+    }
+
+    /// Hands what was buffered to the checker, and first deliveries to the recorder.
+    pub(crate) fn flush(&mut self) {
+        if self.acks.is_empty() && self.arrivals.is_empty() {
+            return;
+        }
+        let shared = self.shared;
+        let mut checker = locked(&shared.checker);
+        checker.acknowledged_many(self.acks.drain(..));
+        let mut blame: Option<(usize, std::sync::MutexGuard<'_, Blame>)> = None;
+        for at in 0..self.arrivals.len() {
+            match self.arrivals[at] {
+                Arrival::Corrupted { group, claimed } => {
+                    checker.corrupted(group as usize, claimed);
+                    self.watch_count(Count::Corrupted);
+                }
+                Arrival::Foreign { group, claimed } => checker.foreign(group as usize, claimed),
+                Arrival::Intact { group, arrived, intended, actual, completed } => {
+                    if !checker.delivered(group as usize, &arrived) {
+                        if !arrived.redelivered {
+                            self.watch_count(Count::Duplicated);
+                        }
+                        continue;
+                    }
+                    let moments = Moments { intended, actual, completed };
+                    let delay = delay_of(shared, &mut blame, arrived.id.producer, &moments);
+                    self.first_delivery(group as usize, moments, delay);
+                }
+            }
+        }
+        self.arrivals.clear();
+    }
+
+    fn first_delivery(&mut self, group: usize, moments: Moments, delay: Delay) {
+        let response = moments.completed.minus(moments.intended);
+        self.recorder.delivered(group, moments, delay);
+        self.delivered += 1;
+        self.response_sum += response;
+        self.last_delivery = moments.completed;
+        self.watch(Metric::EndToEnd, response);
+    }
+
+    /// Tells the other loops how far this one is. `open` counts what is unfinished.
+    pub(crate) fn publish_status(&self, open: u64) {
+        let status = &self.shared.status[self.index];
+        status.acknowledged.store(self.acknowledged, Ordering::Relaxed);
+        status.ended_otherwise.store(self.ended_otherwise, Ordering::Relaxed);
+        status.delivered.store(self.delivered, Ordering::Relaxed);
+        status.response_sum.store(self.response_sum, Ordering::Relaxed);
+        status.last_delivery.store(self.last_delivery.0, Ordering::Relaxed);
+        // Last: whoever sees that nothing is open sees the counts that belong to it.
+        status.open.store(open, Ordering::Release);
+    }
+
+    #[inline]
+    fn watch(&mut self, which: Metric, response_ns: i64) {
+        for watched in &mut self.watched {
+            if let Objective::Quantile { metric, at_most, .. } = watched.objective
+                && metric == which
+            {
+                watched.samples += 1;
+                watched.over += u64::from(response_ns > at_most.0.cast_signed());
+            }
+        }
+    }
+
+    fn watch_count(&mut self, which: Count) {
+        for watched in &mut self.watched {
+            if let Objective::Count { count, .. } = watched.objective
+                && count == which
+            {
+                watched.over += 1;
+            }
+        }
+    }
+
+    /// The first objective of `abort_on` that this loop has seen missed, in words.
+    pub(crate) fn missed(&self) -> Option<String> {
+        let missed = self.watched.iter().find(|watched| match watched.objective {
+            // Ten samples beyond, as for every quantile that is shown.
+            Objective::Quantile { quantile, .. } => {
+                watched.over >= 10 && watched.over as f64 > (1.0 - quantile) * watched.samples as f64
+            }
+            Objective::Count { at_most, .. } => watched.over > at_most,
+        })?;
+        Some(format!("abort_on: `{}` is missed", missed.objective))
+    }
+}
+
+/// Splits a first delivery's queueing delay by the books of the loop that sent the message.
+fn delay_of<'s>(
+    shared: &'s Shared<'_>,
+    cached: &mut Option<(usize, std::sync::MutexGuard<'s, Blame>)>,
+    producer: u32,
+    moments: &Moments,
+) -> Delay {
+    let Some(&(owner, connection)) = shared.owners.get(producer as usize) else { return moments.late() };
+    let owner = owner as usize;
+    if cached.as_ref().is_none_or(|(held, _)| *held != owner) {
+        // Never two at once: the old one is let go before the next is taken.
+        drop(cached.take());
+        *cached = Some((owner, locked(&shared.blame[owner])));
+    }
+    match cached {
+        Some((_, blame)) => {
+            let held = &blame.held[connection as usize];
+            blame.backend.delay(held, moments.intended, moments.actual)
+        }
+        None => moments.late(),
+    }
+}
+
+fn plan_of(shared: &Shared<'_>) -> Plan {
+    let profile = shared.spec.workload.profile();
+    Plan { warmup: profile.warmup, duration: profile.duration, groups: profile.groups.len() }
+}

@@ -1,0 +1,297 @@
+//! After the drain: what the backend still holds, what was due and never sent, closing everybody, and the measurement.
+//!
+//! Nothing here is in the measured window. Leaves out whether the measurement can be believed, which
+//! [`validity`](brokerlab_workloads::validity) judges.
+
+use std::collections::BTreeMap;
+
+use brokerlab_model::{Batch, Broker, Client, Completions, Control, Settings, Span, Time, WaitOn, WorkCounts, Worker};
+use brokerlab_workloads::check::{CheckPlan, Checker};
+use brokerlab_workloads::measurement::{
+    CheckRecord, DigestRecord, FitnessRecord, GroupRecord, Kind, LoopRecord, Measurement, ResourceRecord, WindowRecord,
+};
+use brokerlab_workloads::record::{Quantile, Recorder};
+use brokerlab_workloads::{Workload, digest, fold_of, validity};
+
+use crate::books::Uninvited;
+use crate::clock::Clock;
+use crate::drive::Loop;
+use crate::fitness::Look;
+use crate::producer::Owned;
+use crate::shared::{Shared, locked};
+use crate::slots::control_token;
+use crate::spec::RunSpec;
+use crate::start::{Administrator, digest_messages};
+use crate::wait::{Waiter, Waiting};
+
+/// How long clients may take to close.
+const CLOSE_LIMIT: Span = Span::from_secs(1);
+/// A closed loop has no number of due messages: this many are digested.
+const DIGEST_CLOSED_LOOP: u64 = 10_000;
+
+/// What the loops leave behind.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    recorder: Recorder,
+    checks: Vec<CheckRecord>,
+    idle_members: Vec<u32>,
+    clients: u32,
+    loops: u32,
+    start: Time,
+    end: Time,
+    harness: Span,
+    resources: ResourceRecord,
+    fitness: FitnessRecord,
+    work: WorkCounts,
+    matches_published: bool,
+    notes: Vec<String>,
+    cut_short: Option<(Time, String)>,
+    pub(crate) dirty_bytes_at_start: Option<u64>,
+}
+
+impl Ended {
+    /// Asks what the backend holds, counts what was never sent, closes everybody, and closes the books.
+    pub(crate) fn gather(
+        shared: &Shared<'_>,
+        mut loops: Vec<Loop<'_>>,
+        missing: Option<String>,
+        (before, after): (&Look, &Look),
+        work: WorkCounts,
+        mut administrator: Administrator,
+    ) -> Self {
+        let spec = shared.spec;
+        let clock = shared.clock;
+        let end = clock.now();
+        let mut workers: Vec<_> = loops.iter_mut().flat_map(|of| std::mem::take(&mut of.workers)).collect();
+        let mut notes = notes(spec, &loops);
+        notes.extend(missing);
+        let held = match administrator.describe(spec, &mut workers, clock) {
+            Ok(held) => still_held(&held, &loops),
+            Err(error) => {
+                notes.push(format!("what the backend still held is not known: {error}"));
+                Vec::new()
+            }
+        };
+        let cut_short = shared.cut_short();
+        let start = shared.start().unwrap_or(end);
+        let due_until = cut_short.as_ref().map_or(Time::NEVER, |(at, _)| Time(at.since(start).0));
+        for of in &mut loops {
+            count_not_sent(of, start, due_until);
+        }
+        close_all(&mut loops, administrator, &mut workers, clock);
+        let owned: Vec<&Owned> = loops.iter().flat_map(|of| &of.connections).flat_map(|c| &c.producers).collect();
+        let mut published = vec![0; spec.workload.producers() as usize];
+        for owned in &owned {
+            published[owned.position.number() as usize] = owned.published;
+        }
+        let matches_published = owned.iter().all(|owned| folds_match(owned, &spec.workload));
+        let checker = std::mem::replace(&mut *locked(&shared.checker), Checker::new(EMPTY));
+        let (first, others) = loops.split_first().expect("a run has at least one loop");
+        let mut recorder = first.books.recorder.clone();
+        others.iter().for_each(|of| recorder.merge(&of.books.recorder));
+        Self {
+            recorder,
+            checks: checker.finish(&held, &published, &spec.contract),
+            idle_members: idle_members(spec, &loops),
+            clients: loops.iter().map(|of| (of.connections.len() + of.members.len()) as u32).sum(),
+            loops: loops.len() as u32,
+            start,
+            end,
+            harness: loops.iter().fold(Span::ZERO, |sum, of| sum + of.books.harness),
+            resources: after.resources_since(before),
+            fitness: after.fitness_since(before),
+            work,
+            matches_published,
+            notes,
+            cut_short,
+            dirty_bytes_at_start: None,
+        }
+    }
+}
+
+const EMPTY: CheckPlan = CheckPlan { producers: 0, groups: 0, order: brokerlab_model::Order::None, keys: 0 };
+
+/// What the backend keeps for each group beyond what members were given: in flight there, and held here, is ours.
+fn still_held(described: &[(u64, u64)], loops: &[Loop<'_>]) -> Vec<u64> {
+    let mut ours = vec![0; described.len()];
+    for member in loops.iter().flat_map(|of| &of.members) {
+        ours[member.group()] += member.unsettled();
+    }
+    described.iter().zip(ours).map(|(&(ready, in_flight), ours)| ready + in_flight.saturating_sub(ours)).collect()
+}
+
+/// Tells the recorder of every message that came due and was never built.
+fn count_not_sent(of: &mut Loop<'_>, start: Time, until: Time) {
+    for owned in of.connections.iter_mut().flat_map(|connection| &mut connection.producers) {
+        while owned.position.peek().is_some_and(|at| at < until) {
+            let Some(message) = owned.position.next() else { break };
+            of.books.recorder.due(start + Span(message.intended.0), 1, u64::from(message.size));
+        }
+    }
+}
+
+/// Whether the first messages handed to the backend are the first that the profile means.
+fn folds_match(owned: &Owned, workload: &Workload) -> bool {
+    let count = owned.published.min(owned.fold_limit);
+    count == 0 || fold_of(workload, owned.position.number(), count) == owned.fold.value()
+}
+
+fn idle_members(spec: &RunSpec, loops: &[Loop<'_>]) -> Vec<u32> {
+    let mut idle = vec![0; spec.workload.profile().groups.len()];
+    for member in loops.iter().flat_map(|of| &of.members) {
+        idle[member.group()] += u32::from(member.given == 0);
+    }
+    idle
+}
+
+fn notes(spec: &RunSpec, loops: &[Loop<'_>]) -> Vec<String> {
+    let profile = spec.workload.profile();
+    let mut notes = Vec::new();
+    for (group, idle) in profile.groups.iter().zip(idle_members(spec, loops)) {
+        if idle > 0 {
+            notes.push(format!(
+                "group {}: {idle} of {} consumers idle, {} lanes",
+                group.name, group.members, spec.lanes
+            ));
+        }
+    }
+    for pause in &profile.pauses {
+        notes.push(format!("{}group {} from {} for {}", validity::PAUSE_NOTE, pause.group, pause.at, pause.length));
+    }
+    let mut uninvited: BTreeMap<Uninvited, u64> = BTreeMap::new();
+    for (&what, count) in loops.iter().flat_map(|of| &of.books.uninvited) {
+        *uninvited.entry(what).or_default() += count;
+    }
+    for (what, count) in uninvited {
+        notes.push(format!("{count} × {}", what.in_words()));
+    }
+    notes
+}
+
+/// Closes every client and waits a bounded time for the answers; whoever does not answer is dropped.
+fn close_all(loops: &mut [Loop<'_>], administrator: Administrator, workers: &mut [Box<dyn Worker>], clock: &dyn Clock) {
+    let mut administrator = administrator.into_client();
+    let mut clients: Vec<&mut Box<dyn Client>> = Vec::new();
+    for of in loops.iter_mut() {
+        clients.extend(of.connections.iter_mut().map(|connection| &mut connection.client));
+        clients.extend(of.members.iter_mut().map(|member| &mut member.client));
+    }
+    clients.push(&mut administrator);
+    let token = control_token(u64::MAX >> 1);
+    let mut open: Vec<(&mut Box<dyn Client>, Batch)> =
+        clients.into_iter().map(|client| (client, Batch::Control(vec![(token, Control::Close)]))).collect();
+    let mut waiter = Waiter::new(Waiting::Park);
+    let mut completions = Completions::default();
+    let limit = clock.now() + CLOSE_LIMIT;
+    while !open.is_empty() && clock.now() < limit {
+        let now = clock.now();
+        let mut happened = false;
+        open.retain_mut(|(client, batch)| {
+            if !batch.is_empty() {
+                happened |= client.submit(now, batch).taken > 0;
+            }
+            client.poll(now, &mut completions);
+            let closed = completions.outcomes.iter().any(|outcome| outcome.token == token);
+            happened |= !completions.is_empty();
+            completions.clear();
+            !closed
+        });
+        for worker in workers.iter_mut() {
+            happened |= worker.run(now);
+        }
+        if !happened {
+            let until = (now + Span::from_millis(1)).min(limit);
+            waiter.wait(
+                clock,
+                open.iter().map(|(client, _)| client.wait_on()).chain(std::iter::empty::<WaitOn<'_>>()),
+                until,
+            );
+        }
+    }
+}
+
+/// The measurement of a run that has ended.
+pub(crate) fn measurement(
+    broker: &dyn Broker,
+    spec: &RunSpec,
+    settings: Settings,
+    clock: &dyn Clock,
+    ended: Ended,
+) -> Measurement {
+    let profile = spec.workload.profile();
+    let recorded = ended.recorder.finish(None);
+    let window = window(spec, clock, ended.start, ended.end, ended.cut_short.as_ref().map(|(at, _)| *at));
+    let messages = recorded.counts.published_in_all.max(1);
+    let fitness = FitnessRecord {
+        late_p999_ns: match recorded.publish.late.quantile(0, 0.999) {
+            Ok(Quantile::At(ns)) => ns,
+            Ok(Quantile::Empty | Quantile::BelowZero | Quantile::Never) | Err(_) => 0,
+        },
+        harness_ns_per_message: ended.harness.0 as f64 / messages as f64,
+        dirty_bytes_at_start: ended.dirty_bytes_at_start,
+        ..ended.fitness
+    };
+    let groups = profile.groups.iter().zip(recorded.groups).zip(ended.checks).zip(ended.idle_members).enumerate();
+    let groups = groups.map(|(index, (((group, end_to_end), check), idle_members))| GroupRecord {
+        name: group.name.clone(),
+        members: group.members,
+        idle_members,
+        utilisation: profile.utilisation(index),
+        end_to_end,
+        check,
+    });
+    let due = recorded.counts.due + recorded.counts.warmup_due;
+    Measurement {
+        row: spec.row.clone(),
+        backend: broker.capabilities().name.to_owned(),
+        backend_url: spec.backend_url.clone(),
+        world: spec.world,
+        kind: Kind::Measured,
+        point: spec.point,
+        contract: spec.contract,
+        settings,
+        lanes: spec.lanes,
+        seed: spec.workload.seed(),
+        digest: digest_record(&spec.workload, due, ended.matches_published),
+        window,
+        loops: LoopRecord {
+            loops: ended.loops,
+            waiting: spec.waiting.to_string(),
+            clients: ended.clients,
+            transport: spec.transport.clone(),
+        },
+        counts: recorded.counts,
+        publish: recorded.publish,
+        end_to_end: recorded.end_to_end,
+        settle: recorded.settle,
+        groups: groups.collect(),
+        intervals: recorded.intervals,
+        resources: ended.resources,
+        work: ended.work,
+        fitness,
+        notes: ended.notes,
+        cut_short: ended.cut_short.map(|(_, reason)| reason),
+    }
+}
+
+fn digest_record(workload: &Workload, due: u64, matches_published: bool) -> DigestRecord {
+    // The number depends on the profile alone, so that every backend's digest is the same.
+    let due = if workload.is_closed_loop() { DIGEST_CLOSED_LOOP } else { due };
+    let messages = digest_messages(workload).min(due);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    DigestRecord { sha256: digest(workload, messages, threads).to_string(), messages, matches_published }
+}
+
+fn window(spec: &RunSpec, clock: &dyn Clock, start: Time, end: Time, cut: Option<Time>) -> WindowRecord {
+    let profile = spec.workload.profile();
+    let begins = start + profile.warmup;
+    let over = (begins + profile.duration).min(cut.unwrap_or(Time::NEVER));
+    let origin = clock.origin_utc_ns();
+    WindowRecord {
+        origin_utc_ns: origin,
+        warmup_ns: profile.warmup.0,
+        duration_ns: over.since(begins).0,
+        drain_limit_ns: profile.drain_limit.0,
+        drained_ns: end.since(begins + profile.duration).0,
+    }
+}

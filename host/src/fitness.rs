@@ -1,0 +1,274 @@
+//! What the machine was doing beside us, and what we used: steal, throttling, other processes, write-back, our own CPU,
+//! memory, context switches and bytes written.
+//!
+//! Every figure is a difference of two looks at the kernel's counters. Where the kernel does not tell (no `/proc`, a hidden
+//! cgroup), a figure is absent, never zero. Leaves out what is too much, which `validity` decides.
+
+use brokerlab_model::{Span, Time};
+use brokerlab_workloads::measurement::{FitnessRecord, ResourceRecord};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::clock::Clock;
+
+/// The kernel's counters at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Look {
+    at: Time,
+    process_cpu_ns: u64,
+    machine: Option<Machine>,
+    own: Option<Own>,
+    throttled_ns: Option<u64>,
+}
+
+/// Counters of the whole machine.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Machine {
+    /// Core time of all states together.
+    pub(crate) all_ns: u64,
+    pub(crate) steal_ns: u64,
+    /// CPU of every other process by (pid, start), its reaped children included.
+    pub(crate) others_ns: u64,
+}
+
+/// Counters of this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Own {
+    pub(crate) user_ticks: u64,
+    pub(crate) system_ticks: u64,
+    pub(crate) peak_rss_bytes: u64,
+    pub(crate) voluntary: u64,
+    pub(crate) involuntary: u64,
+    pub(crate) write_bytes: u64,
+}
+
+impl Look {
+    /// Reads the counters. Takes some milliseconds on a machine with many processes: not for the measured window.
+    pub fn now(clock: &dyn Clock) -> Self {
+        let machine = system::machine();
+        Self {
+            at: clock.now(),
+            process_cpu_ns: cpu_ns(ClockId::ProcessCPUTime),
+            machine,
+            own: system::own(),
+            throttled_ns: system::throttled_ns(),
+        }
+    }
+
+    /// What this process used since `earlier`; peak memory is that of the whole process life.
+    pub fn resources_since(&self, earlier: &Self) -> ResourceRecord {
+        let cpu_ns = self.process_cpu_ns - earlier.process_cpu_ns;
+        let (Some(now), Some(then)) = (self.own, earlier.own) else {
+            return ResourceRecord { cpu_user_ns: cpu_ns, ..ResourceRecord::default() };
+        };
+        // The sum is exact to the nanosecond, its two parts are known in ticks of 10 ms: they give its proportions.
+        let (user, system) = (now.user_ticks - then.user_ticks, now.system_ticks - then.system_ticks);
+        let system_share = if user + system == 0 { 0.0 } else { system as f64 / (user + system) as f64 };
+        let cpu_system_ns = (cpu_ns as f64 * system_share) as u64;
+        ResourceRecord {
+            cpu_user_ns: cpu_ns - cpu_system_ns,
+            cpu_system_ns,
+            peak_rss_bytes: now.peak_rss_bytes,
+            voluntary_context_switches: now.voluntary - then.voluntary,
+            involuntary_context_switches: now.involuntary - then.involuntary,
+            storage_write_bytes: now.write_bytes - then.write_bytes,
+        }
+    }
+
+    /// How fit the machine was since `earlier`; what the harness knows of itself is left zero.
+    pub fn fitness_since(&self, earlier: &Self) -> FitnessRecord {
+        let mut fitness = FitnessRecord::default();
+        if let (Some(now), Some(then)) = (&self.machine, &earlier.machine) {
+            let elapsed = self.at.since(earlier.at).0;
+            let all = now.all_ns.saturating_sub(then.all_ns);
+            if all > 0 {
+                fitness.steal_share = Some(now.steal_ns.saturating_sub(then.steal_ns) as f64 / all as f64);
+            }
+            if elapsed > 0 {
+                let others = now.others_ns.saturating_sub(then.others_ns);
+                fitness.other_processes_cores = Some(others as f64 / elapsed as f64);
+            }
+        }
+        if let (Some(now), Some(then)) = (self.throttled_ns, earlier.throttled_ns) {
+            fitness.cgroup_throttled_ns = Some(now.saturating_sub(then));
+        }
+        fitness
+    }
+}
+
+/// CPU time of the calling thread.
+pub(crate) fn thread_cpu() -> Span {
+    Span(cpu_ns(ClockId::ThreadCPUTime))
+}
+
+/// Bytes that the page cache has still to write to storage; none where the system does not tell.
+pub fn dirty_bytes() -> Option<u64> {
+    system::dirty_bytes()
+}
+
+fn cpu_ns(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
+}
+
+#[cfg(target_os = "linux")]
+mod system {
+    //! `/proc` and the cgroup's files.
+
+    use std::fs::read_to_string;
+    use std::path::Path;
+
+    use procfs::process::{Process, Stat, all_processes};
+    use procfs::{Current as _, CurrentSI as _, KernelStats, Meminfo};
+
+    use super::{Machine, Own};
+
+    pub(super) fn machine() -> Option<Machine> {
+        let tick_ns = 1_000_000_000 / procfs::ticks_per_second();
+        let total = KernelStats::current().ok()?.total;
+        let steal = total.steal.unwrap_or(0);
+        let all = total.user
+            + total.nice
+            + total.system
+            + total.idle
+            + total.iowait.unwrap_or(0)
+            + total.irq.unwrap_or(0)
+            + total.softirq.unwrap_or(0)
+            + steal;
+        Some(Machine { all_ns: all * tick_ns, steal_ns: steal * tick_ns, others_ns: others_ticks()? * tick_ns })
+    }
+
+    /// CPU of all processes but this one. A process that ends in between moves its share to the parent that reaps it, so the sum
+    /// goes on rising.
+    fn others_ticks() -> Option<u64> {
+        let own = std::process::id().cast_signed();
+        let stats = all_processes().ok()?.filter_map(|process| process.ok()?.stat().ok());
+        Some(stats.filter(|stat| stat.pid != own).map(|stat| used_ticks(&stat)).sum())
+    }
+
+    fn used_ticks(stat: &Stat) -> u64 {
+        stat.utime + stat.stime + (stat.cutime + stat.cstime).max(0).cast_unsigned()
+    }
+
+    pub(super) fn own() -> Option<Own> {
+        let process = Process::myself().ok()?;
+        let (stat, status) = (process.stat().ok()?, process.status().ok()?);
+        // Context switches are counted by thread; those of threads that have ended are lost with them.
+        let mut own = Own {
+            user_ticks: stat.utime,
+            system_ticks: stat.stime,
+            peak_rss_bytes: status.vmhwm.unwrap_or(0) * 1024,
+            write_bytes: process.io().map_or(0, |io| io.write_bytes),
+            ..Own::default()
+        };
+        for task in process.tasks().ok()?.flatten() {
+            if let Ok(status) = task.status() {
+                own.voluntary += status.voluntary_ctxt_switches.unwrap_or(0);
+                own.involuntary += status.nonvoluntary_ctxt_switches.unwrap_or(0);
+            }
+        }
+        Some(own)
+    }
+
+    pub(super) fn dirty_bytes() -> Option<u64> {
+        let memory = Meminfo::current().ok()?;
+        Some(memory.dirty + memory.writeback)
+    }
+
+    /// Time that the limits of this process's cgroup took from it: version 2 counts microseconds, version 1 nanoseconds.
+    pub(super) fn throttled_ns() -> Option<u64> {
+        let groups = read_to_string("/proc/self/cgroup").ok()?;
+        for line in groups.lines() {
+            let mut parts = line.splitn(3, ':');
+            let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+            let path = path.trim_start_matches('/');
+            let found = if controllers.is_empty() {
+                counter(&Path::new("/sys/fs/cgroup").join(path), "throttled_usec").map(|us| us * 1_000)
+            } else if controllers.split(',').any(|c| c == "cpu") {
+                let root = Path::new("/sys/fs/cgroup").join(controllers);
+                counter(&root.join(path), "throttled_time")
+            } else {
+                None
+            };
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    fn counter(folder: &Path, name: &str) -> Option<u64> {
+        let text = read_to_string(folder.join("cpu.stat")).ok()?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    //! No `/proc`: everything is absent.
+
+    use super::{Machine, Own};
+
+    pub(super) fn machine() -> Option<Machine> {
+        None
+    }
+
+    pub(super) fn own() -> Option<Own> {
+        None
+    }
+
+    pub(super) fn dirty_bytes() -> Option<u64> {
+        None
+    }
+
+    pub(super) fn throttled_ns() -> Option<u64> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(at: u64, machine: Option<(u64, u64, u64)>) -> Look {
+        Look {
+            at: Time(at),
+            process_cpu_ns: at / 2,
+            machine: machine.map(|(all_ns, steal_ns, others_ns)| Machine { all_ns, steal_ns, others_ns }),
+            own: machine.map(|_| Own {
+                user_ticks: at / 100,
+                system_ticks: at / 300,
+                write_bytes: at,
+                ..Own::default()
+            }),
+            throttled_ns: machine.map(|_| at / 10),
+        }
+    }
+
+    #[test]
+    fn figures_are_differences_of_two_looks() {
+        let (before, after) = (look(1_000, Some((10_000, 0, 500))), look(4_000, Some((16_000, 60, 800))));
+        let fitness = after.fitness_since(&before);
+        assert_eq!(fitness.steal_share, Some(0.01));
+        assert_eq!(fitness.other_processes_cores, Some(0.1));
+        assert_eq!(fitness.cgroup_throttled_ns, Some(300));
+        let used = after.resources_since(&before);
+        assert_eq!((used.cpu_user_ns, used.cpu_system_ns, used.storage_write_bytes), (1125, 375, 3_000));
+    }
+
+    #[test]
+    fn what_the_system_does_not_tell_is_absent_and_not_zero() {
+        let fitness = look(9, None).fitness_since(&look(1, None));
+        assert_eq!(fitness.steal_share, None);
+        assert_eq!(fitness.other_processes_cores, None);
+        assert_eq!(fitness.cgroup_throttled_ns, None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn linux_tells_of_itself_and_of_others() {
+        let look = Look::now(&crate::clock::WallClock::new());
+        assert!(look.machine.is_some_and(|m| m.all_ns > 0 && m.others_ns > 0));
+        assert!(look.own.is_some_and(|o| o.peak_rss_bytes > 0));
+        assert!(dirty_bytes().is_some());
+    }
+}

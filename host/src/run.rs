@@ -1,0 +1,225 @@
+//! One run from end to end: channels, clients, loops on their threads, the schedule, the drain, and the measurement.
+//!
+//! Leaves out the loops' passes (`drive`) and what is made of their books (`finish`).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Scope, ScopedJoinHandle};
+
+use brokerlab_model::{Broker, Span, Time, WorkCounts, Worker};
+use brokerlab_workloads::check::{CheckPlan, Checker};
+use brokerlab_workloads::measurement::Measurement;
+use brokerlab_workloads::profile::Keys;
+
+use crate::clock::Clock;
+use crate::drive::Loop;
+use crate::finish::{Ended, measurement};
+use crate::fitness::{Look, dirty_bytes};
+use crate::shared::Shared;
+use crate::spec::{Phase, Progress, RunError, RunSpec};
+use crate::start::{Administrator, Crew, Expected, connect_all, start_together};
+use crate::wait::{Waiter, Waiting};
+
+/// How often progress is told.
+const PROGRESS_EVERY: Span = Span::from_millis(100);
+
+/// Runs one workload against `broker` and returns what was measured.
+///
+/// `stop` ends the run early; what was measured until then is returned all the same, marked as cut short, as it is when an objective
+/// of `abort_on` is missed. `progress` is told about ten times a second how far the run is.
+pub fn run(
+    broker: &mut dyn Broker,
+    spec: &RunSpec,
+    clock: &dyn Clock,
+    stop: &AtomicBool,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<Measurement, RunError> {
+    run_hooked(broker, spec, clock, stop, progress, &mut |_| {})
+}
+
+/// The moments between which a caller may count things of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Everybody is connected; the schedule begins next.
+    Begins,
+    /// The drain is over; nothing was closed yet.
+    Ends,
+}
+
+/// As [`run`], and calls `at` at the schedule's beginning and end, on the calling thread.
+pub fn run_hooked(
+    broker: &mut dyn Broker,
+    spec: &RunSpec,
+    clock: &dyn Clock,
+    stop: &AtomicBool,
+    progress: &mut dyn FnMut(&Progress),
+    at: &mut dyn FnMut(Moment),
+) -> Result<Measurement, RunError> {
+    if spec.workload.producers() == 0 {
+        return Err(RunError::Spec("a run needs at least one producer".to_owned()));
+    }
+    let settings = broker.honour(&spec.contract)?;
+    let dirty = dirty_bytes();
+    let mut administrator = Administrator::connect(broker, clock)?;
+    let inline = clock.is_manual();
+    let (blocking, mut quick): (Vec<_>, Vec<_>) =
+        broker.workers().into_iter().partition(|worker| worker.blocks() && !inline);
+    let closed = AtomicBool::new(false);
+    let mut ended = std::thread::scope(|scope| {
+        for worker in blocking {
+            let closed = &closed;
+            scope.spawn(move || run_blocking(worker, clock, closed));
+        }
+        let ended = administrator
+            .create(spec, &mut quick, clock)
+            .and_then(|()| drive(broker, spec, clock, stop, progress, at, administrator, quick));
+        closed.store(true, Ordering::Release);
+        ended
+    })?;
+    ended.dirty_bytes_at_start = dirty;
+    Ok(measurement(broker, spec, settings, clock, ended))
+}
+
+/// A worker that may block in a device, on a thread of its own, until the run is closed.
+fn run_blocking(mut worker: Box<dyn Worker>, clock: &dyn Clock, closed: &AtomicBool) {
+    let mut waiter = Waiter::new(Waiting::Park);
+    while !closed.load(Ordering::Acquire) {
+        if !worker.run(clock.now()) {
+            let until = worker.next_deadline().unwrap_or(Time::NEVER);
+            waiter.wait(clock, std::iter::once(worker.wait_on()), until);
+        }
+    }
+}
+
+/// Connects everybody and runs the loops.
+#[allow(clippy::too_many_arguments, reason = "called once: what a run has, before it has a name for it")]
+fn drive(
+    broker: &mut dyn Broker,
+    spec: &RunSpec,
+    clock: &dyn Clock,
+    stop: &AtomicBool,
+    progress: &mut dyn FnMut(&Progress),
+    at: &mut dyn FnMut(Moment),
+    administrator: Administrator,
+    quick: Vec<Box<dyn Worker>>,
+) -> Result<Ended, RunError> {
+    let loops = if clock.is_manual() { 1 } else { spec.threads.max(1) };
+    let (mut crews, owners) = connect_all(broker, spec, loops, clock)?;
+    let expected = Expected::new(broker, spec, &crews);
+    let connections: Vec<usize> = crews.iter().map(|crew| crew.connections.len()).collect();
+    let checker = Checker::new(check_plan(spec));
+    let shared = Shared::new(clock, spec, stop, checker, owners, &connections);
+    let (shared, expected) = (&shared, &expected);
+    let (mut before, mut work_before) = (Look::default(), WorkCounts::default());
+    let (loops, missing) = std::thread::scope(|scope| {
+        let others: Vec<_> =
+            crews.drain(1..).enumerate().map(|(n, crew)| follow(scope, shared, expected, n + 1, crew)).collect();
+        let crew = crews.pop().unwrap_or_default();
+        let mut leader = Loop::new(shared, 0, crew.connections, crew.members, quick);
+        let begin: &mut dyn FnMut() = &mut || {
+            before = Look::now(clock);
+            work_before = broker.work();
+            at(Moment::Begins);
+        };
+        let mut teller = Teller::new(progress);
+        let led = start_together(&mut leader, expected, Some(begin)).and_then(|missing| {
+            leader.run(&mut |shared, now| teller.pass(shared, now))?;
+            Ok(missing)
+        });
+        shared.end();
+        let others: Vec<_> = others.into_iter().map(joined).collect();
+        let missing = led?;
+        let mut loops = vec![leader];
+        for other in others {
+            loops.push(other?);
+        }
+        Ok::<_, RunError>((loops, missing))
+    })?;
+    at(Moment::Ends);
+    let after = Look::now(clock);
+    let work = broker.work().since(&work_before);
+    Ok(Ended::gather(shared, loops, missing, (&before, &after), work, administrator))
+}
+
+/// A loop beside the first, on a thread of its own.
+fn follow<'scope, 'a: 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    shared: &'a Shared<'a>,
+    expected: &'a Expected,
+    index: usize,
+    crew: Crew,
+) -> ScopedJoinHandle<'scope, Result<Loop<'a>, RunError>> {
+    scope.spawn(move || {
+        let mut of = Loop::new(shared, index, crew.connections, crew.members, Vec::new());
+        let ran = start_together(&mut of, expected, None).and_then(|_| of.run(&mut |_, _| {}));
+        // Whatever ended this loop ends all: a run with a loop missing measures nothing.
+        shared.end();
+        ran.map(|()| of)
+    })
+}
+
+fn joined<T>(handle: ScopedJoinHandle<'_, T>) -> T {
+    handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn check_plan(spec: &RunSpec) -> CheckPlan {
+    let profile = spec.workload.profile();
+    let keys = match profile.keys {
+        Keys::Uniform { count }
+        | Keys::Zipf { count, .. }
+        | Keys::HotSet { count, .. }
+        | Keys::Sequential { count } => count,
+        Keys::Trace => 0,
+    };
+    let messages = profile.mean_rate() * profile.horizon().as_secs_f64();
+    let pairs = keys.saturating_mul(u64::from(profile.producers)).min(if messages.is_finite() {
+        messages as u64
+    } else {
+        keys
+    });
+    CheckPlan { producers: profile.producers, groups: profile.groups.len(), order: spec.contract.order, keys: pairs }
+}
+
+/// Tells how far the run is, at most ten times a second.
+struct Teller<'p> {
+    progress: &'p mut dyn FnMut(&Progress),
+    next: Time,
+    last: (Time, u64, u64, i64),
+}
+
+impl<'p> Teller<'p> {
+    fn new(progress: &'p mut dyn FnMut(&Progress)) -> Self {
+        Self { progress, next: Time::ZERO, last: (Time::ZERO, 0, 0, 0) }
+    }
+
+    fn pass(&mut self, shared: &Shared<'_>, now: Time) {
+        if now < self.next {
+            return;
+        }
+        self.next = now + PROGRESS_EVERY;
+        let profile = shared.spec.workload.profile();
+        let elapsed = now.since(shared.start().unwrap_or(now));
+        let (acknowledged, delivered) = (shared.sum(|s| &s.acknowledged), shared.sum(|s| &s.delivered));
+        let response = shared.sum_signed(|s| &s.response_sum);
+        let (then, acknowledged_then, delivered_then, response_then) = self.last;
+        let seconds = now.since(then).as_secs_f64();
+        let (acks, deliveries) =
+            (acknowledged - acknowledged_then.min(acknowledged), delivered - delivered_then.min(delivered));
+        let mean = (response - response_then).max(0).cast_unsigned().checked_div(deliveries);
+        (self.progress)(&Progress {
+            phase: if elapsed < profile.warmup {
+                Phase::WarmingUp
+            } else if elapsed < profile.horizon() {
+                Phase::Measuring
+            } else {
+                Phase::Draining
+            },
+            elapsed,
+            schedule: profile.horizon(),
+            acknowledged,
+            delivered,
+            rate_per_s: if seconds > 0.0 { acks as f64 / seconds } else { 0.0 },
+            response_mean: Span(mean.unwrap_or(0)),
+        });
+        self.last = (now, acknowledged, delivered, response);
+    }
+}

@@ -1,0 +1,319 @@
+//! Everything before the schedule: channels, clients, lanes, and the moment at which all loops begin together.
+//!
+//! Leaves out what happens afterwards.
+
+use std::collections::BTreeMap;
+
+use brokerlab_model::{
+    Answer, Batch, Broker, ChannelId, ChannelSpec, Client, ClientSpec, Completions, Control, Feature, Outcome, Role,
+    Span, Status, Time, WaitOn, Worker,
+};
+use brokerlab_workloads::profile::Work;
+use brokerlab_workloads::{Fold, Workload};
+
+use crate::clock::Clock;
+use crate::drive::Loop;
+use crate::member::{GroupPlan, Member};
+use crate::producer::{Connection, Owned};
+use crate::shared::Shared;
+use crate::slots::{control_number, control_token};
+use crate::spec::{RunError, RunSpec, ended_in_words};
+use crate::wait::{Waiter, Waiting};
+
+/// Most messages that digest and fold are taken over …
+const DIGEST_MESSAGES: u64 = 100_000;
+/// … and about how many bytes.
+const DIGEST_BYTES: f64 = (64 << 20) as f64;
+/// How long the administrator waits for an answer.
+const ANSWER_LIMIT: Span = Span::from_secs(10);
+/// How long the schedule waits for clients and lanes.
+const READY_LIMIT: Span = Span::from_secs(10);
+/// While nothing is due, everybody is looked at this often.
+const LOOK: Span = Span::from_millis(1);
+/// Between the agreement on a start and the start, on a real clock.
+const LEAD: Span = Span::from_millis(2);
+
+/// Asks on behalf of nobody's messages: creates, describes.
+#[derive(Debug)]
+pub(crate) struct Administrator {
+    client: Box<dyn Client>,
+    next: u64,
+}
+
+/// How a question of the administrator's ended.
+#[derive(Debug)]
+pub(crate) enum Answered {
+    Outcome(Outcome),
+    Answer(Answer),
+}
+
+impl Administrator {
+    pub(crate) fn connect(broker: &mut dyn Broker, clock: &dyn Clock) -> Result<Self, RunError> {
+        Ok(Self { client: connect(broker, clock.now(), 0, Role::Administrator, 0)?, next: 0 })
+    }
+
+    /// Asks all of `controls` and waits until each has ended; the answers come in the order asked.
+    pub(crate) fn ask(
+        &mut self,
+        controls: Vec<Control>,
+        what: &'static str,
+        workers: &mut [Box<dyn Worker>],
+        clock: &dyn Clock,
+    ) -> Result<Vec<Answered>, RunError> {
+        let count = controls.len();
+        let first = self.next;
+        self.next += count as u64;
+        let numbered = controls.into_iter().zip(first..).map(|(control, number)| (control_token(number), control));
+        let mut batch = Batch::Control(numbered.collect());
+        let mut answers = BTreeMap::new();
+        let mut completions = Completions::default();
+        let mut waiter = Waiter::new(Waiting::Park);
+        let limit = clock.now() + ANSWER_LIMIT;
+        while answers.len() < count {
+            let now = clock.now();
+            if now >= limit {
+                let why = format!("no answer within {ANSWER_LIMIT}; is it up and reachable?");
+                return Err(RunError::Administration { what, why });
+            }
+            let mut happened = false;
+            if !batch.is_empty() {
+                happened |= self.client.submit(now, &mut batch).taken > 0;
+            }
+            for worker in workers.iter_mut() {
+                happened |= worker.run(now);
+            }
+            self.client.poll(now, &mut completions);
+            happened |= !completions.is_empty();
+            let outcomes = completions.outcomes.drain(..).map(|o| (o.token, Answered::Outcome(o)));
+            let answered = completions.answers.drain(..).map(|(token, answer)| (token, Answered::Answer(answer)));
+            answers.extend(outcomes.chain(answered).filter_map(|(token, a)| Some((control_number(token)?, a))));
+            completions.clear();
+            if !happened {
+                self.wait(&mut waiter, workers, clock, (now + LOOK).min(limit));
+            }
+        }
+        Ok(answers.into_values().collect())
+    }
+
+    fn wait(&self, waiter: &mut Waiter, workers: &[Box<dyn Worker>], clock: &dyn Clock, until: Time) {
+        let deadlines = workers.iter().filter_map(|worker| worker.next_deadline());
+        let until = deadlines.chain(self.client.next_deadline()).fold(until, Time::min);
+        let until = if clock.is_manual() { until.max(clock.now() + Span(1)) } else { until };
+        let on = workers.iter().map(|worker| worker.wait_on());
+        waiter.wait(clock, on.chain(std::iter::once::<WaitOn<'_>>(self.client.wait_on())), until);
+    }
+
+    /// Makes the profile's channels; they are numbered as the profile numbers them.
+    pub(crate) fn create(
+        &mut self,
+        spec: &RunSpec,
+        workers: &mut [Box<dyn Worker>],
+        clock: &dyn Clock,
+    ) -> Result<(), RunError> {
+        let profile = spec.workload.profile();
+        let groups: Vec<String> = profile.groups.iter().map(|group| group.name.clone()).collect();
+        let channel = |name| Control::Create(ChannelSpec { name, lanes: spec.lanes, groups: groups.clone() });
+        let controls = profile.channels.resolved().into_iter().map(channel).collect();
+        let answers = self.ask(controls, "create the channels", workers, clock)?;
+        for (number, answer) in answers.into_iter().enumerate() {
+            let why = match answer {
+                Answered::Outcome(outcome) if outcome.status == Status::Done => {
+                    if outcome.position == number as u64 {
+                        continue;
+                    }
+                    format!("it numbered channel {number} as {}; start from an empty backend", outcome.position)
+                }
+                Answered::Outcome(outcome) => ended_in_words(outcome.status),
+                Answered::Answer(_) => "it answered a question that was not asked".to_owned(),
+            };
+            return Err(RunError::Administration { what: "create the channels", why });
+        }
+        Ok(())
+    }
+
+    /// Of each group, how many messages the backend keeps for it that were not delivered, and how many it counts as delivered and
+    /// not settled.
+    pub(crate) fn describe(
+        &mut self,
+        spec: &RunSpec,
+        workers: &mut [Box<dyn Worker>],
+        clock: &dyn Clock,
+    ) -> Result<Vec<(u64, u64)>, RunError> {
+        let channels = spec.workload.channels();
+        let controls = (0..channels).map(|channel| Control::Describe(ChannelId(channel))).collect();
+        let mut held = vec![(0, 0); spec.workload.profile().groups.len()];
+        for answer in self.ask(controls, "describe its channels", workers, clock)? {
+            match answer {
+                Answered::Answer(Answer::Description(description)) => {
+                    for lane in description.lanes {
+                        if let Some(of) = held.get_mut(lane.group as usize) {
+                            of.0 += lane.ready;
+                            of.1 += lane.in_flight;
+                        }
+                    }
+                }
+                Answered::Answer(Answer::Position { .. }) => {}
+                Answered::Outcome(outcome) => {
+                    let why = ended_in_words(outcome.status);
+                    return Err(RunError::Administration { what: "describe its channels", why });
+                }
+            }
+        }
+        Ok(held)
+    }
+
+    pub(crate) fn into_client(self) -> Box<dyn Client> {
+        self.client
+    }
+}
+
+fn connect(
+    broker: &mut dyn Broker,
+    now: Time,
+    number: u32,
+    role: Role,
+    placement: u32,
+) -> Result<Box<dyn Client>, RunError> {
+    broker.connect(now, &ClientSpec { number, role, placement }).map_err(|reason| RunError::Connect { number, reason })
+}
+
+/// One loop's clients, before its thread exists.
+#[derive(Debug, Default)]
+pub(crate) struct Crew {
+    pub(crate) connections: Vec<Connection>,
+    pub(crate) members: Vec<Member>,
+}
+
+/// Connects everybody, dealt out over `loops`: connections in turn, and each group's members in turn. Also gives each producer's
+/// loop and its connection there.
+pub(crate) fn connect_all(
+    broker: &mut dyn Broker,
+    spec: &RunSpec,
+    loops: usize,
+    clock: &dyn Clock,
+) -> Result<(Vec<Crew>, Vec<(u32, u32)>), RunError> {
+    let workload = &spec.workload;
+    let profile = workload.profile();
+    let mut crews: Vec<Crew> = (0..loops).map(|_| Crew::default()).collect();
+    let (producers, connections) = (workload.producers(), profile.connections().max(1));
+    let mut owners = vec![(0, 0); producers as usize];
+    let digested = digest_messages(workload);
+    let mut number = 0;
+    for connection in 0..connections.min(producers) {
+        number += 1;
+        let at = connection as usize % loops;
+        let client = connect(broker, clock.now(), number, Role::Producer, at as u32)?;
+        let index = crews[at].connections.len();
+        let mine = (connection..producers).step_by(connections as usize);
+        let owned = mine.map(|producer| {
+            owners[producer as usize] = (at as u32, index as u32);
+            own(workload, producer, digested)
+        });
+        let connection = Connection::new(client, index, owned.collect());
+        crews[at].connections.push(connection);
+    }
+    let channels: Vec<ChannelId> = (0..workload.channels()).map(ChannelId).collect();
+    for (index, group) in profile.groups.iter().enumerate() {
+        let plan = GroupPlan {
+            index: index as u32,
+            prefetch: group.prefetch.max(1),
+            on_core: group.work.occupies_core(),
+            by_key: matches!(group.work, Work::ByKey { .. }),
+        };
+        for member in 0..group.members {
+            number += 1;
+            let at = (index + member as usize) % loops;
+            let role = Role::Member { group: group.name.clone(), channels: channels.clone() };
+            let client = connect(broker, clock.now(), number, role, at as u32)?;
+            crews[at].members.push(Member::new(client, plan));
+        }
+    }
+    Ok((crews, owners))
+}
+
+/// Over how many messages the digest is taken, unless fewer are due.
+pub(crate) fn digest_messages(workload: &Workload) -> u64 {
+    let by_size = (DIGEST_BYTES / workload.profile().mean_size().max(1.0)) as u64;
+    DIGEST_MESSAGES.min(by_size.max(1))
+}
+
+fn own(workload: &Workload, producer: u32, digested: u64) -> Owned {
+    Owned {
+        position: workload.producer(producer),
+        published: 0,
+        fold: Fold::new(workload.is_closed_loop()),
+        fold_limit: digested.div_ceil(u64::from(workload.producers())),
+    }
+}
+
+/// Runs a loop until the schedule begins. The leader says when: as soon as every connection has answered and every lane is held, or
+/// the limit has come. `before_start` is called by the leader alone, right before. Returns what was not ready, in words.
+pub(crate) fn start_together(
+    of: &mut Loop<'_>,
+    expected: &Expected,
+    leader: Option<&mut dyn FnMut()>,
+) -> Result<Option<String>, RunError> {
+    let shared = of.books.shared;
+    let clock = shared.clock;
+    let limit = clock.now() + READY_LIMIT;
+    let mut missing = None;
+    if let Some(before_start) = leader {
+        loop {
+            let happened = of.starting_pass()?;
+            let late = clock.now() >= limit || shared.is_over();
+            if late || expected.is_met(shared) || shared.stop.load(std::sync::atomic::Ordering::Relaxed) {
+                break;
+            }
+            if !happened {
+                of.sleep((clock.now() + LOOK).min(limit));
+            }
+        }
+        missing = expected.missing(shared);
+        before_start();
+        let lead = if clock.is_manual() { Span::ZERO } else { LEAD };
+        shared.set_start(clock.now() + lead);
+    } else {
+        while shared.start().is_none() && !shared.is_over() {
+            if !of.starting_pass()? {
+                of.sleep(clock.now() + LOOK);
+            }
+        }
+    }
+    of.begin(shared.start().unwrap_or(clock.now()));
+    Ok(missing)
+}
+
+/// What has to be there before the schedule begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected {
+    connections: u64,
+    lanes: i64,
+}
+
+impl Expected {
+    pub(crate) fn new(broker: &dyn Broker, spec: &RunSpec, crews: &[Crew]) -> Self {
+        let profile = spec.workload.profile();
+        let assigned = broker.capabilities().has(Feature::LaneAssignment);
+        let lanes = profile.groups.len() as i64 * i64::from(spec.workload.channels()) * i64::from(spec.lanes);
+        Self {
+            connections: crews.iter().map(|crew| crew.connections.len() as u64).sum(),
+            lanes: if assigned { lanes } else { 0 },
+        }
+    }
+
+    fn is_met(&self, shared: &Shared<'_>) -> bool {
+        self.missing(shared).is_none()
+    }
+
+    fn missing(&self, shared: &Shared<'_>) -> Option<String> {
+        let connected = shared.sum(|status| &status.connected);
+        let lanes = shared.sum_signed(|status| &status.lanes);
+        let ready = connected >= self.connections && lanes >= self.lanes;
+        (!ready).then(|| {
+            format!(
+                "the schedule began before everybody was ready: {connected} of {} connections, {lanes} of {} lanes",
+                self.connections, self.lanes
+            )
+        })
+    }
+}

@@ -1,0 +1,401 @@
+//! Whether a measurement can be believed, and whether it was saturated: asked of every cell before any figure is shown.
+//!
+//! The thresholds are the constants below. Leaves out what is concluded from valid cells (`reports` does that) and how the
+//! figures were taken (`host` does).
+
+use brokerlab_model::Span;
+use serde::{Deserialize, Serialize};
+
+use crate::measurement::{IntervalRecord, Measurement};
+use crate::record::{DecodeError, Quantile};
+
+/// Lateness of the generator up to this much is always allowed.
+pub const LATE_ALLOWED: Span = Span::from_millis(2);
+/// So is this share of the publish response time's 99 % quantile.
+pub const LATE_ALLOWED_OF_RESPONSE: f64 = 0.10;
+/// Fewer samples beyond a quantile than this say nothing about it.
+pub const SAMPLES_BEYOND: u64 = 10;
+/// Share of core time that the hypervisor may take.
+pub const STEAL_ALLOWED: f64 = 0.01;
+/// CPU of other processes, in cores.
+pub const OTHERS_ALLOWED_CORES: f64 = 0.05;
+/// Below this share of due messages acknowledged, or with a backlog that grows faster than the rest, a run is saturated.
+pub const ACKNOWLEDGED_SHARE: f64 = 0.99;
+/// A backlog that grew by no more than what comes due in this time did not grow: a single pause of the scheduler explains it.
+pub const BACKLOG_JITTER: Span = Span::from_millis(20);
+/// How a note begins that tells of a declared pause of consumers. Their backlog then is no saturation.
+pub const PAUSE_NOTE: &str = "pause: ";
+/// The quantiles that are shown where there are samples enough.
+pub const QUANTILES: [f64; 6] = [0.5, 0.9, 0.95, 0.99, 0.999, 0.9999];
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Validity {
+    /// Whether every check passed.
+    pub valid: bool,
+    /// Asked, achieved and backlog, when more was asked than the system could take. No quantile is its headline then.
+    pub saturated: Option<Saturation>,
+    /// Each check, passed or not, in the order in which they are shown.
+    pub checks: Vec<ValidityCheck>,
+    /// Which of [`QUANTILES`] have samples enough to be shown, end-to-end.
+    pub quantiles: Vec<f64>,
+}
+
+/// One check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ValidityCheck {
+    /// What is checked.
+    pub name: String,
+    /// What was found, with its unit.
+    pub found: String,
+    /// What is allowed, with its unit.
+    pub limit: String,
+    /// Whether it is within the limit.
+    pub ok: bool,
+    /// What to do about it when it is not.
+    pub advice: String,
+}
+
+/// By how much more was asked than achieved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Saturation {
+    /// Messages due in the window per second.
+    pub asked_per_s: f64,
+    /// Publishes acknowledged within the window per second.
+    pub achieved_per_s: f64,
+    /// Due and not acknowledged at the window's end.
+    pub backlog: u64,
+    /// Which rule it met, in words.
+    pub reason: String,
+}
+
+/// Judges one cell. An error means that a stored histogram can't be read.
+pub fn judge(cell: &Measurement) -> Result<Validity, DecodeError> {
+    let checks = vec![
+        complete(cell),
+        lateness(cell)?,
+        samples(cell),
+        steal(cell),
+        throttling(cell),
+        others(cell),
+        digest(cell),
+        own_cost(cell),
+    ];
+    Ok(Validity {
+        valid: checks.iter().all(|check| check.ok),
+        saturated: saturation(cell),
+        checks,
+        quantiles: QUANTILES.into_iter().filter(|&q| may_show(end_to_end_samples(cell), q)).collect(),
+    })
+}
+
+/// Whether at least [`SAMPLES_BEYOND`] of `samples` lie beyond the quantile `q`.
+pub fn may_show(samples: u64, q: f64) -> bool {
+    // The product of two rounded numbers may fall a hair short of the whole number that is meant.
+    samples as f64 * (1.0 - q) >= SAMPLES_BEYOND as f64 - 1e-6
+}
+
+fn check(name: &str, found: String, limit: String, ok: bool, advice: &str) -> ValidityCheck {
+    ValidityCheck { name: name.to_owned(), found, limit, ok, advice: advice.to_owned() }
+}
+
+fn complete(cell: &Measurement) -> ValidityCheck {
+    let found = cell.cut_short.clone().map_or_else(|| "complete".to_owned(), |why| format!("cut short: {why}"));
+    check("complete", found, "complete".to_owned(), cell.cut_short.is_none(), "let it run to its end")
+}
+
+fn lateness(cell: &Measurement) -> Result<ValidityCheck, DecodeError> {
+    let response = match cell.publish.response.quantile(cell.publish.unfinished, 0.99)? {
+        Quantile::At(ns) => ns,
+        Quantile::Never => cell.window.drain_limit_ns,
+        Quantile::Empty | Quantile::BelowZero => 0,
+    };
+    let limit = LATE_ALLOWED.0.max((response as f64 * LATE_ALLOWED_OF_RESPONSE) as u64);
+    let late = cell.fitness.late_p999_ns;
+    Ok(check(
+        "generator lateness, p99.9",
+        Span(late).to_string(),
+        format!("≤ {}", Span(limit)),
+        late <= limit,
+        "stop other load on this machine, lower --rate, or give the loops fewer --threads than there are cores",
+    ))
+}
+
+fn end_to_end_samples(cell: &Measurement) -> u64 {
+    cell.end_to_end.response.samples() + cell.end_to_end.unfinished
+}
+
+fn samples(cell: &Measurement) -> ValidityCheck {
+    let samples = end_to_end_samples(cell);
+    check(
+        "samples beyond p99",
+        (samples / 100).to_string(),
+        format!("≥ {SAMPLES_BEYOND}"),
+        may_show(samples, 0.99),
+        "run longer (--duration) or at a higher --rate",
+    )
+}
+
+fn share(value: f64) -> String {
+    format!("{:.1} %", value * 100.0)
+}
+
+fn told(value: Option<f64>) -> String {
+    value.map_or_else(|| "the system does not tell".to_owned(), share)
+}
+
+fn steal(cell: &Measurement) -> ValidityCheck {
+    let found = cell.fitness.steal_share;
+    check(
+        "core time taken by the hypervisor",
+        told(found),
+        format!("≤ {}", share(STEAL_ALLOWED)),
+        found.is_none_or(|steal| steal <= STEAL_ALLOWED),
+        "wait until the host is quieter, or use a machine of your own",
+    )
+}
+
+fn throttling(cell: &Measurement) -> ValidityCheck {
+    let found = cell.fitness.cgroup_throttled_ns;
+    check(
+        "held back by a cgroup limit",
+        found.map_or_else(|| told(None), |ns| Span(ns).to_string()),
+        "none".to_owned(),
+        found.is_none_or(|ns| ns == 0),
+        "raise the container's CPU limit, or lower --rate",
+    )
+}
+
+fn others(cell: &Measurement) -> ValidityCheck {
+    let found = cell.fitness.other_processes_cores;
+    check(
+        "CPU of other processes, of one core",
+        told(found),
+        format!("≤ {}", share(OTHERS_ALLOWED_CORES)),
+        found.is_none_or(|cores| cores <= OTHERS_ALLOWED_CORES),
+        "stop what else is running on this machine",
+    )
+}
+
+fn digest(cell: &Measurement) -> ValidityCheck {
+    let ok = cell.digest.matches_published;
+    let found = if ok { "as the profile says" } else { "other than the profile says" };
+    check(
+        "messages published",
+        found.to_owned(),
+        "as the profile says".to_owned(),
+        ok,
+        "this is a fault of brokerlab: please report it with the result file",
+    )
+}
+
+fn own_cost(cell: &Measurement) -> ValidityCheck {
+    let found = format!("{:.0} ns per message", cell.fitness.harness_ns_per_message);
+    check("generator, recorder and checker", found, "printed".to_owned(), true, "")
+}
+
+fn saturation(cell: &Measurement) -> Option<Saturation> {
+    let counts = &cell.counts;
+    if counts.due == 0 {
+        return None;
+    }
+    let window: Vec<&IntervalRecord> =
+        cell.intervals.iter().filter(|interval| interval.start_ns >= cell.window.warmup_ns).collect();
+    let reason = too_few_acknowledged(cell).or_else(|| growing(cell, &window))?;
+    let seconds = Span(cell.window.duration_ns).as_secs_f64();
+    let per_s = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
+    Some(Saturation {
+        asked_per_s: per_s(counts.due),
+        achieved_per_s: per_s(window.iter().map(|interval| interval.acknowledged).sum()),
+        backlog: counts.backlog_end,
+        reason,
+    })
+}
+
+fn too_few_acknowledged(cell: &Measurement) -> Option<String> {
+    let counts = &cell.counts;
+    let share_acknowledged = counts.acknowledged as f64 / counts.due as f64;
+    (share_acknowledged < ACKNOWLEDGED_SHARE)
+        .then(|| format!("{} of the messages due were acknowledged", share(share_acknowledged)))
+}
+
+/// Whether what is due and not acknowledged, or acknowledged and not delivered, grew over the window's last half.
+fn growing(cell: &Measurement, window: &[&IntervalRecord]) -> Option<String> {
+    let half = window.get(window.len() / 2..)?;
+    let (first, last) = (*half.first()?, *half.last()?);
+    if half.len() < 2 {
+        return None;
+    }
+    // The backlog is known at each interval's end: growth runs from the end of the first to the end of the last.
+    let rest = &half[1..];
+    let (due, length): (u64, u64) = rest.iter().fold((0, 0), |(due, ns), i| (due + i.due, ns + i.length_ns));
+    let jitter = due as f64 * BACKLOG_JITTER.0 as f64 / length.max(1) as f64;
+    let allowed = (due as f64 * (1.0 - ACKNOWLEDGED_SHARE)).max(jitter);
+    let grew = last.backlog as f64 - first.backlog as f64;
+    if grew > allowed {
+        return Some(format!("the backlog grew by {grew:.0} messages over the window's last half"));
+    }
+    if cell.notes.iter().any(|note| note.starts_with(PAUSE_NOTE)) {
+        return None;
+    }
+    let groups = cell.groups.len() as u64;
+    let wanted: u64 = rest.iter().map(|i| i.acknowledged * groups).sum();
+    let delivered: u64 = rest.iter().map(|i| i.delivered).sum();
+    let behind = wanted as f64 - delivered as f64;
+    (behind > allowed * groups as f64)
+        .then(|| format!("consumers fell behind by {behind:.0} deliveries over the window's last half"))
+}
+
+#[cfg(test)]
+mod tests {
+    use brokerlab_model::{Contract, Settings, WorkCounts};
+
+    use super::*;
+    use crate::measurement::{
+        Counts, DigestRecord, Distributions, FitnessRecord, GroupRecord, Kind, LoopRecord, Point, ResourceRecord,
+        WindowRecord, World,
+    };
+    use crate::record::Tally;
+
+    fn distributions(samples: u64, ns: u64) -> Distributions {
+        let mut tally = Tally::default();
+        tally.record_n(ns, samples);
+        Distributions { response: crate::measurement::HistogramRecord::from_tally(&tally), ..Distributions::default() }
+    }
+
+    fn interval(index: u64, backlog: u64) -> IntervalRecord {
+        IntervalRecord {
+            start_ns: index * 100_000_000,
+            length_ns: 100_000_000,
+            due: 2_000,
+            acknowledged: 2_000,
+            delivered: 2_000,
+            backlog,
+            ..IntervalRecord::default()
+        }
+    }
+
+    /// 20,000 messages/s for a second after 0.2 s of warm-up, all well.
+    fn cell() -> Measurement {
+        Measurement {
+            row: "log".to_owned(),
+            backend: "log".to_owned(),
+            backend_url: "log".to_owned(),
+            world: World::Embedded,
+            kind: Kind::Measured,
+            point: Point::Run,
+            contract: Contract::default(),
+            settings: Settings::default(),
+            lanes: 1,
+            seed: 1,
+            digest: DigestRecord { sha256: String::new(), messages: 20_000, matches_published: true },
+            window: WindowRecord {
+                warmup_ns: 200_000_000,
+                duration_ns: 1_000_000_000,
+                drain_limit_ns: 1_000_000_000,
+                ..WindowRecord::default()
+            },
+            loops: LoopRecord::default(),
+            counts: Counts { due: 20_000, acknowledged: 20_000, ..Counts::default() },
+            publish: distributions(20_000, 1_000_000),
+            end_to_end: distributions(20_000, 1_000_000),
+            settle: Distributions::default(),
+            groups: vec![GroupRecord::default()],
+            intervals: (0..12).map(|index| interval(index, 3)).collect(),
+            resources: ResourceRecord::default(),
+            work: WorkCounts::default(),
+            fitness: FitnessRecord::default(),
+            notes: Vec::new(),
+            cut_short: None,
+        }
+    }
+
+    fn failed(cell: &Measurement) -> Vec<String> {
+        let validity = judge(cell).unwrap();
+        let failed: Vec<String> = validity.checks.into_iter().filter(|c| !c.ok).map(|c| c.name).collect();
+        assert_eq!(validity.valid, failed.is_empty());
+        failed
+    }
+
+    #[test]
+    fn each_limit_is_allowed_and_one_more_is_not() {
+        type Change = fn(&mut Measurement, bool);
+        let cases: [(&str, Change); 7] = [
+            ("complete", |c, over| c.cut_short = over.then(|| "Ctrl-C".to_owned())),
+            ("generator lateness, p99.9", |c, over| c.fitness.late_p999_ns = 2_000_000 + u64::from(over)),
+            ("samples beyond p99", |c, over| c.end_to_end = distributions(1_000 - u64::from(over), 5)),
+            ("core time taken by the hypervisor", |c, over| {
+                c.fitness.steal_share = Some(if over { 0.0101 } else { 0.01 })
+            }),
+            ("held back by a cgroup limit", |c, over| c.fitness.cgroup_throttled_ns = Some(u64::from(over))),
+            ("CPU of other processes, of one core", |c, over| {
+                c.fitness.other_processes_cores = Some(if over { 0.051 } else { 0.05 });
+            }),
+            ("messages published", |c, over| c.digest.matches_published = !over),
+        ];
+        assert_eq!(failed(&cell()), Vec::<String>::new());
+        for (name, change) in cases {
+            for over in [false, true] {
+                let mut cell = cell();
+                change(&mut cell, over);
+                assert_eq!(failed(&cell), if over { vec![name.to_owned()] } else { vec![] });
+            }
+        }
+    }
+
+    #[test]
+    fn a_slow_system_allows_a_tenth_of_its_response_time_as_lateness() {
+        let mut cell = cell();
+        cell.publish = distributions(20_000, 50_000_000);
+        cell.fitness.late_p999_ns = 5_000_000;
+        assert_eq!(failed(&cell), Vec::<String>::new());
+        cell.fitness.late_p999_ns = 5_100_000;
+        assert_eq!(failed(&cell).len(), 1);
+    }
+
+    #[test]
+    fn only_quantiles_with_ten_samples_beyond_are_shown() {
+        let mut cell = cell();
+        for (samples, shown) in [(19, 0), (20, 1), (100, 2), (200, 3), (999, 3), (1_000, 4), (10_000, 5), (100_000, 6)]
+        {
+            cell.end_to_end = distributions(samples, 5);
+            assert_eq!(judge(&cell).unwrap().quantiles, QUANTILES[..shown], "{samples} samples");
+        }
+    }
+
+    #[test]
+    fn a_run_is_saturated_below_99_percent_and_says_by_how_much() {
+        let mut cell = cell();
+        cell.counts.acknowledged = 19_800;
+        assert_eq!(judge(&cell).unwrap().saturated, None);
+        cell.counts.acknowledged = 19_799;
+        cell.counts.backlog_end = 17;
+        cell.intervals[11].acknowledged = 1_000;
+        let saturated = judge(&cell).unwrap().saturated.unwrap();
+        assert_eq!((saturated.asked_per_s, saturated.achieved_per_s, saturated.backlog), (20_000.0, 19_000.0, 17));
+    }
+
+    #[test]
+    fn a_backlog_that_grows_is_saturation_and_one_that_stays_is_not() {
+        let with = |backlog: fn(u64) -> u64| {
+            let intervals = (0..12).map(|index| interval(index, backlog(index))).collect();
+            judge(&Measurement { intervals, ..cell() }).unwrap().saturated.is_some()
+        };
+        assert!(with(|index| index * 150));
+        assert!(!with(|_| 40_000));
+        assert!(!with(|index| if index < 6 { 9_000 } else { 9_000 - index * 500 }));
+        // A pause of the scheduler of 20 ms at the very end: 400 messages.
+        assert!(!with(|index| if index == 11 { 403 } else { 3 }));
+    }
+
+    #[test]
+    fn consumers_that_fall_behind_saturate_a_run_unless_a_pause_was_declared() {
+        let mut cell = cell();
+        for interval in &mut cell.intervals {
+            interval.delivered = 1_700;
+        }
+        assert!(judge(&cell).unwrap().saturated.is_some_and(|s| s.reason.contains("consumers")));
+        cell.notes.push(format!("{PAUSE_NOTE}billing from 300ms for 500ms"));
+        assert_eq!(judge(&cell).unwrap().saturated, None);
+    }
+}
