@@ -12,6 +12,7 @@ pub mod measurement;
 pub mod profile;
 pub mod record;
 pub mod stamp;
+pub mod validity;
 
 pub use digest::{Digest, Fold, digest, fold_of};
 pub use generate::{Contents, Producer, Scheduled, Workload};
