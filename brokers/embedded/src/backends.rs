@@ -1,0 +1,135 @@
+//! Opens a backend by its name, under a contract, in a place; and lists them without opening any.
+
+use std::path::Path;
+
+use brokerlab_model::log::LogModel;
+use brokerlab_model::queue::QueueModel;
+use brokerlab_model::shard::ShardModel;
+use brokerlab_model::{Broker, Capabilities, Contract, Model, Settings, Storage, Unsupported};
+
+use crate::engine::{EngineBroker, add_storage_settings};
+use crate::faulty::FaultyBroker;
+use crate::null::{self, NullBroker};
+use crate::store::{StorageFacts, StoreError};
+use crate::url::{BackendUrl, Kind, Parameter};
+
+/// A backend of this crate: what every broker is, and what is below it.
+pub trait Embedded: Broker {
+    /// What is below its store.
+    fn storage_facts(&self) -> StorageFacts;
+
+    /// The error of its storage, after which it takes nothing more.
+    fn storage_error(&self) -> Option<StoreError>;
+}
+
+impl Embedded for EngineBroker {
+    fn storage_facts(&self) -> StorageFacts {
+        self.storage_facts()
+    }
+
+    fn storage_error(&self) -> Option<StoreError> {
+        self.storage_error()
+    }
+}
+
+impl Embedded for NullBroker {
+    fn storage_facts(&self) -> StorageFacts {
+        StorageFacts::memory()
+    }
+
+    fn storage_error(&self) -> Option<StoreError> {
+        None
+    }
+}
+
+/// Where a backend may put its files.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place<'a> {
+    /// A folder of its own, empty or not there yet. Needed unless the contract's storage is memory.
+    pub data: Option<&'a Path>,
+}
+
+/// Why a backend could not be opened.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It can't keep the contract.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+    /// Its folder can't be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It has to store on files and was given no folder.
+    #[error("storage = {0} needs a folder; name one with --data DIR")]
+    NoFolder(Storage),
+}
+
+/// A backend as it is listed.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Which it is.
+    pub kind: Kind,
+    /// What it is and can do, under the default contract.
+    pub capabilities: Capabilities,
+}
+
+impl Listed {
+    /// The parameters that its name takes.
+    pub fn parameters(&self) -> impl Iterator<Item = &'static Parameter> {
+        self.kind.parameters()
+    }
+}
+
+/// Every backend that is listed, without opening any. `faulty` is none of them.
+pub fn catalogue() -> Vec<Listed> {
+    let listed = |&kind: &Kind| {
+        let url = BackendUrl::parse(kind.name()).expect("a listed name is a name");
+        let capabilities = match model(&url, &Contract::default()) {
+            Ok(Some(model)) => model.capabilities().clone(),
+            Ok(None) | Err(_) => null::capabilities(),
+        };
+        Listed { kind, capabilities }
+    };
+    Kind::ALL.iter().map(listed).collect()
+}
+
+/// The model behind a name; none behind `null`.
+fn model(url: &BackendUrl, contract: &Contract) -> Result<Option<Box<dyn Model>>, Unsupported> {
+    let options = &url.options;
+    Ok(match url.kind() {
+        Kind::Log => Some(Box::new(LogModel::new(options.log.clone(), *contract)?)),
+        Kind::Queue => Some(Box::new(QueueModel::new(options.queue, contract)?)),
+        Kind::Shard => Some(Box::new(ShardModel::new(options.shard.clone(), *contract)?)),
+        Kind::Null => None,
+    })
+}
+
+/// The settings by which the backend would keep `contract`, or what is missing. Opens nothing.
+pub fn honour(url: &BackendUrl, contract: &Contract) -> Result<Settings, Unsupported> {
+    let limits = url.limits();
+    match model(url, contract)? {
+        Some(model) => {
+            let mut settings = model.honour(contract)?;
+            add_storage_settings(&mut settings, contract.storage, &limits);
+            Ok(settings)
+        }
+        None => null::honour(contract, limits.max_memory),
+    }
+}
+
+/// Opens the backend for one contract.
+pub fn open(url: &BackendUrl, contract: &Contract, place: &Place<'_>) -> Result<Box<dyn Embedded>, OpenError> {
+    let limits = url.limits();
+    let broker: Box<dyn Embedded> = match model(url, contract)? {
+        None => Box::new(NullBroker::new(contract, limits.max_memory)?),
+        Some(model) => {
+            if contract.storage != Storage::Memory && place.data.is_none() {
+                return Err(OpenError::NoFolder(contract.storage));
+            }
+            Box::new(EngineBroker::open(model, contract.storage, limits, place.data)?)
+        }
+    };
+    Ok(match &url.faults {
+        Some(faults) => Box::new(FaultyBroker::new(broker, faults.clone())),
+        None => broker,
+    })
+}

@@ -1,0 +1,420 @@
+//! One shell for every model: it performs a model's effects on the store and puts what comes back into mailboxes.
+//!
+//! Each batch takes the engine's lock once; a poll that would find nothing takes none. Leaves out clocks and threads: the host
+//! brings time and runs the workers. One payload copy per message: from the batch into the frame being built.
+
+mod worker;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use brokerlab_model::{
+    Accepted, Batch, Broker, Capabilities, Client, ClientSpec, Completions, ConnectError, Contract, Control, Deliver,
+    Effects, Failure, LaneId, Model, Publishes, Settings, Settlement, Storage, Time, Token, Unsupported, WaitOn,
+    WorkCounts, Worker, Write,
+};
+
+use crate::handoff::{Bell, Mailboxes, Origin};
+use crate::store::{Limits, StorageFacts, Store, StoreError};
+
+/// A model hosted on a store, as a backend.
+#[derive(Debug)]
+pub struct EngineBroker {
+    shared: Arc<Shared>,
+    capabilities: Capabilities,
+    contract_settings: ContractSettings,
+    storage: Storage,
+}
+
+/// What `honour` answers from: the model that would be asked is behind the lock.
+#[derive(Debug)]
+struct ContractSettings {
+    limits: Limits,
+}
+
+/// What clients, workers and the broker share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    /// The model's next deadline in nanoseconds, `u64::MAX` for none; read without the lock.
+    deadline: AtomicU64,
+    /// Whether a barrier waits for a worker; read without the lock.
+    waiting: AtomicBool,
+}
+
+/// Everything behind the engine's lock.
+pub(crate) struct State {
+    model: Box<dyn Model>,
+    store: Store,
+    effects: Effects,
+    /// The writes in hand, while the model may add to `effects`.
+    writes: Vec<Write>,
+    /// Trims wait until what the same step delivers was looked up.
+    trims: Vec<(LaneId, u64)>,
+    boxes: Mailboxes,
+    /// The latest time seen: two loops read their clocks before they take the lock.
+    latest: Time,
+    round_trips: u64,
+    /// Rung for the worker that minds deadlines and, without a flush, writes.
+    worker: Bell,
+    worker_thread: Option<std::thread::ThreadId>,
+    /// Rung for the worker that flushes.
+    flusher: Option<Bell>,
+    next_deadline: Option<Time>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("store", &self.store).field("latest", &self.latest).finish_non_exhaustive()
+    }
+}
+
+impl EngineBroker {
+    /// Hosts `model` with the contract's storage: in memory, or in the empty folder `dir`.
+    pub fn open(
+        model: Box<dyn Model>,
+        storage: Storage,
+        limits: Limits,
+        dir: Option<&Path>,
+    ) -> Result<Self, StoreError> {
+        let store = Store::create(storage, limits, dir)?;
+        let capabilities = model.capabilities().clone();
+        let next_deadline = model.next_deadline();
+        let state = State {
+            model,
+            store,
+            effects: Effects::default(),
+            writes: Vec::new(),
+            trims: Vec::new(),
+            boxes: Mailboxes::default(),
+            latest: Time::ZERO,
+            round_trips: 0,
+            worker: Bell::new()?,
+            worker_thread: None,
+            flusher: (storage == Storage::Fsync).then(Bell::new).transpose()?,
+            next_deadline,
+        };
+        let shared = Shared {
+            state: Mutex::new(state),
+            deadline: AtomicU64::new(next_deadline.unwrap_or(Time::NEVER).0),
+            waiting: AtomicBool::new(false),
+        };
+        Ok(Self { shared: Arc::new(shared), capabilities, contract_settings: ContractSettings { limits }, storage })
+    }
+
+    /// What is below the store.
+    pub fn storage_facts(&self) -> StorageFacts {
+        self.shared.lock().store.facts()
+    }
+
+    /// The error after which the engine takes nothing more.
+    pub fn storage_error(&self) -> Option<StoreError> {
+        self.shared.lock().store.error().cloned()
+    }
+
+    /// Bytes that the store holds in memory now.
+    pub fn held_bytes(&self) -> u64 {
+        self.shared.lock().store.held_bytes()
+    }
+}
+
+/// Adds the settings by which the engine keeps its part of a contract.
+pub(crate) fn add_storage_settings(settings: &mut Settings, storage: Storage, limits: &Limits) {
+    let (how, why) = match storage {
+        Storage::Memory => ("in memory, acknowledged when it is held", "storage = memory"),
+        Storage::PageCache => ("one pwrite per loop pass or 256 KiB, acknowledged after it", "storage = page-cache"),
+        Storage::Fsync => (
+            "group commit: one fdatasync for everything that waits when it begins, acknowledged after it",
+            "storage = fsync",
+        ),
+    };
+    settings.add("storage", how, why);
+    settings.add("max_memory", bytes_text(limits.max_memory), "the engine holds no more; then submit is blocked");
+    if storage != Storage::Memory {
+        settings.add("max_data", bytes_text(limits.max_data), "segments hold no more; then submit is blocked");
+        settings.add("segment", bytes_text(limits.segment_bytes), "preallocated, shared by all lanes");
+    }
+}
+
+/// A number of bytes with the largest binary unit that divides it.
+pub(crate) fn bytes_text(bytes: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let unit = units.iter().find(|(shift, _)| bytes > 0 && bytes % (1 << shift) == 0);
+    unit.map_or_else(|| format!("{bytes} B"), |(shift, name)| format!("{} {name}", bytes >> shift))
+}
+
+impl Broker for EngineBroker {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn honour(&self, contract: &Contract) -> Result<Settings, Unsupported> {
+        let mut settings = self.shared.lock().model.honour(contract)?;
+        add_storage_settings(&mut settings, contract.storage, &self.contract_settings.limits);
+        Ok(settings)
+    }
+
+    fn connect(&mut self, now: Time, client: &ClientSpec) -> Result<Box<dyn Client>, ConnectError> {
+        let mut state = self.shared.lock();
+        let now = state.clock(now);
+        let door = state.boxes.open(client.number, client.placement)?;
+        let State { model, effects, .. } = &mut *state;
+        if let Err(error) = model.connect(now, client, effects) {
+            state.effects.clear();
+            state.boxes.refuse(client.number);
+            return Err(error);
+        }
+        state.perform(now, None, Origin::Connect);
+        self.shared.publish_hints(&mut state, Origin::Connect);
+        drop(state);
+        let (number, shared) = (client.number, Arc::clone(&self.shared));
+        Ok(Box::new(EngineClient { shared, number, placement: door.placement, mail: door.mail, bell: door.bell }))
+    }
+
+    fn workers(&mut self) -> Vec<Box<dyn Worker>> {
+        worker::workers(&self.shared, self.storage)
+    }
+
+    fn work(&self) -> WorkCounts {
+        let state = self.shared.lock();
+        WorkCounts { round_trips: state.round_trips, ..state.store.counts() }
+    }
+}
+
+/// One client of an engine.
+#[derive(Debug)]
+pub struct EngineClient {
+    shared: Arc<Shared>,
+    number: u32,
+    placement: usize,
+    mail: Arc<AtomicBool>,
+    bell: Arc<OwnedFd>,
+}
+
+impl Client for EngineClient {
+    fn submit(&mut self, now: Time, batch: &mut Batch) -> Accepted {
+        let origin = Origin::Loop(self.placement);
+        let mut state = self.shared.lock();
+        let now = state.clock(now);
+        let accepted = match batch {
+            Batch::Publish(publishes) => state.publish(now, self.number, publishes, origin),
+            Batch::Settle(settlements) => state.settle(now, self.number, settlements, origin),
+            Batch::Control(controls) => state.control(now, self.number, controls, origin),
+        };
+        self.shared.publish_hints(&mut state, origin);
+        drop(state);
+        batch.advance(accepted.taken);
+        accepted
+    }
+
+    fn poll(&mut self, _now: Time, completions: &mut Completions) {
+        if self.mail.load(Ordering::Acquire) {
+            self.shared.lock().boxes.collect(self.number, completions);
+        }
+    }
+
+    /// At once when something waits to be polled; the model's own deadlines are a worker's.
+    fn next_deadline(&self) -> Option<Time> {
+        self.mail.load(Ordering::Acquire).then_some(Time::ZERO)
+    }
+
+    fn wait_on(&self) -> WaitOn<'_> {
+        WaitOn::Read(self.bell.as_fd())
+    }
+}
+
+impl Shared {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no thread panics while it holds the engine")
+    }
+
+    /// Before the lock is released: rings whom the step concerns, and shows what is read without the lock.
+    fn publish_hints(&self, state: &mut State, origin: Origin) {
+        state.boxes.ring();
+        let deadline = state.model.next_deadline();
+        if deadline != state.next_deadline {
+            let earlier = deadline.unwrap_or(Time::NEVER) < state.next_deadline.unwrap_or(Time::NEVER);
+            state.next_deadline = deadline;
+            self.deadline.store(deadline.unwrap_or(Time::NEVER).0, Ordering::Release);
+            if earlier {
+                state.wake_worker(origin);
+            }
+        }
+        let waiting = state.store.wants_writing();
+        if waiting != self.waiting.load(Ordering::Relaxed) {
+            self.waiting.store(waiting, Ordering::Release);
+            if waiting {
+                match &mut state.flusher {
+                    Some(flusher) => flusher.ring(),
+                    None => state.wake_worker(origin),
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    /// Time never goes back, whichever loop comes first to the lock.
+    fn clock(&mut self, now: Time) -> Time {
+        self.latest = self.latest.max(now);
+        self.latest
+    }
+
+    /// Rings for the worker, unless it runs on this very thread: its host asks for its deadline before it sleeps.
+    fn wake_worker(&mut self, origin: Origin) {
+        let here = match origin {
+            Origin::Worker(_) => true,
+            Origin::Loop(_) | Origin::Connect => self.worker_thread == Some(std::thread::current().id()),
+        };
+        if !here {
+            self.worker.ring();
+        }
+    }
+
+    fn publish(&mut self, now: Time, client: u32, publishes: &Publishes, origin: Origin) -> Accepted {
+        if publishes.is_empty() {
+            return Accepted { taken: 0, blocked: None };
+        }
+        let (room, blocked) = self.store.room(publishes);
+        if room == publishes.len() {
+            return self.publish_whole(now, client, publishes, origin);
+        }
+        self.boxes.block(client);
+        if room == 0 {
+            return Accepted { taken: 0, blocked };
+        }
+        // Rare: the bound falls inside the batch. The model is shown a batch that ends there.
+        let mut prefix = if publishes.is_lengths_only() { Publishes::of_lengths() } else { Publishes::new() };
+        for message in publishes.iter().take(room) {
+            if publishes.is_lengths_only() {
+                prefix.push_length(message.token, message.channel, message.key, message.headers, message.payload_len);
+            } else {
+                prefix.push(message.token, message.channel, message.key, message.headers, message.payload);
+            }
+        }
+        self.store.count_copies(room as u64);
+        let accepted = self.publish_whole(now, client, &prefix, origin);
+        Accepted { blocked: accepted.blocked.or(blocked), ..accepted }
+    }
+
+    fn publish_whole(&mut self, now: Time, client: u32, publishes: &Publishes, origin: Origin) -> Accepted {
+        let accepted = self.model.publish(now, client, publishes, &mut self.effects);
+        self.round_trips += u64::from(accepted.taken > 0);
+        self.perform(now, Some(publishes), origin);
+        accepted
+    }
+
+    fn settle(&mut self, now: Time, client: u32, settlements: &[Settlement], origin: Origin) -> Accepted {
+        self.round_trips += u64::from(!settlements.is_empty());
+        self.model.settle(now, client, settlements, &mut self.effects);
+        self.perform(now, None, origin);
+        Accepted { taken: settlements.len(), blocked: None }
+    }
+
+    fn control(&mut self, now: Time, client: u32, controls: &[(Token, Control)], origin: Origin) -> Accepted {
+        for (token, control) in controls {
+            self.round_trips += u64::from(matches!(control, Control::Grant(_)));
+            self.model.control(now, client, *token, control, &mut self.effects);
+            self.perform(now, None, origin);
+        }
+        Accepted { taken: controls.len(), blocked: None }
+    }
+
+    /// Performs everything that a step has asked for, until nothing is left.
+    fn perform(&mut self, now: Time, batch: Option<&Publishes>, origin: Origin) {
+        let mut batch = batch;
+        loop {
+            while !self.effects.writes.is_empty() {
+                std::mem::swap(&mut self.writes, &mut self.effects.writes);
+                let stored = self.write(batch.take());
+                if let Some(ticket) = stored {
+                    let result = if self.store.error().is_none() { Ok(()) } else { Err(Failure::Storage) };
+                    self.model.stored(now, ticket, result, &mut self.effects);
+                }
+            }
+            if !self.store.wants_writing_now() || !self.write_inline(now) {
+                break;
+            }
+        }
+        self.hand_out(origin);
+        for (lane, below) in self.trims.drain(..) {
+            self.store.trim(lane, below);
+        }
+        if self.boxes.any_blocked() && self.store.has_room() {
+            self.boxes.unblock(origin);
+        }
+    }
+
+    /// Performs the writes in hand; returns the last ticket among them when it is stored already.
+    fn write(&mut self, batch: Option<&Publishes>) -> Option<u64> {
+        let mut stored = None;
+        for write in self.writes.drain(..) {
+            match write {
+                Write::Message { lane, position, index } => {
+                    let batch = batch.expect("a model appends messages only of the batch that it was handed");
+                    self.store.append(lane, position, &batch.get(index as usize), !batch.is_lengths_only());
+                }
+                Write::Record(record) => self.store.record(&record),
+                Write::Barrier(ticket) => {
+                    if self.store.barrier(ticket) {
+                        stored = Some(ticket);
+                    }
+                }
+                Write::Trim { lane, below } => self.trims.push((lane, below)),
+            }
+        }
+        stored
+    }
+
+    /// Writes what has piled up; only without a flush, which would block everybody.
+    fn write_inline(&mut self, now: Time) -> bool {
+        if self.flusher.is_some() {
+            return false;
+        }
+        let Some(mut job) = self.store.take_job() else { return false };
+        job.perform();
+        if let Some((ticket, stored)) = self.store.finish(job) {
+            let result = if stored { Ok(()) } else { Err(Failure::Storage) };
+            self.model.stored(now, ticket, result, &mut self.effects);
+        }
+        true
+    }
+
+    /// Puts everything that the model has for its clients into their mailboxes.
+    fn hand_out(&mut self, origin: Origin) {
+        let Self { effects, boxes, store, .. } = self;
+        for run in effects.outcomes.chunk_by(|a, b| a.0 == b.0) {
+            if let Some(completions) = boxes.fill(run[0].0, origin) {
+                completions.outcomes.extend(run.iter().map(|(_, outcome)| *outcome));
+            }
+        }
+        for deliver in &effects.deliveries {
+            if let Some(completions) = boxes.fill(deliver.client, origin) {
+                deliver_run(store, deliver, completions);
+            }
+        }
+        for (client, token, answer) in effects.answers.drain(..) {
+            if let Some(completions) = boxes.fill(client, origin) {
+                completions.answers.push((token, answer));
+            }
+        }
+        for (client, event) in &effects.events {
+            if let Some(completions) = boxes.fill(*client, origin) {
+                completions.events.push(*event);
+            }
+        }
+        effects.clear();
+    }
+}
+
+/// Hands out successive messages of a lane. What can't be read back is not delivered: the store keeps the error, and the engine
+/// takes nothing more.
+fn deliver_run(store: &mut Store, deliver: &Deliver, completions: &mut Completions) {
+    let Deliver { channel, receipt, count, redeliveries, .. } = *deliver;
+    let _kept_by_the_store = store.read(receipt.lane, receipt.position, count, |position, bytes, slice| {
+        let receipt = brokerlab_model::Receipt { position, ..receipt };
+        completions.deliveries.push(receipt, channel, redeliveries, bytes, slice);
+    });
+}

@@ -1,0 +1,327 @@
+//! The journal's layout on disk: segment headers, frames with CRC-32C, and the records inside them. Little-endian throughout.
+//!
+//! Leaves out files and memory: this module only turns values into bytes and back.
+//!
+//! A segment is a header of 64 bytes and frames back to back. A frame is a header of 40 bytes and records, padded to 8 bytes. A
+//! record is 24 bytes, followed for a message by its key, headers and payload.
+
+use brokerlab_model::{ChannelId, LaneId, Message, Record};
+
+/// Bytes of a segment's header.
+pub const SEGMENT_HEADER: usize = 64;
+/// Bytes of a frame's header.
+pub const FRAME_HEADER: usize = 40;
+/// Bytes of a record before a message's own bytes.
+pub const RECORD: usize = 24;
+/// The layout's version. A folder of another version is refused.
+pub const VERSION: u32 = 1;
+
+const MAGIC: [u8; 8] = *b"BROKLAB\n";
+const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"blf1");
+
+const MESSAGE: u16 = 1;
+const MESSAGE_LENGTH: u16 = 2;
+const CHANNEL: u16 = 3;
+const CHANNEL_GONE: u16 = 4;
+const COMMITTED: u16 = 5;
+const SETTLED: u16 = 6;
+const TRIMMED: u16 = 7;
+
+/// CRC-32C (Castagnoli), as Kafka's record batches and ext4 use it.
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+}
+
+/// What a segment's first 64 bytes say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentHead {
+    /// A segment of this version, with its number.
+    Segment(u64),
+    /// A segment of another version.
+    OtherVersion(u32),
+    /// Nothing that this crate has written: only zeros.
+    Unwritten,
+    /// Neither.
+    Damaged,
+}
+
+/// A segment's header.
+pub fn segment_header(segment: u64) -> [u8; SEGMENT_HEADER] {
+    let mut header = [0; SEGMENT_HEADER];
+    header[..8].copy_from_slice(&MAGIC);
+    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    header[16..24].copy_from_slice(&segment.to_le_bytes());
+    let crc = crc32c(&header[..60]);
+    header[60..].copy_from_slice(&crc.to_le_bytes());
+    header
+}
+
+/// Reads a segment's header.
+pub fn read_segment_header(bytes: &[u8; SEGMENT_HEADER]) -> SegmentHead {
+    if bytes.iter().all(|&byte| byte == 0) {
+        return SegmentHead::Unwritten;
+    }
+    if bytes[..8] != MAGIC {
+        return SegmentHead::Damaged;
+    }
+    let version = u32_at(bytes, 8);
+    if version != VERSION {
+        return SegmentHead::OtherVersion(version);
+    }
+    if crc32c(&bytes[..60]) == u32_at(bytes, 60) {
+        SegmentHead::Segment(u64_at(bytes, 16))
+    } else {
+        SegmentHead::Damaged
+    }
+}
+
+/// What a frame says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameHead {
+    /// Bytes of the frame, header and padding included; a multiple of 8.
+    pub len: u32,
+    /// The segment that it was written to. A frame of an earlier life of a recycled file names another one.
+    pub segment: u64,
+    /// The frame's place in the journal, counted from 0.
+    pub number: u64,
+    /// How many frames were stored as the contract says when this one was sealed: damage below that is loss of promised data.
+    pub stored: u64,
+    /// How many records it holds.
+    pub records: u32,
+}
+
+/// Pads a frame whose first 40 bytes were left free, and fills in its header.
+pub fn seal_frame(frame: &mut Vec<u8>, segment: u64, number: u64, stored: u64, records: u32) {
+    frame.resize(frame.len().next_multiple_of(8), 0);
+    let len = u32::try_from(frame.len()).expect("a frame is cut long before 4 GiB");
+    frame[..4].copy_from_slice(&len.to_le_bytes());
+    frame[8..16].copy_from_slice(&segment.to_le_bytes());
+    frame[16..24].copy_from_slice(&number.to_le_bytes());
+    frame[24..32].copy_from_slice(&stored.to_le_bytes());
+    frame[32..36].copy_from_slice(&records.to_le_bytes());
+    frame[36..40].copy_from_slice(&FRAME_MAGIC.to_le_bytes());
+    let crc = crc32c(&frame[8..]);
+    frame[4..8].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// The frame at the front of `bytes`, when it is whole, undamaged and of `segment`.
+pub fn read_frame(bytes: &[u8], segment: u64) -> Option<FrameHead> {
+    if bytes.len() < FRAME_HEADER || u32_at(bytes, 36) != FRAME_MAGIC || u64_at(bytes, 8) != segment {
+        return None;
+    }
+    let len = u32_at(bytes, 0);
+    let body = bytes.get(8..len as usize)?;
+    let whole = len as usize >= FRAME_HEADER && len % 8 == 0 && crc32c(body) == u32_at(bytes, 4);
+    whole.then(|| FrameHead {
+        len,
+        segment,
+        number: u64_at(bytes, 16),
+        stored: u64_at(bytes, 24),
+        records: u32_at(bytes, 32),
+    })
+}
+
+/// What a record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry<'a> {
+    /// A message.
+    Message {
+        /// Its lane.
+        lane: LaneId,
+        /// Its position in the lane.
+        position: u64,
+        /// Its key.
+        key: &'a [u8],
+        /// Its headers.
+        headers: &'a [u8],
+        /// Its payload's length.
+        payload_len: u32,
+        /// Its payload, unless only the length was stored.
+        payload: Option<&'a [u8]>,
+    },
+    /// Bookkeeping of the model's.
+    Record(Record),
+    /// Nothing of `lane` below `below` was needed any longer; written when a segment begins.
+    Trimmed {
+        /// The lane.
+        lane: LaneId,
+        /// The first position that was still needed.
+        below: u64,
+    },
+}
+
+/// Appends a message's record and bytes; returns where its key begins.
+pub fn put_message(
+    frame: &mut Vec<u8>,
+    lane: LaneId,
+    position: u64,
+    message: &Message<'_>,
+    has_payload: bool,
+) -> usize {
+    let mut head = [0; RECORD];
+    head[..2].copy_from_slice(&if has_payload { MESSAGE } else { MESSAGE_LENGTH }.to_le_bytes());
+    head[2..4].copy_from_slice(&(message.key.len() as u16).to_le_bytes());
+    head[4..6].copy_from_slice(&(message.headers.len() as u16).to_le_bytes());
+    head[8..12].copy_from_slice(&message.payload_len.to_le_bytes());
+    head[12..16].copy_from_slice(&lane.0.to_le_bytes());
+    head[16..].copy_from_slice(&position.to_le_bytes());
+    frame.extend_from_slice(&head);
+    let at = frame.len();
+    frame.extend_from_slice(message.key);
+    frame.extend_from_slice(message.headers);
+    frame.extend_from_slice(message.payload);
+    at
+}
+
+fn put_numbers(frame: &mut Vec<u8>, kind: u16, numbers: [u32; 3], position: u64) {
+    let mut head = [0; RECORD];
+    head[..2].copy_from_slice(&kind.to_le_bytes());
+    for (n, number) in numbers.into_iter().enumerate() {
+        head[4 + 4 * n..8 + 4 * n].copy_from_slice(&number.to_le_bytes());
+    }
+    head[16..].copy_from_slice(&position.to_le_bytes());
+    frame.extend_from_slice(&head);
+}
+
+/// Appends a bookkeeping record.
+pub fn put_record(frame: &mut Vec<u8>, record: &Record) {
+    match *record {
+        Record::Channel { channel, first, lanes } => put_numbers(frame, CHANNEL, [channel.0, first.0, lanes], 0),
+        Record::ChannelGone(channel) => put_numbers(frame, CHANNEL_GONE, [channel.0, 0, 0], 0),
+        Record::Committed { lane, group, position } => put_numbers(frame, COMMITTED, [lane.0, group, 0], position),
+        Record::Settled { lane, group, position } => put_numbers(frame, SETTLED, [lane.0, group, 0], position),
+    }
+}
+
+/// Appends what a lane no longer needs.
+pub fn put_trimmed(frame: &mut Vec<u8>, lane: LaneId, below: u64) {
+    put_numbers(frame, TRIMMED, [lane.0, 0, 0], below);
+}
+
+/// The record at `at` of a frame, and where the next one begins; nothing when the bytes are no record.
+pub fn read_entry(frame: &[u8], at: usize) -> Option<(Entry<'_>, usize)> {
+    let head = frame.get(at..at + RECORD)?;
+    let kind = u16_at(head, 0);
+    let [a, b, c] = [u32_at(head, 4), u32_at(head, 8), u32_at(head, 12)];
+    let position = u64_at(head, 16);
+    let next = at + RECORD;
+    let entry = match kind {
+        MESSAGE | MESSAGE_LENGTH => return read_message(frame, at),
+        CHANNEL => Entry::Record(Record::Channel { channel: ChannelId(a), first: LaneId(b), lanes: c }),
+        CHANNEL_GONE => Entry::Record(Record::ChannelGone(ChannelId(a))),
+        COMMITTED => Entry::Record(Record::Committed { lane: LaneId(a), group: b, position }),
+        SETTLED => Entry::Record(Record::Settled { lane: LaneId(a), group: b, position }),
+        TRIMMED => Entry::Trimmed { lane: LaneId(a), below: position },
+        _ => return None,
+    };
+    Some((entry, next))
+}
+
+fn read_message(frame: &[u8], at: usize) -> Option<(Entry<'_>, usize)> {
+    let head = &frame[at..at + RECORD];
+    let has_payload = u16_at(head, 0) == MESSAGE;
+    let key_at = at + RECORD;
+    let headers_at = key_at + usize::from(u16_at(head, 2));
+    let payload_at = headers_at + usize::from(u16_at(head, 4));
+    let payload_len = u32_at(head, 8);
+    let next = payload_at + if has_payload { payload_len as usize } else { 0 };
+    let payload = frame.get(payload_at..next)?;
+    let entry = Entry::Message {
+        lane: LaneId(u32_at(head, 12)),
+        position: u64_at(head, 16),
+        key: &frame[key_at..headers_at],
+        headers: &frame[headers_at..payload_at],
+        payload_len,
+        payload: has_payload.then_some(payload),
+    };
+    Some((entry, next))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use brokerlab_model::Token;
+
+    fn message<'a>(key: &'a [u8], headers: &'a [u8], payload: &'a [u8]) -> Message<'a> {
+        let (token, channel) = (Token(0), ChannelId(0));
+        Message { token, channel, key, headers, payload_len: payload.len() as u32, payload }
+    }
+
+    #[test]
+    fn the_checksum_is_crc_32c() {
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+    }
+
+    #[test]
+    fn a_frame_is_read_back_record_by_record() {
+        let mut frame = vec![0; FRAME_HEADER];
+        let records = [
+            Record::Channel { channel: ChannelId(1), first: LaneId(2), lanes: 3 },
+            Record::ChannelGone(ChannelId(4)),
+            Record::Committed { lane: LaneId(5), group: 6, position: 1 << 40 },
+            Record::Settled { lane: LaneId(7), group: 8, position: 9 },
+        ];
+        for record in &records {
+            put_record(&mut frame, record);
+        }
+        let at = put_message(&mut frame, LaneId(3), 11, &message(b"key", b"hd", b"payload"), true);
+        assert_eq!(at, FRAME_HEADER + 5 * RECORD);
+        put_trimmed(&mut frame, LaneId(1), 12);
+        seal_frame(&mut frame, 2, 5, 4, 6);
+        let head = read_frame(&frame, 2).unwrap();
+        assert_eq!(head, FrameHead { len: frame.len() as u32, segment: 2, number: 5, stored: 4, records: 6 });
+
+        let mut at = FRAME_HEADER;
+        let mut seen = Vec::new();
+        for _ in 0..head.records {
+            let (entry, next) = read_entry(&frame, at).unwrap();
+            seen.push(entry);
+            at = next;
+        }
+        assert_eq!(&seen[..4], &records.map(Entry::Record));
+        let (key, headers, payload) = (&b"key"[..], &b"hd"[..], &b"payload"[..]);
+        let expected =
+            Entry::Message { lane: LaneId(3), position: 11, key, headers, payload_len: 7, payload: Some(payload) };
+        assert_eq!(seen[4], expected);
+        assert_eq!(seen[5], Entry::Trimmed { lane: LaneId(1), below: 12 });
+    }
+
+    #[test]
+    fn a_frame_with_any_byte_changed_is_not_read() {
+        let mut frame = vec![0; FRAME_HEADER];
+        put_message(&mut frame, LaneId(0), 0, &message(b"k", b"", b"0123456789"), true);
+        seal_frame(&mut frame, 1, 0, 0, 1);
+        assert!(read_frame(&frame, 1).is_some());
+        assert!(read_frame(&frame, 2).is_none());
+        for at in 0..frame.len() {
+            let mut damaged = frame.clone();
+            damaged[at] ^= 0x10;
+            assert!(read_frame(&damaged, 1).is_none(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_segment_header_is_known_by_version_number_and_checksum() {
+        let header = segment_header(7);
+        assert_eq!(read_segment_header(&header), SegmentHead::Segment(7));
+        assert_eq!(read_segment_header(&[0; SEGMENT_HEADER]), SegmentHead::Unwritten);
+        let mut other = header;
+        other[8] = 9;
+        assert_eq!(read_segment_header(&other), SegmentHead::OtherVersion(9));
+        let mut damaged = header;
+        damaged[16] = 1;
+        assert_eq!(read_segment_header(&damaged), SegmentHead::Damaged);
+    }
+}

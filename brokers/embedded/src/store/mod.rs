@@ -1,0 +1,445 @@
+//! One store per engine: a journal of frames in segments that all lanes share, and an index per lane in memory.
+//!
+//! A message's bytes are copied once, from the batch into the frame being built. A sealed frame becomes a `Bytes` without a copy
+//! and is what deliveries point into. Frames stay in memory up to `max_memory`; then the oldest written ones are dropped and
+//! read back when they are wanted. Leaves out when to write: the engine takes a [`Job`] and runs it where blocking is allowed.
+
+mod error;
+mod facts;
+mod files;
+mod format;
+mod frames;
+mod lane;
+mod scan;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use brokerlab_model::{Blocked, LaneId, Message, Publishes, Record, Slice, Storage, WorkCounts};
+use bytes::Bytes;
+
+pub use error::StoreError;
+pub use facts::StorageFacts;
+pub use files::Job;
+pub use scan::{ScanReport, verify};
+
+use files::{FIRST_FRAME, Files, Frame};
+pub(crate) use format::crc32c;
+use format::{FRAME_HEADER, RECORD};
+use frames::Frames;
+use lane::{Lane, Place};
+
+/// A frame is sealed before it passes this, so that reading one message back never reads more.
+const FRAME_BYTES_MAX: usize = 1 << 20;
+/// Bytes that wait to be written before the engine writes them without being asked.
+pub const INLINE_WRITE_BYTES: u64 = 256 << 10;
+
+/// How much a store may hold, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// What is looked at before a batch is taken is the batch as it will be framed; bookkeeping records may pass the bound.
+    pub max_memory: u64,
+    /// Bytes stored in segments, likewise.
+    pub max_data: u64,
+    /// Bytes of a segment file.
+    pub segment_bytes: u64,
+}
+
+impl Default for Limits {
+    /// 256 MiB, 4 GiB, and segments of 64 MiB.
+    fn default() -> Self {
+        Self { max_memory: 256 << 20, max_data: 4 << 30, segment_bytes: 64 << 20 }
+    }
+}
+
+/// The store below one engine.
+#[derive(Debug)]
+pub struct Store {
+    limits: Limits,
+    storage: Storage,
+    files: Option<Arc<Files>>,
+    lanes: Vec<Lane>,
+    /// Entries in all lanes' indexes.
+    indexed: u64,
+    frames: Frames,
+    /// The frame being built.
+    building: Vec<u8>,
+    building_records: u32,
+    building_messages: u32,
+    /// The last ticket that waits, sealed or not.
+    ticket: Option<u64>,
+    /// The segment to which the next frame goes, and where.
+    segment: u64,
+    segment_at: u64,
+    unwritten: Vec<Frame>,
+    unwritten_bytes: u64,
+    /// Frames up to here are stored as the contract says.
+    stored: u64,
+    writing: bool,
+    counts: WorkCounts,
+    error: Option<StoreError>,
+    /// The last frame read back.
+    read_back: Option<(u64, Bytes)>,
+}
+
+impl Store {
+    /// An empty store: in memory, or in the empty folder `dir`.
+    ///
+    /// # Panics
+    /// When storage on files is asked for without a folder; the factory always gives one.
+    pub fn create(storage: Storage, limits: Limits, dir: Option<&Path>) -> Result<Self, StoreError> {
+        let mut counts = WorkCounts::default();
+        let files = match (storage, dir) {
+            (Storage::Memory, _) => None,
+            (Storage::PageCache | Storage::Fsync, dir) => {
+                let dir = dir.expect("storage on files comes with a folder");
+                let flushes = storage == Storage::Fsync;
+                if flushes {
+                    facts::refuse_memory_file_system(dir)?;
+                }
+                Some(Arc::new(Files::create(dir, limits.segment_bytes, flushes, &mut counts)?))
+            }
+        };
+        Ok(Self {
+            limits,
+            storage,
+            files,
+            lanes: Vec::new(),
+            indexed: 0,
+            frames: Frames::default(),
+            building: Vec::new(),
+            building_records: 0,
+            building_messages: 0,
+            ticket: None,
+            segment: 0,
+            segment_at: FIRST_FRAME,
+            unwritten: Vec::new(),
+            unwritten_bytes: 0,
+            stored: 0,
+            writing: false,
+            counts,
+            error: None,
+            read_back: None,
+        })
+    }
+
+    /// What is below the store.
+    pub fn facts(&self) -> StorageFacts {
+        match &self.files {
+            Some(files) => StorageFacts::of(files, self.storage),
+            None => StorageFacts::memory(),
+        }
+    }
+
+    /// Exact counts of its work so far.
+    pub fn counts(&self) -> WorkCounts {
+        self.counts
+    }
+
+    /// The error after which nothing more is taken.
+    pub fn error(&self) -> Option<&StoreError> {
+        self.error.as_ref()
+    }
+
+    /// How many messages of a batch may be taken now, and why not all. Reserves memory for those. An empty store takes one
+    /// message of any size.
+    pub fn room(&mut self, batch: &Publishes) -> (usize, Option<Blocked>) {
+        if self.error.is_some() {
+            return (0, Some(Blocked::Data));
+        }
+        let sizes = || batch.iter().map(|m| m.key.len() + m.headers.len() + m.payload.len());
+        let bytes = sizes().sum::<usize>();
+        let frame = |messages: usize, bytes: usize| (FRAME_HEADER + 8 + messages * RECORD + bytes) as u64;
+        let memory = |messages: usize, bytes: usize| {
+            frame(messages, bytes) + frames::SLOT_BYTES + (messages * size_of::<Place>()) as u64
+        };
+        self.evict(memory(batch.len(), bytes));
+        let memory_left = self.limits.max_memory.saturating_sub(self.held_bytes());
+        let data_used = self.frames.data_bytes() + self.building.len() as u64;
+        let data_left = if self.files.is_some() { self.limits.max_data.saturating_sub(data_used) } else { u64::MAX };
+        let fits = |messages, bytes| memory(messages, bytes) <= memory_left && frame(messages, bytes) <= data_left;
+        let (mut messages, mut taken) = (batch.len(), bytes);
+        if !fits(messages, taken) {
+            (messages, taken) = (0, 0);
+            for size in sizes() {
+                if !fits(messages + 1, taken + size) {
+                    break;
+                }
+                messages += 1;
+                taken += size;
+            }
+            if messages == 0 && self.indexed == 0 {
+                (messages, taken) = (1, sizes().next().unwrap_or(0));
+            }
+        }
+        if messages > 0 {
+            self.reserve(messages, taken);
+        }
+        let blocked = if frame(batch.len(), bytes) > data_left { Blocked::Data } else { Blocked::Memory };
+        (messages, (messages < batch.len()).then_some(blocked))
+    }
+
+    /// Whether anything may be taken now; what a batch needs is asked with [`room`](Self::room).
+    pub fn has_room(&self) -> bool {
+        let data = self.files.is_none() || self.frames.data_bytes() < self.limits.max_data;
+        self.error.is_none() && data && self.held_bytes() < self.limits.max_memory
+    }
+
+    /// Counts payload copies that were made above the store.
+    pub fn count_copies(&mut self, copies: u64) {
+        self.counts.payload_copies += copies;
+    }
+
+    /// Bytes held in memory: frames, their table, the index and the frame being built.
+    pub fn held_bytes(&self) -> u64 {
+        self.frames.held_bytes() + self.building.len() as u64 + self.indexed * size_of::<Place>() as u64
+    }
+
+    /// Asks for the frame's memory once, for a run of messages of `bytes` bytes in all, keys and headers included.
+    fn reserve(&mut self, messages: usize, bytes: usize) {
+        let head = if self.building.is_empty() { FRAME_HEADER } else { 0 };
+        let more = head + (messages * RECORD + bytes).min(FRAME_BYTES_MAX);
+        self.building.reserve(if self.files.is_some() { more.next_multiple_of(8) } else { more });
+    }
+
+    /// Appends message `position` of `lane`. With files, a frame that would grow past 1 MiB is sealed first.
+    pub fn append(&mut self, lane: LaneId, position: u64, message: &Message<'_>, has_payload: bool) {
+        let bytes = message.key.len() + message.headers.len() + message.payload.len();
+        self.open_frame(RECORD + bytes);
+        let at = format::put_message(&mut self.building, lane, position, message, has_payload);
+        self.building_records += 1;
+        self.building_messages += 1;
+        let lane_at = lane.0 as usize;
+        if lane_at >= self.lanes.len() {
+            self.lanes.resize_with(lane_at + 1, Lane::default);
+        }
+        let lane = &mut self.lanes[lane_at];
+        assert_eq!(lane.end(), position, "a model appends positions densely and in order");
+        lane.push(Place {
+            frame: self.frames.next(),
+            at: at as u32,
+            payload_len: message.payload_len,
+            key_len: message.key.len() as u16,
+            header_len: message.headers.len() as u16,
+            has_payload,
+        });
+        self.indexed += 1;
+        self.counts.payload_copies += 1;
+    }
+
+    /// Appends a bookkeeping record; in memory there is no restart that could read it.
+    pub fn record(&mut self, record: &Record) {
+        if self.files.is_some() {
+            self.frames.remember(record);
+            self.open_frame(RECORD);
+            format::put_record(&mut self.building, record);
+            self.building_records += 1;
+        }
+    }
+
+    /// Everything so far is to be stored; `ticket` waits for it. True when it is stored already (in memory).
+    pub fn barrier(&mut self, ticket: u64) -> bool {
+        self.seal();
+        if self.files.is_none() {
+            return true;
+        }
+        self.ticket = Some(ticket);
+        false
+    }
+
+    /// Nothing of `lane` below `below` is needed any longer.
+    pub fn trim(&mut self, lane: LaneId, below: u64) {
+        let Some(lane_index) = self.lanes.get_mut(lane.0 as usize) else { return };
+        let frames = &mut self.frames;
+        let (mut frame, mut messages) = (u64::MAX, 0);
+        let mut building = 0;
+        let next = frames.next();
+        let gone = lane_index.trim(below, |at| {
+            if at == next {
+                building += 1;
+            } else if at == frame {
+                messages += 1;
+            } else {
+                frames.release(frame, messages);
+                (frame, messages) = (at, 1);
+            }
+        });
+        frames.release(frame, messages);
+        self.building_messages -= building;
+        self.indexed -= gone;
+        self.drop_dead();
+    }
+
+    /// In memory every sealed frame counts as stored.
+    fn drop_dead(&mut self) {
+        let stored = if self.files.is_some() { self.stored } else { u64::MAX };
+        self.frames.drop_dead(stored);
+    }
+
+    fn open_frame(&mut self, more: usize) {
+        if !self.building.is_empty() && self.building.len() + more > FRAME_BYTES_MAX {
+            self.seal();
+        }
+        if self.building.is_empty() {
+            self.building.resize(FRAME_HEADER, 0);
+        }
+    }
+
+    /// Ends the frame being built, so that its messages can be delivered and written.
+    fn seal(&mut self) {
+        if self.building.is_empty() {
+            return;
+        }
+        let mut bytes = std::mem::take(&mut self.building);
+        let records = std::mem::take(&mut self.building_records);
+        let messages = std::mem::take(&mut self.building_messages);
+        if self.files.is_none() {
+            self.frames.push(Bytes::from(bytes), 0, 0, messages);
+            return;
+        }
+        let len = bytes.len().next_multiple_of(8) as u64;
+        if self.segment_at + len > self.limits.segment_bytes && self.segment_at > FIRST_FRAME {
+            self.roll();
+        }
+        format::seal_frame(&mut bytes, self.segment, self.frames.next(), self.stored, records);
+        self.place(Bytes::from(bytes), messages);
+        self.evict(0);
+    }
+
+    /// Puts a sealed frame at the journal's end.
+    fn place(&mut self, bytes: Bytes, messages: u32) {
+        let (at, len) = (self.segment_at, bytes.len() as u64);
+        let segment_len = self.limits.segment_bytes.max(FIRST_FRAME + len);
+        self.frames.push(bytes.clone(), self.segment, at, messages);
+        self.unwritten.push(Frame { segment: self.segment, at, segment_len, bytes });
+        self.unwritten_bytes += len;
+        self.segment_at = at + len;
+    }
+
+    /// Begins the next segment with what must not be lost when earlier ones are used again.
+    fn roll(&mut self) {
+        self.segment += 1;
+        self.segment_at = FIRST_FRAME;
+        let mut frame = vec![0; FRAME_HEADER];
+        let mut records = self.frames.write_remembered(&mut frame);
+        for (number, lane) in self.lanes.iter().enumerate().filter(|(_, lane)| lane.first() > 0) {
+            format::put_trimmed(&mut frame, LaneId(number as u32), lane.first());
+            records += 1;
+        }
+        if records > 0 {
+            format::seal_frame(&mut frame, self.segment, self.frames.next(), self.stored, records);
+            self.place(Bytes::from(frame), 0);
+        }
+    }
+
+    /// Lets stored frames go until `more` bytes fit; in memory there is nowhere to read them back from.
+    fn evict(&mut self, more: u64) {
+        while self.held_bytes() + more > self.limits.max_memory && self.frames.evict_oldest(self.stored) {}
+    }
+
+    /// Whether a job would have work that a barrier waits for, or that has grown large.
+    pub fn wants_writing(&self) -> bool {
+        self.ticket.is_some() || self.unwritten_bytes >= INLINE_WRITE_BYTES
+    }
+
+    /// Whether so much waits that it is written without being asked.
+    pub fn wants_writing_now(&self) -> bool {
+        self.unwritten_bytes >= INLINE_WRITE_BYTES && !self.writing
+    }
+
+    /// Everything that waits to be written. Nothing while another job is out, so that tickets come back in order.
+    pub fn take_job(&mut self) -> Option<Job> {
+        let files = self.files.as_ref()?;
+        if self.writing || !self.wants_writing() {
+            return None;
+        }
+        let files = Arc::clone(files);
+        self.seal();
+        self.writing = true;
+        self.unwritten_bytes = 0;
+        let ticket = self.ticket.take();
+        Some(Job {
+            files,
+            frames: std::mem::take(&mut self.unwritten),
+            retire: self.frames.take_retired(),
+            flush: self.storage == Storage::Fsync,
+            ticket,
+            counts: WorkCounts::default(),
+            result: self.error.clone().map_or(Ok(()), Err),
+        })
+    }
+
+    /// Takes a performed job back; returns the last ticket it covers and whether its data is stored.
+    pub fn finish(&mut self, job: Job) -> Option<(u64, bool)> {
+        self.writing = false;
+        add(&mut self.counts, &job.counts);
+        match job.result {
+            Ok(()) => self.stored += job.frames.len() as u64,
+            Err(error) => {
+                self.error.get_or_insert(error);
+            }
+        }
+        self.drop_dead();
+        self.evict(0);
+        job.ticket.map(|ticket| (ticket, self.error.is_none()))
+    }
+
+    /// Hands the bytes of `count` successive messages of `lane` to `each`, from `position` on.
+    pub fn read(
+        &mut self,
+        lane: LaneId,
+        position: u64,
+        count: u32,
+        mut each: impl FnMut(u64, &Bytes, Slice),
+    ) -> Result<(), StoreError> {
+        let (mut frame, mut bytes) = (u64::MAX, Bytes::new());
+        for position in position..position + u64::from(count) {
+            let place = self.lanes.get(lane.0 as usize).and_then(|lane| lane.get(position));
+            let place = *place.expect("a model delivers only what it has appended and not trimmed");
+            if place.frame != frame {
+                frame = place.frame;
+                bytes = self.frame(frame)?;
+            }
+            let Place { at, payload_len, key_len, header_len, has_payload, .. } = place;
+            each(position, &bytes, Slice { at, key_len, header_len, payload_len, has_payload });
+        }
+        Ok(())
+    }
+
+    /// A frame's bytes, from memory or read back.
+    fn frame(&mut self, number: u64) -> Result<Bytes, StoreError> {
+        if number == self.frames.next() {
+            self.seal();
+        }
+        let frame = self.frames.get(number).expect("a message that is kept keeps its frame");
+        if let Some(bytes) = &frame.bytes {
+            return Ok(bytes.clone());
+        }
+        if let Some((kept, bytes)) = &self.read_back
+            && *kept == number
+        {
+            return Ok(bytes.clone());
+        }
+        let (segment, at, len) = (frame.segment, frame.at, frame.len as usize);
+        let files = self.files.as_ref().expect("only a frame in a file leaves memory");
+        let read = files.read(segment, at, len, &mut self.counts).and_then(|bytes| {
+            let whole = format::read_frame(&bytes, segment).is_some_and(|head| head.number == number);
+            if whole { Ok(Bytes::from(bytes)) } else { Err(files.corrupt(segment, at, number)) }
+        });
+        let bytes = read.inspect_err(|error| {
+            self.error.get_or_insert_with(|| error.clone());
+        })?;
+        self.read_back = Some((number, bytes.clone()));
+        Ok(bytes)
+    }
+}
+
+fn add(to: &mut WorkCounts, more: &WorkCounts) {
+    to.bytes_written += more.bytes_written;
+    to.write_calls += more.write_calls;
+    to.bytes_read += more.bytes_read;
+    to.read_calls += more.read_calls;
+    to.fsyncs += more.fsyncs;
+    to.payload_copies += more.payload_copies;
+    to.round_trips += more.round_trips;
+}

@@ -1,0 +1,182 @@
+//! Reads a folder of segments from the beginning: every checksum, every record; tells a torn tail from lost data.
+//!
+//! A frame that is damaged is a *torn tail* when nothing that was written later says that it had been stored: the machine went
+//! down in the middle of a write that nobody had been promised. It is *corruption* when a later frame says so. Leaves out
+//! rebuilding a model's state from what is read.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::error::StoreError;
+use super::files::{FIRST_FRAME, list_folder, lock_folder};
+use super::format::{
+    Entry, FRAME_HEADER, FrameHead, SEGMENT_HEADER, SegmentHead, VERSION, read_entry, read_frame, read_segment_header,
+};
+
+/// What a folder holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScanReport {
+    /// Segments looked at.
+    pub segments: u64,
+    /// Whole frames.
+    pub frames: u64,
+    /// Messages in them.
+    pub messages: u64,
+    /// Other records in them.
+    pub records: u64,
+    /// Bytes of whole frames.
+    pub bytes: u64,
+    /// Where the journal's tail is torn, if it is: file and byte.
+    pub torn: Option<(PathBuf, u64)>,
+}
+
+/// Reads a folder that no run uses and reports what it holds; a torn tail is cut off at the last whole frame when `cut` says so.
+/// Every other damage is an error that names file and byte.
+pub fn verify(dir: &Path, cut: bool) -> Result<ScanReport, StoreError> {
+    let _lock = lock_folder(dir)?;
+    let (segments, _) = list_folder(dir)?;
+    let mut scan = Scan::default();
+    for (&segment, path) in &segments {
+        scan.segment(segment, path, |_| {})?;
+    }
+    if cut && let Some((path, at)) = &scan.report.torn {
+        cut_tail(&segments, path, *at)?;
+    }
+    Ok(scan.report)
+}
+
+fn cut_tail(segments: &BTreeMap<u64, PathBuf>, torn: &Path, at: u64) -> Result<(), StoreError> {
+    let failed = |path: &Path, what| {
+        let path = path.to_owned();
+        move |cause| StoreError::Write { path, what, cause: Arc::new(cause) }
+    };
+    let file = OpenOptions::new().write(true).open(torn).map_err(failed(torn, "opening the torn segment"))?;
+    file.set_len(at).and_then(|()| file.sync_all()).map_err(failed(torn, "cutting the torn tail"))?;
+    for later in segments.values().skip_while(|path| path.as_path() != torn).skip(1) {
+        std::fs::remove_file(later).map_err(failed(later, "removing a segment after the torn one"))?;
+    }
+    Ok(())
+}
+
+/// Where reading stopped: what comes later may show that it was no end.
+#[derive(Debug)]
+struct Stop {
+    path: PathBuf,
+    at: u64,
+    /// The number of the frame that should be there.
+    expected: u64,
+}
+
+#[derive(Debug, Default)]
+struct Scan {
+    report: ScanReport,
+    last: Option<u64>,
+    stop: Option<Stop>,
+}
+
+impl Scan {
+    fn segment(&mut self, segment: u64, path: &Path, mut each: impl FnMut(Entry<'_>)) -> Result<(), StoreError> {
+        if let Some(last) = self.last
+            && segment != last + 1
+        {
+            return Err(StoreError::Missing(path.with_file_name(super::files::segment_name(last + 1))));
+        }
+        self.last = Some(segment);
+        self.report.segments += 1;
+        let bytes = read_whole(path)?;
+        let headed = check_header(&bytes, segment, path)?;
+        let mut at = FIRST_FRAME as usize;
+        while headed && self.report.torn.is_none() {
+            let Some(head) = bytes.get(at..).and_then(|rest| read_frame(rest, segment)) else { break };
+            if !self.continues(&head)? {
+                break;
+            }
+            self.records(&bytes[at..at + head.len as usize], &head, &mut each)
+                .ok_or_else(|| corrupt(path, at, &head))?;
+            at += head.len as usize;
+            self.stop = Some(Stop { path: path.to_owned(), at: at as u64, expected: head.number + 1 });
+        }
+        self.rest(segment, path, &bytes, at)
+    }
+
+    /// Whether a whole frame is the next one. If it is a later one, frames are missing before it.
+    fn continues(&mut self, head: &FrameHead) -> Result<bool, StoreError> {
+        let Some(stop) = &self.stop else { return Ok(true) };
+        if head.number == stop.expected {
+            return Ok(true);
+        }
+        self.judge(head)?;
+        Ok(false)
+    }
+
+    /// A whole frame after the place where reading stopped: loss if it says that what is missing had been stored, else a torn tail.
+    fn judge(&mut self, head: &FrameHead) -> Result<(), StoreError> {
+        let Some(stop) = &self.stop else { return Ok(()) };
+        if head.stored > stop.expected {
+            return Err(StoreError::Corrupt { path: stop.path.clone(), at: stop.at, frame: stop.expected });
+        }
+        self.report.torn.get_or_insert_with(|| (stop.path.clone(), stop.at));
+        Ok(())
+    }
+
+    /// What follows the last whole frame of a segment: nothing, the remains of an earlier life, or a torn frame.
+    fn rest(&mut self, segment: u64, path: &Path, bytes: &[u8], from: usize) -> Result<(), StoreError> {
+        if self.stop.is_none() {
+            self.stop = Some(Stop { path: path.to_owned(), at: from as u64, expected: 0 });
+        }
+        for at in (from..bytes.len().saturating_sub(FRAME_HEADER)).step_by(8) {
+            if let Some(head) = read_frame(&bytes[at..], segment) {
+                self.judge(&head)?;
+            }
+        }
+        let begun =
+            bytes.get(from..from + 16).is_some_and(|head| head[..8] != [0; 8] && head[8..] == segment.to_le_bytes());
+        if begun {
+            self.report.torn.get_or_insert_with(|| (path.to_owned(), from as u64));
+        }
+        Ok(())
+    }
+
+    fn records(&mut self, frame: &[u8], head: &FrameHead, each: &mut impl FnMut(Entry<'_>)) -> Option<()> {
+        let mut at = FRAME_HEADER;
+        for _ in 0..head.records {
+            let (entry, next) = read_entry(frame, at)?;
+            match entry {
+                Entry::Message { .. } => self.report.messages += 1,
+                Entry::Record(_) | Entry::Trimmed { .. } => self.report.records += 1,
+            }
+            each(entry);
+            at = next;
+        }
+        self.report.frames += 1;
+        self.report.bytes += u64::from(head.len);
+        Some(())
+    }
+}
+
+fn corrupt(path: &Path, at: usize, head: &FrameHead) -> StoreError {
+    StoreError::Corrupt { path: path.to_owned(), at: at as u64, frame: head.number }
+}
+
+fn read_whole(path: &Path) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = Vec::new();
+    let failed = |cause| StoreError::Read { path: path.to_owned(), at: 0, len: 0, cause: Arc::new(cause) };
+    File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(failed)?;
+    Ok(bytes)
+}
+
+/// Whether the segment has begun. A header that was never written, or is still that of an earlier life, means that it has not.
+fn check_header(bytes: &[u8], segment: u64, path: &Path) -> Result<bool, StoreError> {
+    let Some(header) = bytes.first_chunk::<SEGMENT_HEADER>() else { return Ok(false) };
+    match read_segment_header(header) {
+        SegmentHead::Segment(number) => Ok(number == segment),
+        SegmentHead::Unwritten => Ok(false),
+        SegmentHead::OtherVersion(found) => {
+            Err(StoreError::Version { path: path.to_owned(), found, expected: VERSION })
+        }
+        SegmentHead::Damaged => Err(StoreError::Header(path.to_owned())),
+    }
+}

@@ -1,0 +1,442 @@
+//! How a backend is named: `log`, `queue?visibility_timeout=5s`, `log?partitions=8&max_memory=64MiB`.
+//!
+//! Every parameter is known by name and type before anything is opened; a word that is none is refused with the nearest that is.
+//! Leaves out opening, which is in [`backends`](crate::backends).
+
+use std::fmt;
+use std::str::FromStr;
+
+use brokerlab_model::Span;
+use brokerlab_model::log::LogOptions;
+use brokerlab_model::queue::QueueOptions;
+use brokerlab_model::shard::ShardOptions;
+
+use crate::faulty::Faults;
+use crate::store::Limits;
+
+/// The backends of this crate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A log-based stream.
+    Log,
+    /// A queue.
+    Queue,
+    /// A shard stream.
+    Shard,
+    /// No broker: the harness's ceiling.
+    Null,
+}
+
+impl Kind {
+    /// All that are listed.
+    pub const ALL: &'static [Self] = &[Self::Log, Self::Queue, Self::Shard, Self::Null];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Queue => "queue",
+            Self::Shard => "shard",
+            Self::Null => "null",
+        }
+    }
+
+    /// The parameters that it takes.
+    pub fn parameters(self) -> impl Iterator<Item = &'static Parameter> {
+        let own: &[Parameter] = match self {
+            Self::Log => LOG,
+            Self::Queue => QUEUE,
+            Self::Shard => SHARD,
+            Self::Null => &[],
+        };
+        let files: &[Parameter] = if self == Self::Null { &[] } else { FILES };
+        own.iter().chain(COMMON).chain(files)
+    }
+}
+
+/// What a backend's name and parameters say.
+#[derive(Clone, Debug)]
+pub struct BackendUrl {
+    text: String,
+    kind: Kind,
+    pub(crate) faults: Option<Faults>,
+    pub(crate) options: Options,
+}
+
+/// Everything that a parameter can set.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) limits: Limits,
+    pub(crate) lanes: Option<u32>,
+    pub(crate) log: LogOptions,
+    pub(crate) queue: QueueOptions,
+    pub(crate) shard: ShardOptions,
+}
+
+/// A parameter of a backend.
+#[derive(Debug)]
+pub struct Parameter {
+    /// Its name.
+    pub name: &'static str,
+    /// What it sets, with an example.
+    pub what: &'static str,
+    set: fn(&mut Options, &str) -> Result<(), &'static str>,
+}
+
+/// Why a backend's name was not understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// No such backend.
+    #[error("there is no embedded backend `{name}`; write {known}{}", did_you_mean(.nearest))]
+    Backend {
+        /// What was asked for.
+        name: String,
+        /// All names.
+        known: String,
+        /// The nearest name, when one is near.
+        nearest: Option<String>,
+    },
+    /// No such parameter.
+    #[error("`{backend}` has no parameter `{name}`; it has {known}{}", did_you_mean(.nearest))]
+    Parameter {
+        /// The backend.
+        backend: String,
+        /// What was given.
+        name: String,
+        /// All names.
+        known: String,
+        /// The nearest name, when one is near.
+        nearest: Option<String>,
+    },
+    /// A parameter without a value.
+    #[error("`{0}` needs a value; write {0}=…")]
+    NoValue(String),
+    /// A parameter was given twice.
+    #[error("`{0}` is given twice; keep one")]
+    Twice(String),
+    /// A value of another type.
+    #[error("`{name}={value}`: {remedy}")]
+    Value {
+        /// The parameter.
+        name: String,
+        /// What was given.
+        value: String,
+        /// What to write.
+        remedy: &'static str,
+    },
+    /// A faulty backend without a fault.
+    #[error(
+        "`faulty` needs a fault; write for example faulty?drop=10000&inner=log, or duplicate=, reorder=, corrupt=, early="
+    )]
+    NoFault,
+}
+
+fn did_you_mean(nearest: &Option<String>) -> String {
+    nearest.as_ref().map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+}
+
+impl fmt::Display for BackendUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl BackendUrl {
+    /// Reads a name with its parameters.
+    pub fn parse(text: &str) -> Result<Self, UrlError> {
+        text.parse()
+    }
+
+    /// Which backend it is; behind `faulty`, the inner one.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether deliveries are damaged on purpose.
+    pub fn is_faulty(&self) -> bool {
+        self.faults.is_some()
+    }
+
+    /// The backend's plain name: `log`, `queue` …, or `faulty`.
+    pub fn name(&self) -> &'static str {
+        if self.is_faulty() { "faulty" } else { self.kind.name() }
+    }
+
+    /// How many lanes each channel is to have, when the name says so (`log?partitions=8`). The host creates the channels, so
+    /// the host has to ask for this.
+    pub fn lanes(&self) -> Option<u32> {
+        self.options.lanes
+    }
+
+    /// How much it may hold.
+    pub fn limits(&self) -> Limits {
+        self.options.limits
+    }
+}
+
+impl FromStr for BackendUrl {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, UrlError> {
+        let (name, query) = text.split_once('?').unwrap_or((text, ""));
+        let mut pairs = Vec::new();
+        for part in query.split('&').filter(|part| !part.is_empty()) {
+            let (name, value) = part.split_once('=').ok_or_else(|| UrlError::NoValue(part.to_owned()))?;
+            if pairs.iter().any(|(known, _)| *known == name) {
+                return Err(UrlError::Twice(name.to_owned()));
+            }
+            pairs.push((name, value));
+        }
+        let mut faults = None;
+        let kind = if name == "faulty" {
+            let mut read = Faults::default();
+            let inner = pairs.iter().find(|(name, _)| *name == "inner").map_or("log", |(_, value)| *value);
+            for (name, value) in &pairs {
+                if let Some(every) = read.every_mut(name) {
+                    *every = Some(count(value).and_then(positive).map_err(|remedy| bad(name, value, remedy))?);
+                }
+            }
+            pairs.retain(|(name, _)| *name != "inner" && Faults::NAMES.iter().all(|fault| fault != name));
+            faults = Some(read);
+            kind(inner)?
+        } else {
+            kind(name)?
+        };
+        if faults.as_ref().is_some_and(Faults::is_empty) {
+            return Err(UrlError::NoFault);
+        }
+        let mut options = Options::default();
+        for (name, value) in pairs {
+            let parameter = kind.parameters().find(|known| known.name == name);
+            let parameter = parameter.ok_or_else(|| unknown(kind, faults.is_some(), name))?;
+            (parameter.set)(&mut options, value).map_err(|remedy| bad(name, value, remedy))?;
+        }
+        Ok(Self { text: text.to_owned(), kind, faults, options })
+    }
+}
+
+fn bad(name: &str, value: &str, remedy: &'static str) -> UrlError {
+    UrlError::Value { name: name.to_owned(), value: value.to_owned(), remedy }
+}
+
+fn kind(name: &str) -> Result<Kind, UrlError> {
+    let names = || Kind::ALL.iter().map(|kind| kind.name());
+    Kind::ALL.iter().copied().find(|kind| kind.name() == name).ok_or_else(|| UrlError::Backend {
+        name: name.to_owned(),
+        known: names().collect::<Vec<_>>().join(", "),
+        nearest: nearest(name, names()),
+    })
+}
+
+fn unknown(kind: Kind, faulty: bool, name: &str) -> UrlError {
+    let faults: &[&str] = if faulty { Faults::NAMES } else { &[] };
+    let names = || kind.parameters().map(|known| known.name).chain(faults.iter().copied());
+    UrlError::Parameter {
+        backend: kind.name().to_owned(),
+        name: name.to_owned(),
+        known: names().collect::<Vec<_>>().join(", "),
+        nearest: nearest(name, names()),
+    }
+}
+
+/// The known word with the smallest edit distance, if it is near: two letters, or a third of them.
+fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+    let (distance, best) = known.map(|candidate| (edits(word, candidate), candidate)).min()?;
+    (distance <= best.len().div_ceil(3).max(2)).then(|| best.to_owned())
+}
+
+/// Levenshtein's distance in bytes.
+fn edits(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+const COUNT: &str = "write a whole number, for example 8";
+const BYTES: &str = "write a size with its unit, for example 64MiB, 512KiB, 100kB or 4096B";
+const SPAN: &str = "write a time with its unit, for example 30s, 250ms or 24h";
+
+fn count(text: &str) -> Result<u64, &'static str> {
+    text.parse().map_err(|_| COUNT)
+}
+
+fn positive(number: u64) -> Result<u64, &'static str> {
+    if number == 0 { Err("write a number above zero") } else { Ok(number) }
+}
+
+fn count_u32(text: &str) -> Result<u32, &'static str> {
+    text.parse().map_err(|_| COUNT)
+}
+
+fn with_unit(text: &str, units: &[(&str, u64)], remedy: &'static str) -> Result<u64, &'static str> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let factor = units.iter().find(|(name, _)| *name == unit).ok_or(remedy)?.1;
+    number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).ok_or(remedy)
+}
+
+fn bytes(text: &str) -> Result<u64, &'static str> {
+    const UNITS: &[(&str, u64)] = &[
+        ("B", 1),
+        ("kB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+    ];
+    with_unit(text, UNITS, BYTES).and_then(positive)
+}
+
+fn bytes_u32(text: &str) -> Result<u32, &'static str> {
+    bytes(text)?.try_into().map_err(|_| "write a size below 4 GiB")
+}
+
+fn span(text: &str) -> Result<Span, &'static str> {
+    const UNITS: &[(&str, u64)] = &[
+        ("us", 1_000),
+        ("ms", 1_000_000),
+        ("s", 1_000_000_000),
+        ("min", 60_000_000_000),
+        ("h", 3_600_000_000_000),
+        ("d", 86_400_000_000_000),
+    ];
+    with_unit(text, UNITS, SPAN).map(Span)
+}
+
+fn span_or_forever(text: &str) -> Result<Option<Span>, &'static str> {
+    if text == "forever" { Ok(None) } else { span(text).map(Some) }
+}
+
+/// One line for each parameter: its name, what it says, the field, how it is read.
+macro_rules! parameters {
+    ($($name:literal, $what:literal => $($field:ident).+ = $read:expr;)*) => {
+        &[$(Parameter {
+            name: $name,
+            what: $what,
+            set: |options, text| { options.$($field).+ = $read(text)?; Ok(()) },
+        }),*]
+    };
+}
+
+fn lanes(text: &str) -> Result<Option<u32>, &'static str> {
+    match count_u32(text)? {
+        0 => Err("write a number above zero"),
+        lanes => Ok(Some(lanes)),
+    }
+}
+
+fn segment(text: &str) -> Result<u64, &'static str> {
+    match bytes(text)? {
+        size @ 0x1_0000..=0x4000_0000 => Ok(size),
+        _ => Err("write a size from 64KiB to 1GiB"),
+    }
+}
+
+const COMMON: &[Parameter] = parameters! {
+    "lanes", "lanes of each channel, for every backend; 8" => lanes = lanes;
+    "max_memory", "what it holds in memory before submit is blocked; 256MiB" => limits.max_memory = bytes;
+};
+
+const FILES: &[Parameter] = parameters! {
+    "max_data", "what its segments hold before submit is blocked; 4GiB" => limits.max_data = bytes;
+    "segment", "size of a segment file; 64MiB" => limits.segment_bytes = segment;
+};
+
+const LOG: &[Parameter] = parameters! {
+    "partitions", "partitions of each topic; 8" => lanes = lanes;
+    "retention", "how long a record is kept; 168h, or forever" => log.retention = span_or_forever;
+    "retention_bytes", "how much a partition keeps; 1GiB" => log.retention_bytes = |text| bytes(text).map(Some);
+    "max_in_flight", "records of one producer that may wait to be stored; 65536" => log.max_in_flight = count_u32;
+    "max_message", "the largest record; 1MiB" => log.max_message_bytes = bytes_u32;
+};
+
+const QUEUE: &[Parameter] = parameters! {
+    "queues", "queues of each channel; 8" => lanes = lanes;
+    "visibility_timeout", "how long a member may hold a message; 30s" => queue.visibility_timeout = span;
+    "prefetch", "unsettled messages a member may hold; 0 for as many as granted" => queue.prefetch = count_u32;
+    "window", "unacknowledged publishes of one client; 65536" => queue.window = count_u32;
+    "max_message", "the largest message; 16MiB" => queue.max_message_bytes = bytes_u32;
+};
+
+const SHARD: &[Parameter] = parameters! {
+    "shards", "shards of each stream; 8" => lanes = lanes;
+    "write_records", "records per second that a shard takes; 1000" => shard.write_records_per_s = count_u32;
+    "write_bytes", "bytes per second that a shard takes; 1MiB" => shard.write_bytes_per_s = bytes_u32;
+    "read_bytes", "bytes per second that an application reads from a shard; 2MiB" => shard.read_bytes_per_s = bytes_u32;
+    "retention", "how long a record is kept; 24h, or forever" => shard.retention = span_or_forever;
+    "max_in_flight", "records of one producer that may wait to be stored; 65536" => shard.max_in_flight = count_u32;
+    "max_message", "the largest record; 1MiB" => shard.max_message_bytes = bytes_u32;
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        BackendUrl::parse(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn parameters_are_typed_and_set_what_they_name() {
+        let url = BackendUrl::parse("log?partitions=8&max_memory=64MiB&retention=24h&segment=1MiB").unwrap();
+        assert_eq!((url.kind(), url.name(), url.lanes()), (Kind::Log, "log", Some(8)));
+        let expected = Limits { max_memory: 64 << 20, segment_bytes: 1 << 20, ..Limits::default() };
+        assert_eq!(url.limits(), expected);
+        assert_eq!(url.options.log.retention, Some(Span::from_secs(86_400)));
+        assert_eq!(url.to_string(), "log?partitions=8&max_memory=64MiB&retention=24h&segment=1MiB");
+        let url = BackendUrl::parse("queue?visibility_timeout=250ms&prefetch=3").unwrap();
+        assert_eq!((url.options.queue.visibility_timeout, url.options.queue.prefetch), (Span::from_millis(250), 3));
+        let url = BackendUrl::parse("shard?write_records=10&retention=forever").unwrap();
+        assert_eq!((url.options.shard.write_records_per_s, url.options.shard.retention), (10, None));
+    }
+
+    #[test]
+    fn an_unknown_word_is_refused_with_the_nearest_known_one() {
+        assert!(error("lgo").contains("did you mean `log`?"), "{}", error("lgo"));
+        assert!(error("kafka://localhost").contains("write log, queue, shard"));
+        assert!(error("log?partition=8").contains("did you mean `partitions`?"));
+        assert!(error("queue?partitions=8").contains("`queue` has no parameter `partitions`"));
+        assert!(error("null?max_data=1GiB").contains("`null` has no parameter `max_data`"));
+    }
+
+    #[test]
+    fn a_bad_value_names_the_parameter_and_the_remedy() {
+        assert_eq!(error("log?partitions=0"), "`partitions=0`: write a number above zero");
+        assert_eq!(error("log?max_memory=64"), format!("`max_memory=64`: {BYTES}"));
+        assert_eq!(error("log?segment=1KiB"), "`segment=1KiB`: write a size from 64KiB to 1GiB");
+        assert_eq!(error("queue?visibility_timeout=soon"), format!("`visibility_timeout=soon`: {SPAN}"));
+        assert_eq!(error("log?partitions"), "`partitions` needs a value; write partitions=…");
+        assert_eq!(error("log?lanes=1&lanes=2"), "`lanes` is given twice; keep one");
+    }
+
+    #[test]
+    fn faults_are_read_beside_the_inner_backends_own_parameters() {
+        let url = BackendUrl::parse("faulty?drop=10000&inner=queue&prefetch=5").unwrap();
+        assert_eq!((url.kind(), url.name()), (Kind::Queue, "faulty"));
+        assert_eq!(url.faults, Some(Faults { drop: Some(10_000), ..Faults::default() }));
+        assert_eq!(url.options.queue.prefetch, 5);
+        assert!(error("faulty?inner=log").contains("needs a fault"));
+        assert_eq!(error("faulty?drop=0"), "`drop=0`: write a number above zero");
+        assert!(error("faulty?dorp=3&drop=1").contains("did you mean `drop`?"));
+    }
+
+    #[test]
+    fn every_parameter_is_named_once_for_each_backend() {
+        for kind in Kind::ALL {
+            let mut names: Vec<_> = kind.parameters().map(|p| p.name).collect();
+            let all = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), all, "{}", kind.name());
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Every backend of this crate under the conformance suite: in virtual time in memory, and on the machine's clock on files.
+//!
+//! The rig is a host in miniature: it polls a client and runs a worker only when its descriptor or its deadline says so. A case
+//! that gets no further because nobody was woken fails, and so does a worker that never comes to rest.
+
+use std::time::Instant;
+
+use brokerlab_embedded::{BackendUrl, Embedded, OpenError, Place, open};
+use brokerlab_model::conformance::{Rig, Tuning};
+use brokerlab_model::{Broker, Client, Contract, Span, Storage, Time, Unsupported, WaitOn, Worker};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tempfile::TempDir;
+
+/// Where a rig's time comes from.
+#[derive(Debug)]
+enum Clock {
+    /// It moves when nobody has anything to do.
+    Virtual(Time),
+    /// The machine's.
+    Wall(Instant),
+}
+
+/// A backend of this crate with its workers, in the test's own thread.
+#[derive(Debug)]
+struct EmbeddedRig {
+    name: &'static str,
+    clock: Clock,
+    contract: Contract,
+    broker: Box<dyn Embedded>,
+    workers: Vec<Box<dyn Worker>>,
+    folder: TempDir,
+    opened: u32,
+}
+
+impl EmbeddedRig {
+    fn new(name: &'static str, storage: Storage, clock: Clock) -> Self {
+        let contract = Contract { storage, ..Contract::default() };
+        let folder = tempfile::tempdir().unwrap();
+        let (broker, workers) = start(name, contract, Tuning::Usual, &folder, 0).unwrap();
+        Self { name, clock, contract, broker, workers, folder, opened: 1 }
+    }
+
+    /// In memory, in virtual time.
+    fn virtual_time(name: &'static str) -> Self {
+        Self::new(name, Storage::Memory, Clock::Virtual(Time(1_000_000_000)))
+    }
+
+    /// On the machine's clock.
+    fn wall(name: &'static str, storage: Storage) -> Self {
+        Self::new(name, storage, Clock::Wall(Instant::now()))
+    }
+
+    /// Runs the workers that have something to do until none has.
+    fn run_workers(&mut self) {
+        for _ in 0..10_000 {
+            let now = self.now();
+            let ready =
+                ready(now, self.workers.iter().map(|worker| (worker.wait_on(), worker.next_deadline())), Span::ZERO);
+            if !ready.contains(&true) {
+                return;
+            }
+            for (worker, _) in self.workers.iter_mut().zip(&ready).filter(|(_, ready)| **ready) {
+                worker.run(now);
+            }
+        }
+        panic!("a worker never comes to rest: {:?}", self.workers);
+    }
+}
+
+type Started = (Box<dyn Embedded>, Vec<Box<dyn Worker>>);
+
+fn start(name: &str, contract: Contract, tuning: Tuning, folder: &TempDir, n: u32) -> Result<Started, Unsupported> {
+    let files = if contract.storage == Storage::Memory { "" } else { "&segment=64KiB" };
+    let text = match tuning {
+        Tuning::Usual => name.to_owned(),
+        Tuning::Lease(span) => format!("{name}?visibility_timeout={}ms", span.0 / 1_000_000),
+        Tuning::SmallBounds if contract.storage == Storage::Memory => format!("{name}?max_memory=1MiB"),
+        Tuning::SmallBounds => format!("{name}?max_memory=1MiB&max_data=1MiB{files}"),
+    };
+    let url = BackendUrl::parse(&text).unwrap();
+    let data = folder.path().join(format!("data-{n}"));
+    match open(&url, &contract, &Place { data: Some(&data) }) {
+        Ok(mut broker) => {
+            let workers = broker.workers();
+            Ok((broker, workers))
+        }
+        Err(OpenError::Unsupported(refusal)) => Err(refusal),
+        Err(error @ (OpenError::Store(_) | OpenError::NoFolder(_))) => panic!("{text}: {error}"),
+    }
+}
+
+/// Who is to be called now, after waiting for at most `timeout` until somebody is.
+fn ready<'a>(now: Time, waiting: impl Iterator<Item = (WaitOn<'a>, Option<Time>)>, timeout: Span) -> Vec<bool> {
+    let mut ready = Vec::new();
+    let mut descriptors = Vec::new();
+    let mut owners = Vec::new();
+    for (n, (wait_on, deadline)) in waiting.enumerate() {
+        ready.push(deadline.is_some_and(|due| due <= now));
+        let (fd, flags) = match wait_on {
+            WaitOn::Nothing => continue,
+            WaitOn::Read(fd) => (fd, PollFlags::IN),
+            WaitOn::ReadWrite(fd) => (fd, PollFlags::IN | PollFlags::OUT),
+        };
+        descriptors.push(PollFd::from_borrowed_fd(fd, flags));
+        owners.push(n);
+    }
+    let timeout = if ready.contains(&true) { Span::ZERO } else { timeout };
+    let timeout = Timespec { tv_sec: 0, tv_nsec: timeout.0.cast_signed() };
+    poll(&mut descriptors, Some(&timeout)).expect("poll(2) on open descriptors");
+    for (descriptor, n) in descriptors.iter().zip(owners) {
+        ready[n] |= !descriptor.revents().is_empty();
+    }
+    ready
+}
+
+impl Rig for EmbeddedRig {
+    fn broker(&mut self) -> &mut dyn Broker {
+        &mut *self.broker
+    }
+
+    fn contract(&self) -> Contract {
+        self.contract
+    }
+
+    fn renew(&mut self, contract: &Contract, tuning: Tuning) -> Result<(), Unsupported> {
+        (self.broker, self.workers) = start(self.name, *contract, tuning, &self.folder, self.opened)?;
+        self.opened += 1;
+        self.contract = *contract;
+        Ok(())
+    }
+
+    fn now(&self) -> Time {
+        match &self.clock {
+            Clock::Virtual(now) => *now,
+            Clock::Wall(origin) => {
+                Time(u64::try_from(origin.elapsed().as_nanos()).expect("a test is over in 500 years"))
+            }
+        }
+    }
+
+    fn step(&mut self, clients: &[&dyn Client], limit: Time) -> Vec<bool> {
+        const QUANTUM: Span = Span::from_millis(1);
+        self.run_workers();
+        let now = self.now();
+        let of_clients = || clients.iter().map(|client| (client.wait_on(), client.next_deadline()));
+        let at_once = ready(now, of_clients(), Span::ZERO);
+        if at_once.contains(&true) {
+            return at_once;
+        }
+        // Nobody has anything to do: only now may time pass.
+        let of_workers = self.workers.iter().map(|worker| worker.next_deadline());
+        let due = of_clients().map(|(_, deadline)| deadline).chain(of_workers).flatten().min().unwrap_or(Time::NEVER);
+        let until = due.min(limit).min(now + QUANTUM);
+        match &mut self.clock {
+            Clock::Virtual(time) => {
+                *time = until;
+                at_once
+            }
+            Clock::Wall(_) => ready(now, of_clients(), until.since(now)),
+        }
+    }
+
+    fn patience(&self) -> u32 {
+        20_000
+    }
+
+    fn quiet(&self) -> Span {
+        match self.clock {
+            Clock::Virtual(_) => Span::from_millis(50),
+            Clock::Wall(_) => Span::from_millis(10),
+        }
+    }
+}
+
+/// A backend in virtual time, with every case.
+macro_rules! in_virtual_time {
+    ($name:ident) => {
+        mod $name {
+            use super::super::EmbeddedRig;
+
+            brokerlab_model::conformance_suite!(EmbeddedRig::virtual_time(stringify!($name)));
+            brokerlab_model::conformance_timing_suite!(EmbeddedRig::virtual_time(stringify!($name)));
+        }
+    };
+}
+
+/// A backend on the machine's clock, with every case that a slow machine can't fail.
+macro_rules! on_the_wall_clock {
+    ($module:ident, $name:literal, $storage:expr) => {
+        mod $module {
+            use super::super::{EmbeddedRig, Storage};
+
+            brokerlab_model::conformance_suite!(EmbeddedRig::wall($name, $storage));
+        }
+    };
+}
+
+mod virtual_time {
+    in_virtual_time!(log);
+    in_virtual_time!(queue);
+    in_virtual_time!(shard);
+    in_virtual_time!(null);
+}
+
+mod wall_clock {
+    on_the_wall_clock!(log_on_page_cache, "log", Storage::PageCache);
+    on_the_wall_clock!(log_on_fsync, "log", Storage::Fsync);
+    on_the_wall_clock!(queue_on_page_cache, "queue", Storage::PageCache);
+    on_the_wall_clock!(queue_on_fsync, "queue", Storage::Fsync);
+    on_the_wall_clock!(shard_on_page_cache, "shard", Storage::PageCache);
+    on_the_wall_clock!(shard_on_fsync, "shard", Storage::Fsync);
+    on_the_wall_clock!(null_in_memory, "null", Storage::Memory);
+}

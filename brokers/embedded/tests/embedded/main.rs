@@ -1,0 +1,4 @@
+//! The embedded backends from outside: through the shared trait, on real files, with time as a number.
+
+mod end_to_end;
+mod world;
