@@ -97,7 +97,15 @@ mod tests {
     #[test]
     fn a_swap_is_found_just_after_it_happened() {
         let whole = trace(0..10_000);
-        let swapped = trace((0..10_000).map(|id| if id == 5_000 { 5_001 } else if id == 5_001 { 5_000 } else { id }));
+        let swapped = trace((0..10_000).map(|id| {
+            if id == 5_000 {
+                5_001
+            } else if id == 5_001 {
+                5_000
+            } else {
+                id
+            }
+        }));
         let found = whole.parts_from(&swapped).unwrap();
         assert!((5_001..5_001 + whole.every).contains(&found), "{found}");
         assert_eq!(swapped.parts_from(&whole), Some(found));

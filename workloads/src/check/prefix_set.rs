@@ -42,6 +42,12 @@ impl Budget {
     pub(super) const fn of(window: usize, window_words_max: usize, hole_words_max: usize) -> Self {
         Self { window_words: 0, window_words_max, hole_words: 0, hole_words_max, window }
     }
+
+    /// Words of windows and words with holes taken.
+    #[cfg(test)]
+    pub(super) fn taken(&self) -> (usize, usize) {
+        (self.window_words, self.hole_words)
+    }
 }
 
 /// Whether a number is in a set.
@@ -165,7 +171,8 @@ impl PrefixSet {
     /// Remembers that of the word at `base` these are missing.
     fn leave_hole(&mut self, missing: u64, budget: &mut Budget, forget: &mut impl FnMut(u64, u64)) {
         let holes = self.holes.get_or_insert_default();
-        if budget.hole_words >= budget.hole_words_max {
+        // Compacting walks all holes: worth it only where it frees many.
+        if budget.hole_words >= budget.hole_words_max && holes.filled * 8 > holes.words.len() {
             holes.compact(budget);
         }
         if budget.hole_words >= budget.hole_words_max {
@@ -175,6 +182,7 @@ impl PrefixSet {
                 return;
             };
             holes.forgotten_below = oldest.word + 1;
+            holes.filled -= usize::from(oldest.missing == 0);
             budget.hole_words -= 1;
             forget(oldest.word, oldest.missing);
         }
@@ -222,7 +230,8 @@ impl PrefixSet {
 
     /// The words in which a number is known to be missing, ascending, up to `end`.
     pub(super) fn words_with_missing(&self, end: u64) -> impl Iterator<Item = u64> {
-        let holes = self.holes.iter().flat_map(|holes| &holes.words).filter(|hole| hole.missing != 0).map(|hole| hole.word);
+        let holes =
+            self.holes.iter().flat_map(|holes| &holes.words).filter(|hole| hole.missing != 0).map(|hole| hole.word);
         holes.chain(self.base..end.max(self.base))
     }
 
@@ -230,6 +239,12 @@ impl PrefixSet {
     pub(super) fn count_from(&self, first: u64) -> u64 {
         let above = |word: u64| self.word(word) & (u64::MAX << if word == first / 64 { first % 64 } else { 0 });
         (first / 64..self.end_word()).map(|word| u64::from(above(word).count_ones())).sum()
+    }
+
+    /// Words of the window and words with holes, as the budget should have counted them.
+    #[cfg(test)]
+    pub(super) fn taken(&self) -> (usize, usize) {
+        (self.window.len(), self.holes.as_ref().map_or(0, |holes| holes.words.len()))
     }
 
     /// Memory in bytes beyond the struct itself.

@@ -139,7 +139,12 @@ fn broken(balance: &Balance, group: &Group, parted: Option<Parted>, contract: &C
     };
     if let Some(order) = order {
         let many = "messages were reordered: they came after a later one of the same producer and key";
-        clause(order, &group.reordered, "message was reordered: it came after a later one of the same producer and key", many);
+        clause(
+            order,
+            &group.reordered,
+            "message was reordered: it came after a later one of the same producer and key",
+            many,
+        );
     }
     clause("integrity", &group.corrupted, "message was corrupted", "messages were corrupted");
     let one = "message was delivered before it was sent";

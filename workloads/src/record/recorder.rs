@@ -308,9 +308,7 @@ impl Recorder {
         Recorded {
             publish: self.publish.distributions(counts.due.saturating_sub(counts.acknowledged)),
             end_to_end: all.distributions(all_unfinished),
-            settle: self
-                .settle
-                .distributions(self.counted.settle_due.saturating_sub(self.counted.settled_in_window)),
+            settle: self.settle.distributions(self.counted.settle_due.saturating_sub(self.counted.settled_in_window)),
             groups,
             intervals,
             counts,
@@ -348,7 +346,8 @@ impl Recorder {
 
     /// Memory in bytes.
     pub fn bytes(&self) -> usize {
-        let interval = |i: &Interval| i.publish_response.bytes() + i.end_to_end_response.bytes() + size_of::<Interval>();
+        let interval =
+            |i: &Interval| i.publish_response.bytes() + i.end_to_end_response.bytes() + size_of::<Interval>();
         let parts = |p: &Parts| p.response.bytes() + p.service.bytes() + p.blocked.bytes() + p.late.bytes();
         size_of::<Self>()
             + self.intervals.iter().map(interval).sum::<usize>()

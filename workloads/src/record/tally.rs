@@ -112,7 +112,8 @@ impl Tally {
         pages.flat_map(move |(at, page)| {
             page.iter().enumerate().filter_map(move |(slot, &low)| {
                 let bucket = (at << PAGE_BITS) + slot;
-                let high = if self.carried.is_empty() { 0 } else { self.carried.get(&(bucket as u32)).copied().unwrap_or(0) };
+                let high =
+                    if self.carried.is_empty() { 0 } else { self.carried.get(&(bucket as u32)).copied().unwrap_or(0) };
                 let n = (high << 32) + u64::from(low);
                 (n > 0).then_some((bucket, n))
             })
@@ -163,6 +164,11 @@ mod tests {
         histogram
     }
 
+    /// Each value with samples and their number: two histograms may differ in the range that they could hold.
+    fn counts(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
+        histogram.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())).collect()
+    }
+
     #[test]
     fn the_ends_of_every_power_of_two_fall_where_the_library_puts_them() {
         let mut tally = Tally::default();
@@ -172,7 +178,7 @@ mod tests {
         }
         tally.record_n(u64::MAX, 1);
         let expected = library(edges.into_iter().map(|v| (v, 3)).chain([(u64::MAX, 1)]));
-        assert_eq!(tally.histogram(), expected);
+        assert_eq!(counts(&tally.histogram()), counts(&expected));
         assert_eq!(tally.count(), 64 * 9 + 1);
     }
 
@@ -225,7 +231,7 @@ mod tests {
             let mut merged = tally_of(&first);
             merged.merge(&tally_of(&second));
             let expected = library(first.iter().chain(&second).map(|&v| (v, 1)));
-            prop_assert_eq!(merged.histogram(), expected);
+            prop_assert_eq!(counts(&merged.histogram()), counts(&expected));
         }
     }
 }
