@@ -24,6 +24,7 @@ pub mod completion;
 pub mod conformance;
 pub mod contract;
 pub mod credit;
+pub mod direct;
 pub mod log;
 pub mod machine;
 pub mod queue;

@@ -1,0 +1,321 @@
+//! Requests come in, are stored, are answered or fail.
+//!
+//! Leaves out which receiver takes them (`route`) and how they are served (`settle`).
+
+use std::cmp::Reverse;
+
+use crate::batch::{Accepted, Blocked, LaneId, Message, Publishes};
+use crate::completion::{Failure, Outcome, Refusal, Status};
+use crate::direct::callers::Part;
+use crate::direct::requests::{LegStage, NONE, Request, Stage};
+use crate::direct::{Barrier, DirectModel, done, ended, refused};
+use crate::machine::{Effects, Write};
+use crate::routing::{choose, key_hash, mix};
+use crate::slots::NOBODY;
+use crate::time::{Span, Time};
+
+impl DirectModel {
+    pub(super) fn publish_all(&mut self, now: Time, client: u32, batch: &Publishes, out: &mut Effects) -> Accepted {
+        let caller = match self.peers.slot(client) {
+            Some(slot) if self.peers.get(slot).closing => Err(Refusal::Closed),
+            Some(slot) if self.peers.get(slot).part == Part::Caller => Ok(slot),
+            Some(_) => Err(Refusal::WrongRole),
+            None => Err(Refusal::Closed),
+        };
+        let slot = match caller {
+            Ok(slot) => slot,
+            Err(refusal) => {
+                out.outcomes.extend(batch.iter().map(|message| (client, refused(message.token, refusal))));
+                return Accepted { taken: batch.len(), blocked: None };
+            }
+        };
+        let window = u64::from(self.options.window.max(1));
+        let mut taken = 0;
+        while taken < batch.len() && self.peers.get(slot).open() < window {
+            let message = batch.get(taken);
+            match self.admit(now, &message) {
+                Ok(lane) => self.send(now, slot, lane, &message, taken as u32, out),
+                Err(status) => out.outcomes.push((client, ended(message.token, status))),
+            }
+            taken += 1;
+        }
+        Accepted { taken, blocked: (taken < batch.len()).then_some(Blocked::Window) }
+    }
+
+    /// The endpoint that a request goes to, if its service may be called at all.
+    fn admit(&mut self, now: Time, message: &Message<'_>) -> Result<u32, Status> {
+        let channel = self.channels.get_mut(message.channel.0 as usize).filter(|channel| !channel.gone);
+        let channel = channel.ok_or(Status::Refused(Refusal::NoSuchLane))?;
+        let bytes = message.key.len() as u64 + message.headers.len() as u64 + u64::from(message.payload_len);
+        if bytes > u64::from(self.options.max_message_bytes) {
+            return Err(Status::Refused(Refusal::TooLarge));
+        }
+        if channel.groups.is_empty() {
+            return Err(Status::Failed(Failure::NoReceiver));
+        }
+        if !channel.groups.iter().all(|&group| self.groups[group as usize].breaker.would_pass(now)) {
+            return Err(Status::Failed(Failure::CircuitOpen));
+        }
+        let lane = if channel.lanes == 1 {
+            0
+        } else if message.key.is_empty() {
+            let lane = channel.turn;
+            channel.turn = if lane + 1 == channel.lanes { 0 } else { lane + 1 };
+            lane
+        } else {
+            choose(key_hash(message.key), channel.lanes)
+        };
+        Ok(channel.first_lane + lane)
+    }
+
+    /// Writes a request down and offers it to receivers.
+    fn send(&mut self, now: Time, client: u32, lane: u32, message: &Message<'_>, index: u32, out: &mut Effects) {
+        let entry = &mut self.lanes[lane as usize];
+        let channel = entry.channel;
+        let position = entry.end;
+        entry.end += 1;
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let groups = self.channels[channel as usize].groups.len() as u32;
+        let deadline = now + self.options.timeout;
+        let id = self.channels[channel as usize].requests.add(Request {
+            token: message.token,
+            serial,
+            position,
+            lane,
+            client,
+            segment: self.peers.get_mut(client).begin(),
+            unplaced: groups,
+            open: groups,
+            retries: 0,
+            deadline,
+            wake: deadline,
+            stage: Stage::Waiting,
+        });
+        self.lanes[lane as usize].index.push_back(id);
+        for place in 0..groups {
+            let group = self.channels[channel as usize].groups[place as usize];
+            // `admit` has seen that every breaker lets it through.
+            let pass = self.groups[group as usize].breaker.pass(now).unwrap_or_default();
+            self.channels[channel as usize].requests.leg_mut(id, place).pass = pass;
+        }
+        out.writes.push(Write::Message { lane: LaneId(lane), position, index });
+        if self.ordered {
+            let behind = !self.lanes[lane as usize].line.is_empty();
+            self.lanes[lane as usize].line.push_back((id, serial));
+            if behind {
+                self.timers.push(Reverse((deadline, (channel, id, serial))));
+            } else {
+                self.advance_line(now, lane, out);
+            }
+        } else {
+            self.attempt(now, channel, id, out);
+        }
+    }
+
+    /// Under an order: tries the requests that wait for an endpoint's receivers, first come first served, until one has to wait.
+    pub(super) fn advance_line(&mut self, now: Time, lane: u32, out: &mut Effects) {
+        let channel = self.lanes[lane as usize].channel;
+        while let Some(&(id, serial)) = self.lanes[lane as usize].line.front() {
+            let waits = self.channels[channel as usize].requests.is(id, serial, Stage::Waiting);
+            if waits {
+                self.attempt(now, channel, id, out);
+                if self.channels[channel as usize].requests.is(id, serial, Stage::Waiting) {
+                    return;
+                }
+            }
+            self.lanes[lane as usize].line.pop_front();
+        }
+    }
+
+    /// Offers a waiting request to a receiver of each group that has not taken it. It is then stored, waits for a retry, or
+    /// has failed.
+    pub(super) fn attempt(&mut self, now: Time, channel: u32, id: u32, out: &mut Effects) {
+        let lane = self.channels[channel as usize].requests.get(id).lane;
+        let mut nobody = false;
+        for place in 0..self.channels[channel as usize].groups.len() as u32 {
+            if self.channels[channel as usize].requests.leg(id, place).stage != LegStage::Unplaced {
+                continue;
+            }
+            let group = self.channels[channel as usize].groups[place as usize];
+            let Some(member) = self.pick(group, lane) else {
+                nobody |= self.groups[group as usize].members.is_empty();
+                continue;
+            };
+            self.peers.get_mut(member).held += 1;
+            let requests = &mut self.channels[channel as usize].requests;
+            requests.get_mut(id).unplaced -= 1;
+            let leg = requests.leg_mut(id, place);
+            (leg.member, leg.stage) = (member, LegStage::Placed);
+        }
+        let retries = self.options.retries;
+        let request = self.channels[channel as usize].requests.get_mut(id);
+        let serial = request.serial;
+        if request.unplaced == 0 {
+            request.stage = Stage::Storing;
+            self.storing.push_back((channel, id, serial));
+            self.unsealed += 1;
+        } else if request.retries >= retries {
+            let failure = if nobody { Failure::NoReceiver } else { Failure::Overloaded };
+            self.fail(now, channel, id, failure, out);
+        } else {
+            let wait = backoff(self.options.backoff, self.options.max_backoff, request.retries, serial);
+            request.retries += 1;
+            request.wake = (now + wait).min(request.deadline);
+            self.timers.push(Reverse((request.wake, (channel, id, serial))));
+        }
+    }
+
+    /// Puts a barrier after what was placed in this step.
+    pub(super) fn seal(&mut self, now: Time, out: &mut Effects) {
+        if self.unsealed == 0 {
+            return;
+        }
+        let deadline = now + self.options.timeout;
+        let deadline = self.barriers.back().map_or(deadline, |last| deadline.max(last.deadline));
+        out.writes.push(Write::Barrier(self.next_ticket));
+        self.barriers.push_back(Barrier { ticket: self.next_ticket, count: self.unsealed, deadline });
+        self.next_ticket += 1;
+        self.unsealed = 0;
+    }
+
+    /// Everything up to `ticket` is stored or lost.
+    pub(super) fn stored_upto(&mut self, now: Time, ticket: u64, result: Result<(), Failure>, out: &mut Effects) {
+        while let Some(barrier) = self.barriers.front().copied().filter(|barrier| barrier.ticket <= ticket) {
+            self.barriers.pop_front();
+            for _ in 0..barrier.count {
+                let Some((channel, id, serial)) = self.storing.pop_front() else { break };
+                if !self.channels[channel as usize].requests.is(id, serial, Stage::Storing) {
+                    continue;
+                }
+                match result {
+                    Ok(()) => self.answer(channel, id, out),
+                    Err(failure) => self.fail(now, channel, id, failure, out),
+                }
+            }
+        }
+    }
+
+    /// All receivers have stored a request: the caller hears of it, and it may be served.
+    fn answer(&mut self, channel: u32, id: u32, out: &mut Effects) {
+        let request = self.channels[channel as usize].requests.get_mut(id);
+        request.stage = Stage::Answered;
+        let Request { token, lane, position, client, segment, .. } = *request;
+        let outcome = Outcome { token, status: Status::Done, lane: LaneId(lane), position };
+        self.end(client, segment, outcome, out);
+        for place in 0..self.channels[channel as usize].groups.len() as u32 {
+            let group = self.channels[channel as usize].groups[place as usize];
+            let leg = *self.channels[channel as usize].requests.leg(id, place);
+            self.groups[group as usize].breaker.succeeded(leg.pass);
+            if leg.member == NOBODY {
+                self.hand_on(group, id);
+            } else {
+                self.peers.get_mut(leg.member).ready.push_back((group, id));
+                self.mark(leg.member);
+            }
+        }
+    }
+
+    /// Ends a caller's operation.
+    fn end(&mut self, client: u32, segment: u32, outcome: Outcome, out: &mut Effects) {
+        let peer = self.peers.get_mut(client);
+        let number = peer.number;
+        out.outcomes.push((number, outcome));
+        peer.end(segment, |token| out.outcomes.push((number, done(token))));
+        if peer.closing && peer.open() == 0 {
+            self.forget(client);
+        }
+    }
+
+    /// Ends a request that was not answered: it is served nowhere.
+    pub(super) fn fail(&mut self, now: Time, channel: u32, id: u32, failure: Failure, out: &mut Effects) {
+        let request = *self.channels[channel as usize].requests.get(id);
+        let Request { token, lane, position, client, segment, stage, .. } = request;
+        let outcome = Outcome { token, status: Status::Failed(failure), lane: LaneId(lane), position };
+        self.end(client, segment, outcome, out);
+        for place in 0..self.channels[channel as usize].groups.len() as u32 {
+            let group = self.channels[channel as usize].groups[place as usize];
+            let leg = *self.channels[channel as usize].requests.leg(id, place);
+            let breaker = &mut self.groups[group as usize].breaker;
+            if stage == Stage::Storing || leg.stage == LegStage::Unplaced {
+                breaker.failed(now, leg.pass);
+            } else {
+                breaker.forgotten(leg.pass);
+            }
+            if leg.member != NOBODY {
+                self.free_place(leg.member);
+            }
+            self.settled.push((lane, place, position));
+        }
+        self.drop_request(channel, id);
+    }
+
+    /// Forgets a request that every group is done with.
+    pub(super) fn drop_request(&mut self, channel: u32, id: u32) {
+        let requests = &mut self.channels[channel as usize].requests;
+        let Request { lane, position, .. } = *requests.get(id);
+        requests.remove(id);
+        let entry = &mut self.lanes[lane as usize];
+        entry.index[(position - entry.base) as usize] = NONE;
+        self.touch(lane);
+    }
+
+    /// Does what is due: answers that did not come in time, retries, callers that give up.
+    pub(super) fn expire(&mut self, now: Time, out: &mut Effects) {
+        while let Some(barrier) = self.barriers.front().copied().filter(|barrier| barrier.deadline <= now) {
+            self.barriers.pop_front();
+            for _ in 0..barrier.count {
+                let Some((channel, id, serial)) = self.storing.pop_front() else { break };
+                if self.channels[channel as usize].requests.is(id, serial, Stage::Storing) {
+                    self.fail(now, channel, id, Failure::Timeout, out);
+                }
+            }
+        }
+        while let Some(&Reverse((at, (channel, id, serial)))) = self.timers.peek() {
+            if at > now {
+                break;
+            }
+            self.timers.pop();
+            let requests = &self.channels[channel as usize].requests;
+            if requests.is(id, serial, Stage::Waiting) && requests.get(id).wake == at {
+                self.wake(now, channel, id, out);
+            }
+        }
+    }
+
+    fn wake(&mut self, now: Time, channel: u32, id: u32, out: &mut Effects) {
+        let Request { wake, deadline, lane, serial, .. } = *self.channels[channel as usize].requests.get(id);
+        let first = self.lanes[lane as usize].line.front() == Some(&(id, serial));
+        if wake >= deadline {
+            self.fail(now, channel, id, Failure::Timeout, out);
+        } else if !self.ordered {
+            self.attempt(now, channel, id, out);
+        }
+        if first {
+            self.advance_line(now, lane, out);
+        }
+    }
+}
+
+/// The wait before a retry: doubled each time, less up to a half of jitter that is a hash of the request and the retry.
+fn backoff(first: Span, most: Span, retries: u32, serial: u64) -> Span {
+    let full = first.0.saturating_mul(1 << retries.min(32)).min(most.0).max(1);
+    let jitter = mix(serial.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(retries)) % (full / 2 + 1);
+    Span(full - jitter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_doubles_up_to_its_bound_and_jitter_takes_at_most_half() {
+        for (retries, full) in [(0, 100), (1, 200), (2, 400), (3, 500), (40, 500)] {
+            let waits: Vec<u64> = (0..1_000).map(|n| backoff(Span(100), Span(500), retries, n).0).collect();
+            assert!(waits.iter().all(|wait| (full / 2..=full).contains(wait)));
+            let mean = waits.iter().sum::<u64>() / 1_000;
+            assert!((full * 7 / 10..full * 8 / 10).contains(&mean), "{mean} of {full}");
+        }
+        assert_eq!(backoff(Span(0), Span(0), 0, 7), Span(1));
+    }
+}
