@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::trace::{Columns, Trace, read_csv};
-use crate::profile::{Arrivals, Payload, ProfileError, Sizes};
+use crate::profile::{Arrivals, Keys, Payload, Profile, ProfileError, Sizes};
 
 /// Names that begin so stand for a file that is part of the program.
 const BUILTIN: &str = "builtin:";
@@ -26,20 +26,22 @@ pub(crate) enum FileFault {
     Inside(ProfileError),
 }
 
-/// Reads the trace of `arrivals` and the lines of `payload`; relative names are relative to `folder`.
-pub(crate) fn load(
-    arrivals: &Arrivals,
-    sizes: &Sizes,
-    payload: &Payload,
-    folder: Option<&Path>,
-) -> Result<Files, FileFault> {
+/// Reads the trace and the lines that a profile names; relative names are relative to `folder`. Columns of keys and sizes
+/// are read only where the profile takes its keys and sizes from them.
+pub(crate) fn load(profile: &Profile, folder: Option<&Path>) -> Result<Files, FileFault> {
     let mut files = Files::default();
-    if let Arrivals::Trace { file, time, unit, key, size, .. } = arrivals {
-        let min_size = if let Sizes::Trace { min: Some(min) } = sizes { min.0 } else { 0 };
-        let columns = Columns { time, unit: *unit, key: key.as_deref(), size: size.as_deref(), min_size };
+    if let Arrivals::Trace { file, time, unit, key, size, .. } = &profile.arrivals {
+        let (size, min_size) = match &profile.sizes {
+            Sizes::Trace { min } => (size.as_deref(), min.map_or(0, |m| m.0)),
+            Sizes::Fixed { .. } | Sizes::Uniform { .. } | Sizes::LogNormal { .. } | Sizes::Empirical { .. } => {
+                (None, 0)
+            }
+        };
+        let key = key.as_deref().filter(|_| profile.keys == Keys::Trace);
+        let columns = Columns { time, unit: *unit, key, size, min_size };
         files.trace = Some(Arc::new(trace(file, columns, folder)?));
     }
-    if let Payload::Lines { file } = payload {
+    if let Payload::Lines { file } = &profile.payload {
         let path = locate(file, folder);
         let text = std::fs::read(&path).map_err(|e| unreadable("payload.file", &path, &e))?;
         if text.is_empty() {

@@ -86,7 +86,9 @@ impl Course {
                     if amount < area {
                         // The stable root of slope/2 x^2 + here x = amount.
                         let root = libm::sqrt((here * here + 2.0 * slope * amount).max(0.0));
-                        self.position = (self.position + 2.0 * amount / (here + root)).min(length_ns);
+                        if here + root > 0.0 {
+                            self.position = (self.position + 2.0 * amount / (here + root)).min(length_ns);
+                        }
                         let at = self.base + self.position as u64;
                         return (at < horizon).then_some(at);
                     }

@@ -12,6 +12,8 @@ mod intensity;
 mod json;
 mod keys;
 mod normal;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod payload;
 mod sizes;
 mod stream;

@@ -208,7 +208,11 @@ fn assign(node: &mut Node, parts: &[&str], depth: usize, new: &Node) -> Result<(
                 return assign(&mut entry.node, parts, depth + 1, new);
             }
             let place = key_place(parts, depth, new);
-            let mut node = empty_table(place.text, place.span.clone());
+            let mut node = if is_short_for(parts, depth + 1) {
+                Node { value: Value::Text(String::new()), place: place.clone() }
+            } else {
+                empty_table(place.text, place.span.clone())
+            };
             assign(&mut node, parts, depth + 1, new)?;
             entries.push(Entry { key: part.to_owned(), key_place: place, node });
             Ok(())
@@ -224,6 +228,10 @@ fn assign(node: &mut Node, parts: &[&str], depth: usize, new: &Node) -> Result<(
             })?;
             assign(item, parts, depth + 1, new)
         }
+        Value::Text(_) if is_short_for(parts, depth) => {
+            *node = new.clone();
+            Ok(())
+        }
         Value::Text(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Date(_) => {
             let parent = parts[..depth].join(".");
             Err(Misfit {
@@ -233,6 +241,11 @@ fn assign(node: &mut Node, parts: &[&str], depth: usize, new: &Node) -> Result<(
             })
         }
     }
+}
+
+/// Whether `depth` is the field that a text in its table's place stands for: `work = "80us"` is `work.time`.
+fn is_short_for(parts: &[&str], depth: usize) -> bool {
+    matches!(parts[depth - 1..], ["work" | "think", "time"] | ["sizes", "size"])
 }
 
 fn key_place(parts: &[&str], depth: usize, new: &Node) -> Place {

@@ -111,6 +111,7 @@ pub struct Profile {
     pub keys: Keys,
     /// What stands in them.
     #[serde(default = "random_bytes")]
+    #[schemars(schema_with = "schema::payload")]
     pub payload: Payload,
     /// Who consumes them.
     pub groups: Vec<Group>,
@@ -218,7 +219,7 @@ impl Profile {
         check::check(&self, document)?;
         text.clone_into(&mut self.text);
         document.file().clone_into(&mut self.file);
-        let files = load(&self.arrivals, &self.sizes, &self.payload, folder).map_err(|fault| match fault {
+        let files = load(&self, folder).map_err(|fault| match fault {
             FileFault::Named { key, message, remedy } => document.error_at(key, message, remedy),
             FileFault::Inside(error) => error,
         })?;

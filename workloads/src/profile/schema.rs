@@ -2,11 +2,11 @@
 //!
 //! Leaves out what a schema cannot say: which values fit together.
 
-use schemars::{Schema, SchemaGenerator, json_schema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::Profile;
-use super::types::Sizes;
-use super::units::Bytes;
+use super::types::{Payload, Sizes, Think, Work};
+use super::units::{Bytes, DurationText};
 
 /// The schema as pretty-printed JSON, ending in a newline.
 pub fn schema() -> String {
@@ -16,9 +16,29 @@ pub fn schema() -> String {
     text + "\n"
 }
 
-/// A size for all, or a distribution.
+/// A size for all, a distribution, or the trace's.
 pub(crate) fn sizes(generator: &mut SchemaGenerator) -> Schema {
-    let short = generator.subschema_for::<Bytes>();
-    let full = generator.subschema_for::<Sizes>();
+    either::<Bytes, Sizes>(generator)
+}
+
+/// A constant time, or a distribution.
+pub(crate) fn work(generator: &mut SchemaGenerator) -> Schema {
+    either::<DurationText, Work>(generator)
+}
+
+/// A constant time, or a distribution.
+pub(crate) fn think(generator: &mut SchemaGenerator) -> Schema {
+    either::<DurationText, Think>(generator)
+}
+
+fn either<Short: JsonSchema, Full: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    let short = generator.subschema_for::<Short>();
+    let full = generator.subschema_for::<Full>();
     json_schema!({ "anyOf": [short, full] })
+}
+
+/// What stands in messages; without further fields its name is enough.
+pub(crate) fn payload(generator: &mut SchemaGenerator) -> Schema {
+    let full = generator.subschema_for::<Payload>();
+    json_schema!({ "anyOf": [{ "type": "string", "enum": ["random", "json"] }, full] })
 }

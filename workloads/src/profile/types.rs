@@ -7,6 +7,7 @@ use brokerlab_model::Span;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::schema;
 use super::units::{self, Bytes, DurationText, Rate};
 
 /// When messages are due. Rates are totals over all producers; `rate` is the mean rate in every kind, and where it is
@@ -109,6 +110,7 @@ pub enum Arrivals {
     /// Each producer is one user: it thinks, sends, waits for the completion, thinks again.
     ClosedLoop {
         /// The time between a completion and the next message.
+        #[schemars(schema_with = "schema::think")]
         think: Think,
         /// What producers ÷ mean think time is scaled to: the rate if every response took no time.
         rate: Option<Rate>,
@@ -347,6 +349,7 @@ pub struct Group {
     pub members: u32,
     /// How long a member is busy with a message; by default not at all.
     #[serde(default)]
+    #[schemars(schema_with = "schema::work")]
     pub work: Work,
     /// How many deliveries a member may hold unsettled.
     #[serde(default = "usual_prefetch")]

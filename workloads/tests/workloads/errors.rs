@@ -1,0 +1,347 @@
+//! What a user reads when a profile is wrong: each message as it is printed.
+
+use brokerlab_workloads::{Profile, ProfileError};
+
+const GOOD: &str = r#"name = "mine"
+about = "For tests. Only for them."
+duration = "1s"
+arrivals = { kind = "poisson", rate = "1k/s" }
+sizes = "100B"
+keys = { kind = "uniform", count = 10 }
+
+[[groups]]
+name = "all"
+members = 2
+"#;
+
+fn fault(text: &str) -> ProfileError {
+    Profile::parse(text, "mine.toml").expect_err("this profile is wrong")
+}
+
+fn changed(from: &str, to: &str) -> ProfileError {
+    assert!(GOOD.contains(from), "{from}");
+    fault(&GOOD.replace(from, to))
+}
+
+fn set(path: &str, value: &str) -> ProfileError {
+    Profile::parse_with(GOOD, "mine.toml", None, &[(path, value)]).expect_err("this override is wrong")
+}
+
+#[test]
+fn the_profile_that_the_others_are_made_of_is_right() {
+    Profile::parse(GOOD, "mine.toml").unwrap();
+}
+
+#[test]
+fn an_unknown_key_is_shown_with_the_nearest_known_one() {
+    let expected = "\
+mine.toml:10:1: groups.0.membres: unknown key `membres`
+   |
+10 | membres = 2
+   | ^^^^^^^
+   = remedy: did you mean `members`? Known here: name, members, work, prefetch";
+    assert_eq!(changed("members = 2", "membres = 2").to_string(), expected);
+}
+
+#[test]
+fn an_unknown_key_inside_a_kind_is_shown_where_it_stands() {
+    let expected = "\
+mine.toml:4:32: arrivals.rat: unknown key `rat`
+  |
+4 | arrivals = { kind = \"poisson\", rat = \"1k/s\" }
+  |                                ^^^
+  = remedy: did you mean `rate`?";
+    assert_eq!(changed("rate = \"1k/s\"", "rat = \"1k/s\"").to_string(), expected);
+}
+
+#[test]
+fn an_unknown_kind_is_shown_with_the_nearest_known_one() {
+    let error = changed("poisson", "poison");
+    assert_eq!((error.line, error.column, error.width), (4, 21, 8));
+    assert_eq!(error.message, "`poison` is none of the known values");
+    assert!(
+        error.remedy.starts_with("did you mean `poisson`? Known here: constant, poisson, mmpp, on-off,"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_bare_number_needs_its_unit() {
+    let expected = "\
+mine.toml:3:12: duration: `10` has no unit; a length of time needs one
+  |
+3 | duration = 10
+  |            ^^
+  = remedy: write a length of time as \"250ms\", \"1.5s\", \"40us\", \"2min\" or \"1h\"";
+    assert_eq!(changed("\"1s\"", "10").to_string(), expected);
+}
+
+#[test]
+fn a_unit_that_does_not_fit_is_shown() {
+    let expected = "\
+mine.toml:5:9: sizes: `100ms` is not a size
+  |
+5 | sizes = \"100ms\"
+  |         ^^^^^^^
+  = remedy: write bytes as \"512B\", \"4kB\", \"64KiB\" or \"1MiB\"";
+    assert_eq!(changed("100B", "100ms").to_string(), expected);
+}
+
+#[test]
+fn a_missing_key_names_the_table_that_lacks_it() {
+    let error = changed("members = 2\n", "");
+    assert_eq!(error.message, "the key `members` is missing");
+    assert_eq!((error.line, error.key.as_str()), (8, "groups.0"));
+    let error = changed("duration = \"1s\"\n", "");
+    assert_eq!((error.line, error.message.as_str()), (1, "the key `duration` is missing"));
+    let error = changed("kind = \"poisson\", ", "");
+    assert_eq!((error.line, error.message.as_str()), (4, "the key `kind` is missing"));
+}
+
+#[test]
+fn a_fault_of_toml_itself_is_shown_where_it_stands() {
+    let error = changed("members = 2", "members = = 2");
+    assert_eq!((error.line, error.file.as_str()), (10, "mine.toml"));
+    let error = changed("members = 2", "members = 2\nmembers = 3");
+    assert_eq!(error.line, 11);
+    assert!(error.message.contains("duplicate"), "{error}");
+}
+
+#[test]
+fn impossible_combinations_name_their_line() {
+    let cases = [
+        ("rate = \"1k/s\"", "rate = \"0/s\"", 4, "the mean rate is zero: no message would ever be due"),
+        ("sizes = \"100B\"", "sizes = \"31B\"", 5, "31B is below the 32-byte stamp with which each message begins"),
+        ("\"1s\"", "\"0s\"", 3, "this length of time is zero"),
+        ("count = 10", "count = 0", 6, "the number of keys is not between 1 and 2^40"),
+        ("members = 2", "members = 0", 10, "0 is not between 1 and 1048576"),
+        (
+            "members = 2",
+            "members = 2\nwork = { kind = \"log-normal\", time = \"1ms\", sigma = 9 }",
+            11,
+            "this sigma is not between 0 and 5",
+        ),
+        (
+            "sizes = \"100B\"",
+            "sizes = { kind = \"trace\" }",
+            5,
+            "sizes come from the trace, but the arrivals name no column of sizes",
+        ),
+        (
+            "kind = \"uniform\", count = 10",
+            "kind = \"trace\"",
+            6,
+            "keys come from the trace, but the arrivals name no column of keys",
+        ),
+        (
+            "kind = \"uniform\", count = 10",
+            "kind = \"hot-set\", count = 10, hot = 10, share = 0.5",
+            6,
+            "the hot keys are none or all of the keys",
+        ),
+        (
+            "kind = \"uniform\", count = 10",
+            "kind = \"hot-set\", count = 10, hot = 1, share = 80",
+            6,
+            "this share is not between 0 and 1",
+        ),
+        (
+            "sizes = \"100B\"",
+            "sizes = { kind = \"uniform\", min = \"100B\", max = \"99B\" }",
+            5,
+            "the smallest size is above the largest",
+        ),
+        ("sizes = \"100B\"", "sizes = { kind = \"empirical\", values = [] }", 5, "no size has a weight above zero"),
+        (
+            "duration = \"1s\"",
+            "duration = \"1s\"\ncontract = { copies = 0 }",
+            4,
+            "no copy at all would be acknowledged",
+        ),
+        ("duration = \"1s\"", "duration = \"1s\"\nconnections = 2", 4, "2 is not between 1 and 1"),
+        (
+            "duration = \"1s\"",
+            "duration = \"1s\"\npayload = { kind = \"compressible\", ratio = 0.5 }",
+            4,
+            "this ratio is not between 1 and 100",
+        ),
+        ("duration = \"1s\"", "duration = \"1s\"\nchannels = { name = \"a-{}\" }", 4, "a pattern needs a count"),
+        (
+            "duration = \"1s\"",
+            "duration = \"1s\"\nchannels = { name = \"a\", count = 3 }",
+            4,
+            "a count needs a pattern",
+        ),
+        (
+            "duration = \"1s\"",
+            "duration = \"1s\"\nchannels = { names = [\"a\", \"a\"] }",
+            4,
+            "two channels have one name",
+        ),
+        (
+            "duration = \"1s\"",
+            "duration = \"1s\"\nobjectives = [\"lost = 0\", \"lost <= 2\"]",
+            4,
+            "an earlier objective bounds the same figure",
+        ),
+        ("members = 2", "members = 2\n[[groups]]\nname = \"all\"\nmembers = 1", 12, "two groups have one name"),
+        (
+            "members = 2",
+            "members = 2\n[[pauses]]\ngroup = \"al\"\nat = \"0s\"\nfor = \"1s\"",
+            12,
+            "there is no group `al`",
+        ),
+        (
+            "members = 2",
+            "members = 2\n[[pauses]]\ngroup = \"all\"\nat = \"500ms\"\nfor = \"1s\"",
+            14,
+            "the pause ends after the measured window: its backlog could not be seen to drain",
+        ),
+        (
+            "kind = \"poisson\", rate = \"1k/s\"",
+            "kind = \"mmpp\", states = [{ rate = \"1/s\", for = \"1s\" }]",
+            4,
+            "one state never changes",
+        ),
+        (
+            "kind = \"poisson\", rate = \"1k/s\"",
+            "kind = \"steps\", steps = [{ rate = \"0/s\", for = \"1s\" }]",
+            4,
+            "the mean rate is zero: no message would ever be due",
+        ),
+        (
+            "kind = \"poisson\", rate = \"1k/s\"",
+            "kind = \"closed-loop\", think = \"0s\", rate = \"1/s\"",
+            4,
+            "a rate cannot scale a think time of zero",
+        ),
+    ];
+    for (from, to, line, message) in cases {
+        let error = changed(from, to);
+        assert_eq!((error.line, error.message.as_str()), (line, message), "{error}");
+        assert!(!error.remedy.is_empty() && !error.key.is_empty() && !error.excerpt.is_empty(), "{error}");
+    }
+}
+
+#[test]
+fn a_wrong_contract_is_refused_as_a_table_and_as_words() {
+    let error = changed("duration = \"1s\"", "duration = \"1s\"\ncontract = { delivry = \"at-least-once\" }");
+    assert_eq!((error.line, error.message.as_str()), (4, "unknown key `delivry`"));
+    assert!(error.remedy.starts_with("did you mean `delivery`?"), "{error}");
+    let error = changed("duration = \"1s\"", "duration = \"1s\"\ncontract = \"at-least-one\"");
+    assert_eq!((error.line, error.message.as_str()), (4, "`at-least-one` is no part of a contract"));
+    let error = changed("duration = \"1s\"", "duration = \"1s\"\ncontract = { delivery = \"at-least-one\" }");
+    assert_eq!((error.line, error.key.as_str()), (4, "contract.delivery"));
+}
+
+#[test]
+fn reserved_tables_are_refused_with_the_reason() {
+    for (key, word) in [("faults", "live servers"), ("process", "live drivers")] {
+        let error = fault(&format!("{GOOD}\n[[{key}]]\nat = \"1s\"\n"));
+        assert_eq!((error.line, error.key.as_str()), (12, key), "{error}");
+        assert!(error.message.starts_with(&format!("`{key}` is reserved: ")), "{error}");
+        assert!(error.message.contains(word), "{error}");
+    }
+}
+
+#[test]
+fn a_missing_file_names_the_nearest_built_in_profile() {
+    let error = Profile::load("order-procesing").unwrap_err();
+    assert_eq!((error.line, error.file.as_str()), (0, "order-procesing"));
+    assert!(error.remedy.starts_with("did you mean `order-processing`?"), "{error}");
+    assert!(error.to_string().starts_with("order-procesing: this profile cannot be read: "), "{error}");
+}
+
+#[test]
+fn an_override_is_checked_as_the_file_is_and_is_named() {
+    let expected = "\
+--set arrivals.rate:1:15: arrivals.rate: `20k` is not a rate
+  |
+1 | arrivals.rate=20k
+  |               ^^^
+  = remedy: write messages per second as \"20k/s\", \"1.5M/s\" or \"600/min\"";
+    assert_eq!(set("arrivals.rate", "20k").to_string(), expected);
+    let error = set("arivals.rate", "20k/s");
+    assert_eq!((error.file.as_str(), error.column), ("--set arivals.rate", 1));
+    assert!(error.remedy.starts_with("did you mean `arrivals`?"), "{error}");
+    let error = set("groups.0.membres", "3");
+    assert_eq!((error.column, error.width, error.message.as_str()), (10, 7, "unknown key `membres`"));
+    let error = set("groups.7.members", "3");
+    assert_eq!((error.column, error.message.as_str()), (8, "`7` names no element of this list of 1"));
+    let error = set("sizes.max", "3B");
+    assert_eq!(error.message, "`sizes` is one value, it has no field `max`");
+    let error = set("groups.*.work", "{ kind = \"constant\", time = 5 }");
+    assert_eq!((error.message.as_str(), error.column), ("`5` has no unit; a length of time needs one", 43));
+    assert_eq!(set("a..b", "1").message, "a part of this path is empty");
+    assert_eq!(set("faults", "[]").key, "faults");
+}
+
+mod traces {
+    use super::*;
+    use std::path::Path;
+
+    /// Writes a trace beside a profile that replays it, and reads the profile.
+    fn replay(test: &str, csv: &str, columns: &str) -> Result<Profile, ProfileError> {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("t.csv"), csv).unwrap();
+        let arrivals = format!("kind = \"trace\", file = \"t.csv\"{columns}");
+        let mut text = GOOD.replace("kind = \"poisson\", rate = \"1k/s\"", &arrivals);
+        // A column of sizes is read where sizes come from it.
+        if columns.contains("size") {
+            text = text.replace("sizes = \"100B\"", "sizes = \"trace\"");
+        }
+        std::fs::write(folder.join("p.toml"), text).unwrap();
+        Profile::load(folder.join("p.toml").to_str().unwrap())
+    }
+
+    #[test]
+    fn a_trace_beside_the_profile_is_read() {
+        let profile = replay("good", "time,k\n10,a\n10,b\n11.5,a\n", ", key = \"k\", speed_up = 3").unwrap();
+        // Three messages, two gaps, 1.5 s, three times as fast.
+        assert!((profile.mean_rate() - 4.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn an_unordered_time_is_shown_with_its_line() {
+        let error = replay("unordered", "time,k\n10,a\n12,b\n11,a\n", "").unwrap_err();
+        assert!(error.file.ends_with("t.csv"), "{}", error.file);
+        assert_eq!((error.line, error.column, error.width), (4, 1, 2));
+        assert_eq!((error.message.as_str(), error.excerpt.as_str()), ("this time is before the one above it", "11,a"));
+        assert_eq!(error.remedy, "sort the trace by time");
+        let error = replay("unordered-2", "time\n10\n9\n", "").unwrap_err();
+        assert_eq!((error.line, error.message.as_str()), (3, "this time is before the one above it"));
+    }
+
+    #[test]
+    fn an_unparsable_time_and_size_are_shown_with_their_column() {
+        let error = replay("time", "k,time\na,10\nb,tomorrow\n", "").unwrap_err();
+        assert_eq!((error.line, error.column, error.width, error.key.as_str()), (3, 3, 8, "time"));
+        assert_eq!(error.message, "`tomorrow` is not a time");
+        let error = replay("size", "time,n\n1,40\n2,big\n", ", size = \"n\"").unwrap_err();
+        assert_eq!((error.line, error.column, error.message.as_str()), (3, 3, "`big` is not a number of bytes"));
+        let error = replay("small", "time,n\n1,40\n2,8\n", ", size = \"n\"").unwrap_err();
+        assert_eq!((error.line, error.column), (3, 3));
+        assert!(error.remedy.contains("min = \"32B\""), "{error}");
+    }
+
+    #[test]
+    fn a_missing_column_names_those_that_are_there() {
+        let error = replay("column", "when,k\n10,a\n", "").unwrap_err();
+        assert_eq!((error.line, error.message.as_str()), (1, "there is no column `time`"));
+        assert_eq!(error.remedy, "name one of its columns in `arrivals`: when, k");
+    }
+
+    #[test]
+    fn a_trace_without_two_times_a_ragged_and_a_missing_one_are_refused() {
+        assert_eq!(replay("empty", "time\n", "").unwrap_err().message, "the trace holds no row");
+        assert_eq!(replay("one", "time\n5\n5\n", "").unwrap_err().message, "all rows of the trace are at one time");
+        let error = replay("ragged", "time,k\n10,a\n11\n", "").unwrap_err();
+        assert_eq!((error.line, error.message.as_str()), (3, "this row has 1 cells, the header has 2"));
+        let error = replay("absent", "time\n1\n2\n", ", speed_up = 0").unwrap_err();
+        assert_eq!((error.line, error.key.as_str()), (4, "arrivals.speed_up"));
+        let error = changed("kind = \"poisson\", rate = \"1k/s\"", "kind = \"trace\", file = \"nowhere.csv\"");
+        assert_eq!((error.line, error.key.as_str()), (4, "arrivals.file"));
+        assert!(error.message.starts_with("nowhere.csv cannot be read: "), "{error}");
+    }
+}
