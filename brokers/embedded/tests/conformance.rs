@@ -184,6 +184,18 @@ macro_rules! in_virtual_time {
     };
 }
 
+/// The control row, with what it claims.
+macro_rules! control {
+    ($module:ident, $rig:expr) => {
+        mod $module {
+            #[allow(unused_imports, reason = "the expression may name a storage")]
+            use super::super::{EmbeddedRig, Storage};
+
+            brokerlab_model::conformance_control_suite!($rig);
+        }
+    };
+}
+
 /// A backend on the machine's clock, with every case that a slow machine can't fail.
 macro_rules! on_the_wall_clock {
     ($module:ident, $name:literal, $storage:expr) => {
@@ -199,7 +211,7 @@ mod virtual_time {
     in_virtual_time!(log);
     in_virtual_time!(queue);
     in_virtual_time!(shard);
-    in_virtual_time!(null);
+    control!(null, EmbeddedRig::virtual_time("null"));
 }
 
 mod wall_clock {
@@ -209,5 +221,5 @@ mod wall_clock {
     on_the_wall_clock!(queue_on_fsync, "queue", Storage::Fsync);
     on_the_wall_clock!(shard_on_page_cache, "shard", Storage::PageCache);
     on_the_wall_clock!(shard_on_fsync, "shard", Storage::Fsync);
-    on_the_wall_clock!(null_in_memory, "null", Storage::Memory);
+    control!(null_in_memory, EmbeddedRig::wall("null", Storage::Memory));
 }

@@ -4,8 +4,8 @@
 //! and no thread. The same cases run on a state machine in virtual time, on an engine with real files, and on a client across
 //! a socket. What a backend has not is asserted to be refused, in the case that covers what it would be.
 //!
-//! [`conformance_suite!`](crate::conformance_suite) makes a test of each case, [`conformance_timing_suite!`](crate::conformance_timing_suite)
-//! of those that need a clock which only moves when nothing else can: on a machine's own clock a slow machine would fail them.
+//! [`conformance_suite!`](crate::conformance_suite) makes a test of each case,
+//! [`conformance_timing_suite!`](crate::conformance_timing_suite) of those that need a clock which only moves when nothing else can: on a machine's own clock a slow machine would fail them.
 //!
 //! Leaves out rates and times of every kind, and everything that only one model has: that is tested with the model.
 
@@ -143,6 +143,80 @@ suites! {
         ],
     }
 
+    /// Makes a `#[test]` of every case that a control row has to pass: one that hands on what it is given and keeps no state by
+    /// which it could tell one settlement from another. Left out are the cases on receipts and on what was not settled.
+    conformance_control_suite, CONTROL_CASES: {
+        contracts: [
+            every_contract_is_kept_by_settings_or_refused_with_a_reason,
+            exactly_once_and_more_than_one_copy_are_refused,
+            what_keeps_the_stronger_promise_keeps_the_weaker,
+            the_backend_describes_itself,
+            a_receiver_that_comes_later_finds_the_messages_or_the_contract_is_refused,
+        ],
+        channels: [
+            channels_are_numbered_in_order_and_their_lanes_are_their_own,
+            a_name_that_exists_is_refused,
+            a_deleted_channel_is_gone,
+            a_channel_without_lanes_is_refused,
+            what_does_not_exist_is_refused,
+            a_description_counts_what_was_published_and_taken,
+        ],
+        publish: [
+            a_publish_is_done_with_its_lane_and_a_dense_position,
+            every_message_is_delivered_once_where_it_was_published,
+            keys_headers_and_payloads_arrive_byte_by_byte,
+            a_message_that_is_too_large_is_refused_alone,
+            a_batch_of_lengths_is_delivered_as_lengths_or_refused,
+            a_flush_ends_after_the_publishes_before_it,
+            a_producer_that_closes_leaves_what_was_acknowledged,
+        ],
+        bounds: [
+            a_full_backend_takes_a_shorter_prefix_and_loses_nothing,
+            what_is_not_taken_is_offered_again_in_order,
+        ],
+        groups: [
+            each_group_gets_every_message_or_a_second_group_is_refused,
+            members_of_a_group_share_its_messages,
+            members_beyond_the_lanes_compete_or_stay_idle,
+            grants_bound_deliveries_exactly,
+            a_grant_of_nothing_is_done_at_once,
+            a_member_without_credit_gets_nothing_and_holds_nobody_up,
+        ],
+        order: [
+            messages_of_a_key_come_in_order_or_the_contract_is_refused,
+            every_group_sees_one_order_or_the_contract_is_refused,
+        ],
+        lanes: [
+            a_first_member_is_assigned_every_lane,
+            a_revoked_lane_is_held_until_it_is_released,
+            a_lane_that_is_not_revoked_is_not_released,
+            lanes_of_a_member_that_closes_go_to_the_others,
+            a_member_knows_its_next_position,
+        ],
+        resume: [
+            at_most_once_delivers_nothing_twice_or_is_refused,
+            groups_keep_their_own_place,
+        ],
+        seek: [
+            a_position_can_be_sought_or_seeking_is_refused,
+            a_time_can_be_sought_or_seeking_is_refused,
+            a_seek_out_of_range_or_of_another_is_refused,
+            a_replay_ends_where_it_was_acknowledged_last,
+        ],
+        settle: [
+            what_is_given_back_comes_again_or_giving_back_is_refused,
+            what_is_dropped_does_not_come_again,
+        ],
+        rate: [
+            a_rate_limit_fails_in_part_or_nothing_is_throttled,
+        ],
+        roles: [
+            an_operation_of_another_role_is_refused,
+            a_closed_client_is_refused_everything,
+            a_close_ends_grants_and_deliveries,
+        ],
+    }
+
     /// Makes a `#[test]` of every case that needs a clock which moves only when nothing else can: for virtual time. As
     /// [`conformance_suite!`](crate::conformance_suite).
     conformance_timing_suite, TIMING_CASES: {
@@ -183,6 +257,7 @@ mod tests {
             .collect();
         let mut named: Vec<String> =
             super::CASES.iter().chain(super::TIMING_CASES).map(|&name| name.to_owned()).collect();
+        assert!(super::CONTROL_CASES.iter().all(|name| super::CASES.contains(name)));
         cases.sort_unstable();
         named.sort_unstable();
         assert_eq!(cases, named);

@@ -233,7 +233,7 @@ fn a_client_listens_for_room_to_write_only_while_it_has_something_to_write() {
     }
     assert!(matches!(client.wait_on(), WaitOn::Read(_)), "nothing to write");
     let mut publishes = Publishes::new();
-    publishes.push(Token(1), brokerlab_model::ChannelId(0), b"", b"", &[1; 100_000]);
+    publishes.push(Token(1), brokerlab_model::ChannelId(0), b"", b"", &vec![1; 100_000]);
     let mut batch = Batch::Publish(publishes);
     assert_eq!(client.submit(Time::ZERO, &mut batch).taken, 1, "one operation may be larger than the buffer");
     assert!(matches!(client.wait_on(), WaitOn::ReadWrite(_)), "the socket did not take it all");
