@@ -70,13 +70,18 @@ impl EmbeddedRig {
 type Started = (Box<dyn Embedded>, Vec<Box<dyn Worker>>);
 
 fn start(name: &str, contract: Contract, tuning: Tuning, folder: &TempDir, n: u32) -> Result<Started, Unsupported> {
-    let files = if contract.storage == Storage::Memory { "" } else { "&segment=64KiB" };
-    let text = match tuning {
-        Tuning::Usual => name.to_owned(),
-        Tuning::Lease(span) => format!("{name}?visibility_timeout={}ms", span.0 / 1_000_000),
-        Tuning::SmallBounds if contract.storage == Storage::Memory => format!("{name}?max_memory=1MiB"),
-        Tuning::SmallBounds => format!("{name}?max_memory=1MiB&max_data=1MiB{files}"),
-    };
+    // Small segments on files, so that every case of any size rolls them.
+    let on_files = contract.storage != Storage::Memory && name != "null";
+    let mut parameters: Vec<String> = on_files.then(|| "segment=64KiB".to_owned()).into_iter().collect();
+    match tuning {
+        Tuning::Usual => (),
+        Tuning::Lease(span) => parameters.push(format!("visibility_timeout={}ms", span.0 / 1_000_000)),
+        Tuning::SmallBounds => {
+            parameters.push("max_memory=1MiB".to_owned());
+            parameters.extend(on_files.then(|| "max_data=1MiB".to_owned()));
+        }
+    }
+    let text = format!("{name}?{}", parameters.join("&"));
     let url = BackendUrl::parse(&text).unwrap();
     let data = folder.path().join(format!("data-{n}"));
     match open(&url, &contract, &Place { data: Some(&data) }) {

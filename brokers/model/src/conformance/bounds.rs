@@ -17,7 +17,7 @@ pub fn a_full_backend_takes_a_shorter_prefix_and_loses_nothing(rig: &mut dyn Rig
     for item in &mut items {
         item.payload.resize(16 * 1024, 0xa5);
     }
-    let tokens = session.publish(producer, &items);
+    let tokens: Vec<_> = items.chunks(16).flat_map(|batch| session.publish(producer, batch)).collect();
     session.idle();
     assert!(!session.blocked(producer).is_empty(), "4 MiB did not fit, and nobody said so");
     session.serve(member);
