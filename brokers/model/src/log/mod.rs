@@ -14,6 +14,9 @@
 
 mod options;
 pub mod partitioner;
+pub mod reference;
+#[cfg(test)]
+mod tests;
 
 pub use self::options::LogOptions;
 use self::partitioner::{Sticky, partition_of};

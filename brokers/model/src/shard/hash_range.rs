@@ -10,7 +10,7 @@ pub fn hash_of(key: &[u8]) -> u128 {
 }
 
 /// A hash for the `n`-th record without a partition key: evenly spread and the same in every run.
-pub(super) fn hash_without_key(n: u64) -> u128 {
+pub(crate) fn hash_without_key(n: u64) -> u128 {
     let mix = |seed: u64| {
         let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -16,6 +16,9 @@
 
 pub mod hash_range;
 mod options;
+pub mod reference;
+#[cfg(test)]
+mod tests;
 mod throttle;
 
 use self::hash_range::{HashRanges, KeyCache, hash_without_key};

@@ -71,7 +71,7 @@ impl Stream {
             }
             Control::Close => self.client(client).map(|_| ()).map(|()| self.leave(now, client, token, out)),
             Control::Create(spec) => self.create(now, client, token, spec, out),
-            Control::Delete(channel) => self.delete(client, token, *channel, out),
+            Control::Delete(channel) => self.delete(now, client, token, *channel, out),
             Control::Describe(channel) => self.describe(client, token, *channel, out),
         };
         if let Err(refusal) = result {
@@ -186,12 +186,20 @@ impl Stream {
         }) as u32
     }
 
-    fn delete(&mut self, client: u32, token: Token, channel: ChannelId, out: &mut Effects) -> Result<(), Refusal> {
+    fn delete(
+        &mut self,
+        now: Time,
+        client: u32,
+        token: Token,
+        channel: ChannelId,
+        out: &mut Effects,
+    ) -> Result<(), Refusal> {
         self.administers(client)?;
         self.channel(channel).ok_or(Refusal::NoSuchLane)?;
         self.lose(channel.0, out);
         let gone = &mut self.channels[channel.0 as usize];
         gone.gone = true;
+        let groups = gone.groups.clone();
         out.writes.push(Write::Record(Record::ChannelGone(channel)));
         for number in gone.first..gone.first + gone.lanes {
             let lane = &mut self.lanes[number as usize];
@@ -199,6 +207,10 @@ impl Stream {
             out.writes.push(Write::Trim { lane: LaneId(number), below: lane.end });
         }
         out.outcomes.push(ended(client, token, Status::Done));
+        for group in groups {
+            self.rebalance(group, out);
+        }
+        self.serve(now, out);
         Ok(())
     }
 

@@ -76,7 +76,7 @@ impl Stream {
 
     /// Shares a group's lanes out anew. Members that read the same channels share all their lanes; otherwise each channel's
     /// lanes are shared out among those who read it.
-    fn rebalance(&mut self, group: u32, out: &mut Effects) {
+    pub(super) fn rebalance(&mut self, group: u32, out: &mut Effects) {
         let members = self.groups[group as usize].members.clone();
         let read: Vec<Vec<(u32, u32)>> =
             members.iter().map(|&m| self.member(m).map(|member| member.channels.clone()).unwrap_or_default()).collect();

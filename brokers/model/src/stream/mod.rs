@@ -14,6 +14,9 @@ mod lane;
 mod membership;
 mod pending;
 mod publish;
+pub(crate) mod reference;
+#[cfg(test)]
+pub(crate) mod trial;
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -235,14 +238,14 @@ impl Stream {
         (next != Time::NEVER).then_some(next)
     }
 
-    /// Lets read limits go and drops what is too old.
+    /// Drops what is too old, and then lets read limits go: nothing is handed out that the storage no longer has.
     pub(crate) fn on_deadline(&mut self, now: Time, out: &mut Effects) {
+        if self.next_expiry <= now {
+            self.expire(now, out);
+        }
         if self.next_parked <= now {
             self.unpark(now);
             self.serve(now, out);
-        }
-        if self.next_expiry <= now {
-            self.expire(now, out);
         }
     }
 }

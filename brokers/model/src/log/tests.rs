@@ -1,0 +1,192 @@
+//! The log against its naive reference, under random commands and under every short sequence of them.
+//!
+//! Leaves out the parts that have their own tests: the partitioner, the sparse index, the assignment.
+
+use proptest::prelude::*;
+
+use super::reference::reference;
+use super::{LogModel, LogOptions};
+use crate::contract::{Contract, Delivery, Order, Storage};
+use crate::machine::Write;
+use crate::stream::trial::{Command, MEMBERS, Trial, any_command, calm_command};
+use crate::time::{Span, Time};
+
+fn trial(options: LogOptions, contract: Contract) -> Trial<LogModel> {
+    let lanes = if contract.order == Order::Total { [1, 1] } else { [3, 2] };
+    let model = LogModel::new(options.clone(), contract).expect("the contract is kept");
+    Trial::new(model, reference(options, contract), lanes)
+}
+
+fn contracts() -> impl Strategy<Value = Contract> {
+    let delivery = prop_oneof![Just(Delivery::AtLeastOnce), Just(Delivery::AtMostOnce)];
+    let order = prop_oneof![Just(Order::PerKey), Just(Order::Total)];
+    (delivery, order).prop_map(|(delivery, order)| Contract { delivery, order, ..Contract::default() })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_log_does_what_the_reference_says(
+        contract in contracts(),
+        window in prop_oneof![Just(5u32), Just(65_536)],
+        retention in prop_oneof![Just(None), Just(Some(Span(90)))],
+        commands in prop::collection::vec(any_command(), 0..120),
+    ) {
+        let options = LogOptions { max_in_flight: window, retention, ..LogOptions::default() };
+        let mut trial = trial(options, contract);
+        for command in &commands {
+            trial.run(command);
+        }
+        let skips = |command: &Command| matches!(command, Command::Seek { .. } | Command::Delete(0 | 1));
+        let sought = commands.iter().any(skips);
+        trial.drain(&MEMBERS);
+        if !sought && contract.delivery == Delivery::AtLeastOnce {
+            trial.assert_all_delivered();
+        }
+        trial.end();
+    }
+
+    #[test]
+    fn nobody_leaves_nothing_fails_and_every_message_comes_once_in_the_order_of_its_key(
+        contract in contracts(),
+        commands in prop::collection::vec(calm_command(), 0..120),
+    ) {
+        let mut trial = trial(LogOptions::default(), contract);
+        for member in MEMBERS {
+            trial.run(&Command::Connect(member));
+            for holder in MEMBERS.iter().flat_map(|&holder| [holder; 5]) {
+                trial.run(&Command::Release(holder));
+            }
+        }
+        for command in &commands {
+            trial.run(command);
+        }
+        trial.drain(&MEMBERS);
+        let most = trial.assert_all_delivered();
+        prop_assert!(most <= 1, "a message came {most} times");
+        if contract.order == Order::PerKey {
+            trial.assert_key_order();
+        }
+        trial.end();
+    }
+}
+
+/// Every sequence of up to six commands of a producer and two members, one after another on clones of what went before.
+#[test]
+fn every_short_sequence_with_two_consumers_is_right() {
+    fn explore(trial: &Trial<LogModel>, commands: &[Command], depth: usize) -> u64 {
+        if depth == 0 {
+            let mut leaf = trial.clone();
+            leaf.drain(&[3, 4, 7]);
+            leaf.assert_all_delivered();
+            leaf.end();
+            return 1;
+        }
+        let deeper = commands.iter().map(|command| {
+            let mut next = trial.clone();
+            next.run(command);
+            explore(&next, commands, depth - 1)
+        });
+        deeper.sum()
+    }
+    let commands = [
+        Command::Publish { client: 1, channel: 0, keys: vec![1, 2] },
+        Command::Stored { calls: 1, fails: false },
+        Command::Connect(4),
+        Command::Grant(4, 1),
+        Command::Ack { client: 3, count: 1 },
+        Command::Release(3),
+        Command::Close(3),
+    ];
+    let mut start = trial(LogOptions { retention: None, ..LogOptions::default() }, Contract::default());
+    start.run(&Command::Connect(3));
+    start.run(&Command::Grant(3, 3));
+    assert_eq!(explore(&start, &commands, 6), 7u64.pow(6));
+}
+
+#[test]
+fn what_could_not_be_stored_leaves_a_hole_that_is_never_delivered() {
+    let mut trial = trial(LogOptions::default(), Contract { order: Order::Total, ..Contract::default() });
+    for fails in [false, true, false] {
+        trial.run(&Command::Publish { client: 1, channel: 0, keys: vec![1, 2] });
+        trial.run(&Command::Stored { calls: 1, fails });
+    }
+    trial.run(&Command::Connect(7));
+    assert_eq!(trial.lags(0), [(4, 0), (4, 0)], "of two groups");
+    trial.run(&Command::Grant(7, 9));
+    let positions: Vec<u64> = trial.delivered.iter().map(|&(.., position)| position).collect();
+    assert_eq!(positions, [0, 1, 4, 5]);
+    assert_eq!(trial.lags(0), [(4, 0), (0, 4)]);
+    trial.run(&Command::Ack { client: 7, count: 3 });
+    assert_eq!(trial.lags(0)[1], (0, 1));
+    trial.run(&Command::Ack { client: 7, count: 1 });
+    trial.drain(&MEMBERS);
+    trial.end();
+}
+
+#[test]
+fn age_and_size_trim_the_oldest_whether_or_not_they_were_read() {
+    let options = LogOptions { retention: Some(Span(1_000)), retention_bytes: Some(500), ..LogOptions::default() };
+    let mut model = LogModel::new(options, Contract { order: Order::Total, ..Contract::default() }).expect("kept");
+    let mut out = crate::machine::Effects::default();
+    let mut connect = |number, role| {
+        let spec = crate::broker::ClientSpec { number, role, placement: 0 };
+        model.connect(Time(0), &spec, &mut out).expect("a new number");
+    };
+    connect(0, crate::broker::Role::Administrator);
+    connect(1, crate::broker::Role::Producer);
+    let spec = crate::batch::ChannelSpec { name: "c".to_owned(), lanes: 1, groups: Vec::new() };
+    use crate::machine::Model as _;
+    model.control(Time(0), 0, crate::batch::Token(0), &crate::batch::Control::Create(spec), &mut out);
+    let mut trims = Vec::new();
+    for n in 0..10u64 {
+        let mut batch = crate::batch::Publishes::of_lengths();
+        batch.push_length(crate::batch::Token(n), crate::batch::ChannelId(0), b"", b"", 100);
+        out.clear();
+        let took = model.publish(Time(100 * n), 1, &batch, &mut out);
+        assert_eq!(took.taken, 1);
+        model.stored(Time(100 * n), n, Ok(()), &mut out);
+        trims.extend(out.writes.iter().filter_map(|write| match write {
+            Write::Trim { below, .. } => Some(*below),
+            Write::Message { .. } | Write::Record(_) | Write::Barrier(_) => None,
+        }));
+    }
+    assert_eq!(trims, [1, 2, 3, 4, 5], "500 bytes stay");
+    let mut by_age = Vec::new();
+    while let Some(due) = model.next_deadline() {
+        out.clear();
+        model.on_deadline(due, &mut out);
+        by_age.push((due.0, out.writes.clone()));
+        assert!(by_age.len() < 20, "a deadline that stays due: {by_age:?}");
+    }
+    let below: Vec<(u64, u64)> = by_age
+        .iter()
+        .flat_map(|(due, writes)| {
+            writes.iter().map(move |write| match write {
+                Write::Trim { below, .. } => (*due, *below),
+                other => panic!("{other:?}"),
+            })
+        })
+        .collect();
+    assert_eq!(below.last(), Some(&(1_900, 10)), "the newest goes when it is old: {below:?}");
+    assert!(below.iter().all(|&(due, below)| due >= 100 * (below - 1) + 1_000), "none goes early: {below:?}");
+}
+
+#[test]
+fn what_is_not_kept_is_refused_with_its_reason() {
+    let options = LogOptions::default();
+    for contract in Contract::ladder() {
+        let kept = contract.delivery != Delivery::ExactlyOnce && contract.copies == 1;
+        match options.honour(&contract) {
+            Ok(settings) => {
+                assert!(kept, "{contract}");
+                let single = settings.0.iter().any(|setting| setting.name == "partitions" && setting.value == "1");
+                assert_eq!(single, contract.order == Order::Total);
+                let flush = settings.0.iter().find(|setting| setting.name == "flush").expect("said for every storage");
+                assert_eq!(flush.value == "before acknowledging", contract.storage == Storage::Fsync);
+            }
+            Err(refusal) => assert!(!kept && !refusal.missing.is_empty(), "{contract}: {refusal}"),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The shard stream against its naive reference, and its limits at their exact times.
+//!
+//! Leaves out the parts that have their own tests: the hash ranges, the buckets, the assignment of leases.
+
+use proptest::prelude::*;
+
+use super::reference::reference;
+use super::{ShardModel, ShardOptions};
+use crate::batch::{Accepted, Blocked, ChannelId, ChannelSpec, Control, Publishes, Token};
+use crate::broker::{ClientSpec, Role};
+use crate::completion::{Event, Status};
+use crate::contract::{Contract, Delivery, Order};
+use crate::machine::{Effects, Model, Write};
+use crate::stream::trial::{Command, MEMBERS, Trial, any_command, calm_command};
+use crate::time::Time;
+
+fn trial(options: ShardOptions, contract: Contract) -> Trial<ShardModel> {
+    let lanes = if contract.order == Order::Total { [1, 1] } else { [3, 2] };
+    let model = ShardModel::new(options.clone(), contract).expect("the contract is kept");
+    Trial::new(model, reference(options, contract), lanes)
+}
+
+fn contracts() -> impl Strategy<Value = Contract> {
+    let delivery = prop_oneof![Just(Delivery::AtLeastOnce), Just(Delivery::AtMostOnce)];
+    let order = prop_oneof![Just(Order::None), Just(Order::PerKey), Just(Order::Total)];
+    (delivery, order).prop_map(|(delivery, order)| Contract { delivery, order, ..Contract::default() })
+}
+
+/// Limits that 100-byte records reach, or not; per second, where the commands' times are nanoseconds.
+fn limits() -> impl Strategy<Value = (u32, u32)> {
+    prop_oneof![Just((1_000, 1 << 20)), Just((8, 1 << 20)), Just((1_000, 700)), Just((2_000_000_000, 1_000))]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_shard_stream_does_what_the_reference_says(
+        contract in contracts(),
+        (write_records_per_s, write_bytes_per_s) in limits(),
+        read_bytes_per_s in prop_oneof![Just(2 << 20), Just(300)],
+        commands in prop::collection::vec(any_command(), 0..120),
+    ) {
+        let options = ShardOptions { write_records_per_s, write_bytes_per_s, read_bytes_per_s, ..ShardOptions::default() };
+        let mut trial = trial(options, contract);
+        for command in &commands {
+            trial.run(command);
+        }
+        let skips = |command: &Command| matches!(command, Command::Seek { .. } | Command::Delete(0 | 1));
+        let sought = commands.iter().any(skips);
+        trial.drain(&MEMBERS);
+        if !sought && contract.delivery == Delivery::AtLeastOnce {
+            trial.assert_all_delivered();
+        }
+        trial.end();
+    }
+
+    #[test]
+    fn throttled_or_held_back_every_message_that_was_taken_comes_once_in_the_order_of_its_key(
+        contract in contracts(),
+        (write_records_per_s, write_bytes_per_s) in limits(),
+        commands in prop::collection::vec(calm_command(), 0..120),
+    ) {
+        let mut trial = trial(ShardOptions { write_records_per_s, write_bytes_per_s, ..ShardOptions::default() }, contract);
+        for member in MEMBERS {
+            trial.run(&Command::Connect(member));
+            for holder in MEMBERS.iter().flat_map(|&holder| [holder; 5]) {
+                trial.run(&Command::Release(holder));
+            }
+        }
+        for command in &commands {
+            trial.run(command);
+        }
+        trial.drain(&MEMBERS);
+        let most = trial.assert_all_delivered();
+        prop_assert!(most <= 1, "a message came {most} times");
+        if contract.order == Order::PerKey {
+            trial.assert_key_order();
+        }
+        trial.end();
+    }
+}
+
+/// One stream of one shard, a producer (1) and a worker of application `g` (2) with much credit.
+fn one_shard(options: ShardOptions, contract: Contract) -> (ShardModel, Effects) {
+    let mut model = ShardModel::new(options, contract).expect("the contract is kept");
+    let mut out = Effects::default();
+    let member = Role::Member { group: "g".to_owned(), channels: vec![ChannelId(0)] };
+    for (number, role) in [(0, Role::Administrator), (1, Role::Producer), (2, member)] {
+        if number == 1 {
+            let spec = ChannelSpec { name: "s".to_owned(), lanes: 1, groups: vec!["g".to_owned()] };
+            model.control(Time(0), 0, Token(900), &Control::Create(spec), &mut out);
+        }
+        model.connect(Time(0), &ClientSpec { number, role, placement: 0 }, &mut out).expect("a new number");
+    }
+    model.control(Time(0), 2, Token(901), &Control::Grant(1_000_000), &mut out);
+    out.clear();
+    (model, out)
+}
+
+fn records(count: u64, bytes: u32) -> Publishes {
+    let mut batch = Publishes::of_lengths();
+    for n in 0..count {
+        batch.push_length(Token(n), ChannelId(0), b"k", b"", bytes - 1);
+    }
+    batch
+}
+
+#[test]
+fn put_records_fails_in_part_and_the_rest_is_written() {
+    let (mut model, mut out) = one_shard(ShardOptions::default(), Contract::default());
+    let took = model.publish(Time(0), 1, &records(1_300, 100), &mut out);
+    assert_eq!(took, Accepted { taken: 1_300, blocked: None });
+    let written = out.writes.iter().filter(|write| matches!(write, Write::Message { .. })).count();
+    let throttled: Vec<u64> = out.outcomes.iter().map(|(_, outcome)| outcome.token.0).collect();
+    assert_eq!((written, throttled), (1_000, (1_000..1_300).collect()), "a second's worth at once");
+    assert!(out.outcomes.iter().all(|(client, outcome)| *client == 1 && outcome.status == Status::Throttled));
+    out.clear();
+    let _ = model.publish(Time(250_000_000), 1, &records(300, 100), &mut out);
+    assert_eq!(out.outcomes.len(), 50, "a quarter of a second brings 250 records");
+    assert_eq!(model.next_deadline().map(|time| time.0), None, "nobody waits");
+}
+
+#[test]
+fn where_order_is_asked_the_batch_is_cut_and_the_producer_is_told_when_to_go_on() {
+    let contract = Contract { order: Order::PerKey, ..Contract::default() };
+    let (mut model, mut out) = one_shard(ShardOptions::default(), contract);
+    let mut batch = records(1_002, 100);
+    let took = model.publish(Time(0), 1, &batch, &mut out);
+    assert_eq!(took, Accepted { taken: 1_000, blocked: Some(Blocked::RateLimit) });
+    assert_eq!((out.outcomes.len(), &out.events[..]), (0, &[(1, Event::Blocked)][..]));
+    assert_eq!(model.next_deadline(), Some(Time(1_000_000)), "a thousandth of a second for one record");
+    batch.advance(took.taken);
+    out.clear();
+    model.on_deadline(Time(999_999), &mut out);
+    assert!(out.is_empty(), "early is harmless");
+    model.on_deadline(Time(1_000_000), &mut out);
+    assert_eq!((&out.events[..], model.next_deadline()), (&[(1, Event::Unblocked)][..], None));
+    let took = model.publish(Time(1_000_000), 1, &batch, &mut out);
+    assert_eq!(took, Accepted { taken: 1, blocked: Some(Blocked::RateLimit) });
+}
+
+#[test]
+fn a_large_record_waits_for_bytes_and_one_above_a_seconds_worth_is_too_large() {
+    let contract = Contract { order: Order::Total, ..Contract::default() };
+    let (mut model, mut out) = one_shard(ShardOptions::default(), contract);
+    let megabyte = 1 << 20;
+    let took = model.publish(Time(0), 1, &records(2, megabyte), &mut out);
+    assert_eq!(took, Accepted { taken: 1, blocked: Some(Blocked::RateLimit) });
+    assert_eq!(model.next_deadline(), Some(Time(1_000_000_000)));
+    out.clear();
+    let took = model.publish(Time(0), 1, &records(1, megabyte + 1), &mut out);
+    assert_eq!((took.taken, out.outcomes.len()), (1, 1));
+    assert!(matches!(out.outcomes[0].1.status, Status::Refused(crate::completion::Refusal::TooLarge)));
+}
+
+#[test]
+fn an_application_reads_two_megabytes_per_second_and_shard_and_never_more() {
+    let options = ShardOptions { write_records_per_s: 1 << 20, write_bytes_per_s: 1 << 30, ..ShardOptions::default() };
+    let (mut model, mut out) = one_shard(options, Contract::default());
+    let (count, bytes) = (10_000u64, 1_024);
+    let took = model.publish(Time(0), 1, &records(count, bytes), &mut out);
+    assert_eq!(took.taken as u64, count);
+    out.clear();
+    model.stored(Time(0), 0, Ok(()), &mut out);
+    let mut got = Vec::new();
+    let mut now = Time(0);
+    loop {
+        got.extend(out.deliveries.iter().map(|run| (now, run.receipt.position, u64::from(run.count))));
+        let Some(due) = model.next_deadline().filter(|&due| due < Time(3_600_000_000_000)) else { break };
+        assert!(due > now, "a deadline that stays due");
+        now = due;
+        out.clear();
+        model.on_deadline(now, &mut out);
+    }
+    let mut total = 0;
+    for &(at, position, run) in &got {
+        assert_eq!(position, total, "in order and without a gap");
+        total += run;
+        let allowed = (2 << 20) + at.0 as u128 * (2 << 20) / 1_000_000_000 + 1_024;
+        assert!(u128::from(total) * 1_024 <= allowed, "{total} records at {at:?}");
+    }
+    assert_eq!((got[0].2, total), (2_048, count), "a second's worth at once, all in the end");
+    // 10,000 KiB less the burst of 2,048 KiB, at 2,048 KiB/s.
+    let seconds = 7_952.0 / 2_048.0;
+    assert!((now.0 as f64 / 1e9 - seconds).abs() < 0.001, "{now:?}");
+}
+
+#[test]
+fn what_is_not_kept_is_refused_with_its_reason() {
+    let options = ShardOptions::default();
+    for contract in Contract::ladder() {
+        let kept = contract.delivery != Delivery::ExactlyOnce && contract.copies == 1;
+        match options.honour(&contract) {
+            Ok(settings) => {
+                assert!(kept, "{contract}");
+                let put = settings.0.iter().find(|setting| setting.name == "put").expect("said for every order");
+                assert_eq!(put.value == "PutRecords", contract.order == Order::None);
+            }
+            Err(refusal) => assert!(!kept && !refusal.missing.is_empty(), "{contract}: {refusal}"),
+        }
+    }
+}

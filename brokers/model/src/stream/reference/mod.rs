@@ -1,0 +1,493 @@
+//! The naive reference that the log and the shard stream are compared with, step by step.
+//!
+//! It keeps every message in a plain list and every place in a map, looks everything up anew each time and shares no state with
+//! the models. What a step must answer it predicts exactly; where a model is free (which of several lanes is served first,
+//! which member gets which lane) it judges what the model did. Leaves out the read limit, whose counting is a model's own, and
+//! retention, of which it only checks that nothing young goes.
+
+mod observe;
+mod route;
+
+use std::collections::{BTreeMap, VecDeque};
+
+pub use self::route::Rules;
+use crate::batch::{
+    Accepted, Blocked, ChannelId, ChannelSpec, Control, LaneId, Publishes, SeekTo, Settlement, Token, Verdict,
+};
+use crate::broker::Role;
+use crate::completion::{Answer, Description, Failure, LaneState, Outcome, Refusal, Status};
+use crate::contract::{Contract, Delivery, Order};
+use crate::machine::{Effects, Record, Write};
+use crate::time::Time;
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Pending,
+    Stored,
+    Failed,
+}
+
+#[derive(Clone, Debug)]
+struct Lane {
+    channel: usize,
+    messages: Vec<(Time, Fate)>,
+    start: u64,
+}
+
+impl Lane {
+    /// The high watermark: the first message that is not answered.
+    fn stable(&self) -> u64 {
+        let answered = self.messages.iter().position(|&(_, fate)| fate == Fate::Pending);
+        answered.unwrap_or(self.messages.len()) as u64
+    }
+
+    fn visible(&self, position: u64) -> bool {
+        position >= self.start && position < self.stable() && self.messages[position as usize].1 == Fate::Stored
+    }
+
+    fn count(&self, from: u64, to: u64) -> u64 {
+        (from..to).filter(|&position| self.visible(position)).count() as u64
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Channel {
+    name: String,
+    first: u32,
+    lanes: u32,
+    groups: Vec<String>,
+    gone: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Cursor {
+    owner: Option<u32>,
+    revoked: bool,
+    epoch: u32,
+    position: u64,
+    committed: u64,
+    highest: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Client {
+    role: Role,
+    open: bool,
+    grants: VecDeque<(Token, u32)>,
+}
+
+/// A publish that waits for the storage.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    ticket: u64,
+    client: u32,
+    token: Token,
+    lane: u32,
+    position: u64,
+}
+
+/// What a step must answer.
+#[derive(Debug, Default)]
+struct Expected {
+    outcomes: Vec<(u32, Outcome)>,
+    answers: Vec<(u32, Token, Answer)>,
+    writes: Vec<Write>,
+}
+
+/// The reference, and the judge of a model beside it.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    rules: Rules,
+    contract: Contract,
+    max_in_flight: usize,
+    clients: BTreeMap<u32, Client>,
+    channels: Vec<Channel>,
+    lanes: Vec<Lane>,
+    /// By lane and the group's place in the channel's list.
+    cursors: BTreeMap<(u32, u32), Cursor>,
+    waiting: Vec<Waiting>,
+    /// Each with the publishes that were outstanding when it was asked.
+    flushes: Vec<(u32, Token, Vec<Token>)>,
+    next_ticket: u64,
+}
+
+/// What a model did that it may not do, or did not do that it must, in words.
+pub type Verdicts = Result<(), String>;
+
+impl Reference {
+    /// A reference for a model that routes by `rules`, made for `contract`, with this window per client.
+    pub fn new(rules: Rules, contract: Contract, max_in_flight: u32) -> Self {
+        Self {
+            rules,
+            contract,
+            max_in_flight: max_in_flight as usize,
+            clients: BTreeMap::new(),
+            channels: Vec::new(),
+            lanes: Vec::new(),
+            cursors: BTreeMap::new(),
+            waiting: Vec::new(),
+            flushes: Vec::new(),
+            next_ticket: 0,
+        }
+    }
+
+    /// The publish calls that the storage has not answered, oldest first.
+    pub fn tickets(&self) -> Vec<u64> {
+        let mut tickets: Vec<u64> = self.waiting.iter().map(|waiting| waiting.ticket).collect();
+        tickets.dedup();
+        tickets
+    }
+
+    /// Whether the storage still owes `client` an answer.
+    pub fn is_outstanding(&self, client: u32) -> bool {
+        self.waiting.iter().any(|waiting| waiting.client == client)
+    }
+
+    /// The lanes that `client` was asked to release.
+    pub fn revoked(&self, client: u32) -> Vec<LaneId> {
+        let held = self.cursors.iter().filter(|(_, cursor)| cursor.owner == Some(client) && cursor.revoked);
+        held.map(|(&(lane, _), _)| LaneId(lane)).collect()
+    }
+
+    /// Every message that was stored and is kept, for each group of its channel: lane, group, position.
+    pub fn kept(&self) -> Vec<(u32, u32, u64)> {
+        let mut kept = Vec::new();
+        for &(number, group) in self.cursors.keys() {
+            let lane = &self.lanes[number as usize];
+            if !self.channels[lane.channel].gone {
+                let positions = (0..lane.stable()).filter(|&position| lane.visible(position));
+                kept.extend(positions.map(|position| (number, group, position)));
+            }
+        }
+        kept
+    }
+
+    /// A client was connected.
+    pub fn connected(&mut self, now: Time, number: u32, role: Role, did: &Effects) -> Verdicts {
+        self.clients.insert(number, Client { role, open: true, grants: VecDeque::new() });
+        self.observe(now, Expected::default(), did)
+    }
+
+    /// `client` published `batch`.
+    pub fn published(&mut self, now: Time, client: u32, batch: &Publishes, took: Accepted, did: &Effects) -> Verdicts {
+        let mut expected = Expected::default();
+        let refusal = match self.clients.get(&client) {
+            Some(known) if known.open && known.role == Role::Producer => None,
+            Some(known) if known.open => Some(Refusal::WrongRole),
+            Some(_) | None => Some(Refusal::Closed),
+        };
+        let outstanding = self.waiting.iter().filter(|waiting| waiting.client == client).count();
+        let room = if refusal.is_some() { batch.len() } else { self.max_in_flight - outstanding };
+        let mut due = Accepted { taken: batch.len().min(room), blocked: None };
+        due.blocked = (due.taken < batch.len()).then_some(Blocked::Window);
+        let ticket = self.next_ticket;
+        for (index, message) in batch.iter().take(due.taken).enumerate() {
+            let route = match refusal {
+                Some(refusal) => Err(Status::Refused(refusal)),
+                None => self.route(now, ticket, &message),
+            };
+            match route {
+                Ok(number) => {
+                    let lane = &mut self.lanes[number as usize];
+                    let position = lane.messages.len() as u64;
+                    lane.messages.push((now, Fate::Pending));
+                    self.waiting.push(Waiting { ticket, client, token: message.token, lane: number, position });
+                    expected.writes.push(Write::Message { lane: LaneId(number), position, index: index as u32 });
+                }
+                Err(Status::Throttled) if self.contract.order != Order::None => {
+                    due = Accepted { taken: index, blocked: Some(Blocked::RateLimit) };
+                    break;
+                }
+                Err(status) => expected.ended(client, message.token, status),
+            }
+        }
+        if !expected.writes.is_empty() {
+            expected.writes.push(Write::Barrier(ticket));
+            self.next_ticket += 1;
+        }
+        if took != due {
+            return Err(format!("took {took:?}, due {due:?}"));
+        }
+        self.observe(now, expected, did)
+    }
+
+    fn route(&mut self, now: Time, ticket: u64, message: &crate::batch::Message<'_>) -> Result<u32, Status> {
+        let channel = message.channel.0 as usize;
+        let known = self.channels.get(channel).filter(|channel| !channel.gone);
+        let known = known.ok_or(Status::Refused(Refusal::NoSuchLane))?;
+        self.rules.route(now, ticket, message, known.first, known.lanes, self.contract.order != Order::None)
+    }
+
+    /// The storage answered.
+    pub fn stored(&mut self, now: Time, ticket: u64, result: Result<(), Failure>, did: &Effects) -> Verdicts {
+        let mut expected = Expected::default();
+        let status = result.map_or_else(Status::Failed, |()| Status::Done);
+        for answered in self.tickets().into_iter().filter(|&waiting| waiting <= ticket) {
+            let (now_answered, rest) = self.waiting.iter().partition(|waiting| waiting.ticket == answered);
+            self.waiting = rest;
+            let now_answered: Vec<Waiting> = now_answered;
+            for Waiting { client, token, lane, position, .. } in now_answered {
+                self.lanes[lane as usize].messages[position as usize].1 =
+                    if result.is_ok() { Fate::Stored } else { Fate::Failed };
+                expected.outcomes.push((client, Outcome { token, status, lane: LaneId(lane), position }));
+                self.flushes.iter_mut().for_each(|(.., open)| open.retain(|&open| open != token));
+            }
+            self.flushes.retain(|(client, token, open)| {
+                if open.is_empty() {
+                    expected.ended(*client, *token, Status::Done);
+                }
+                !open.is_empty()
+            });
+        }
+        self.observe(now, expected, did)
+    }
+
+    /// `client` settled.
+    pub fn settled(&mut self, now: Time, client: u32, settlements: &[Settlement], did: &Effects) -> Verdicts {
+        let mut expected = Expected::default();
+        let mut moved: Vec<(u32, u32)> = Vec::new();
+        for &Settlement { token, receipt, verdict } in settlements {
+            let held = self.held(client, receipt.lane);
+            let known = !matches!(held, Err(Refusal::Closed | Refusal::WrongRole));
+            let result = match (verdict, held) {
+                (Verdict::Nack { .. } | Verdict::Extend(_), _) if known => Err(Refusal::Unsupported),
+                (_, Err(Refusal::NotAssigned)) => Err(Refusal::StaleReceipt),
+                (_, Err(refusal)) => Err(refusal),
+                (_, Ok(at)) => {
+                    let cursor = self.cursors.get_mut(&at).expect("a held lane has a cursor");
+                    if receipt.epoch != cursor.epoch {
+                        Err(Refusal::StaleReceipt)
+                    } else if receipt.position >= cursor.highest {
+                        Err(Refusal::OutOfRange)
+                    } else {
+                        if receipt.position >= cursor.committed {
+                            cursor.committed = receipt.position + 1;
+                            if !moved.contains(&at) {
+                                moved.push(at);
+                            }
+                        }
+                        Ok(())
+                    }
+                }
+            };
+            let status = result.map_or_else(Status::Refused, |()| Status::Done);
+            expected.placed(client, token, status, receipt.lane, receipt.position);
+        }
+        for (lane, group) in moved {
+            let position = self.cursors[&(lane, group)].committed;
+            expected.writes.push(Write::Record(Record::Committed { lane: LaneId(lane), group, position }));
+        }
+        self.observe(now, expected, did)
+    }
+
+    /// Time went by.
+    pub fn woken(&mut self, now: Time, did: &Effects) -> Verdicts {
+        self.observe(now, Expected::default(), did)
+    }
+
+    /// The cursor of the lane that `client` holds.
+    fn held(&self, client: u32, lane: LaneId) -> Result<(u32, u32), Refusal> {
+        let known = self.clients.get(&client).filter(|known| known.open).ok_or(Refusal::Closed)?;
+        let Role::Member { group, channels } = &known.role else { return Err(Refusal::WrongRole) };
+        let at = self.lanes.get(lane.0 as usize).ok_or(Refusal::NoSuchLane)?;
+        let channel = &self.channels[at.channel];
+        if channel.gone {
+            return Err(Refusal::NoSuchLane);
+        }
+        let reads = channels.contains(&ChannelId(at.channel as u32));
+        let slot =
+            channel.groups.iter().position(|name| name == group).filter(|_| reads).ok_or(Refusal::NotAssigned)?;
+        let at = (lane.0, slot as u32);
+        if self.cursors[&at].owner == Some(client) { Ok(at) } else { Err(Refusal::NotAssigned) }
+    }
+
+    /// `client` asked for one operation that is not done in bulk.
+    pub fn controlled(&mut self, now: Time, client: u32, token: Token, control: &Control, did: &Effects) -> Verdicts {
+        let mut expected = Expected::default();
+        let open = self.clients.get(&client).is_some_and(|known| known.open);
+        let result = if open { self.control(client, token, control, &mut expected) } else { Err(Refusal::Closed) };
+        if let Err(refusal) = result {
+            expected.ended(client, token, Status::Refused(refusal));
+        }
+        self.observe(now, expected, did)
+    }
+
+    fn control(
+        &mut self,
+        client: u32,
+        token: Token,
+        control: &Control,
+        expected: &mut Expected,
+    ) -> Result<(), Refusal> {
+        let role = self.clients[&client].role.clone();
+        let administers = if role == Role::Administrator { Ok(()) } else { Err(Refusal::WrongRole) };
+        match control {
+            Control::Grant(count) => {
+                if !matches!(role, Role::Member { .. }) {
+                    return Err(Refusal::WrongRole);
+                }
+                if *count == 0 {
+                    expected.ended(client, token, Status::Done);
+                } else {
+                    self.clients.get_mut(&client).expect("it is open").grants.push_back((token, *count));
+                }
+            }
+            Control::Seek { lane, to } => self.seek(client, token, *lane, *to, expected)?,
+            Control::Position(lane) => {
+                let at = self.held(client, *lane)?;
+                let position = self.cursors[&at].position.max(self.lanes[lane.0 as usize].start);
+                expected.answers.push((client, token, Answer::Position { lane: *lane, position }));
+            }
+            Control::Flush => {
+                let open: Vec<Token> =
+                    self.waiting.iter().filter(|waiting| waiting.client == client).map(|w| w.token).collect();
+                if open.is_empty() {
+                    expected.ended(client, token, Status::Done);
+                } else {
+                    self.flushes.push((client, token, open));
+                }
+            }
+            Control::Release(lane) => {
+                let at = self.held(client, *lane)?;
+                let cursor = self.cursors.get_mut(&at).expect("a held lane has a cursor");
+                if !cursor.revoked {
+                    return Err(Refusal::Unsupported);
+                }
+                free(cursor);
+                expected.placed(client, token, Status::Done, *lane, 0);
+            }
+            Control::Close => self.close(client, token, expected),
+            Control::Create(spec) => administers.and_then(|()| self.create(client, token, spec, expected))?,
+            Control::Delete(channel) => administers.and_then(|()| self.delete(client, token, *channel, expected))?,
+            Control::Describe(channel) => {
+                administers?;
+                self.channels.get(channel.0 as usize).filter(|c| !c.gone).ok_or(Refusal::NoSuchLane)?;
+                let description = Description { lanes: self.describe(*channel), settings: Vec::new() };
+                expected.answers.push((client, token, Answer::Description(description)));
+            }
+        }
+        Ok(())
+    }
+
+    fn seek(
+        &mut self,
+        client: u32,
+        token: Token,
+        lane: LaneId,
+        to: SeekTo,
+        expected: &mut Expected,
+    ) -> Result<(), Refusal> {
+        let at = self.held(client, lane)?;
+        if self.cursors[&at].revoked {
+            return Err(Refusal::NotAssigned);
+        }
+        let kept = &self.lanes[lane.0 as usize];
+        let (start, stable) = (kept.start, kept.stable());
+        let position = match to {
+            SeekTo::Earliest => start,
+            SeekTo::Latest => stable,
+            SeekTo::Position(position) if position < start || position > stable => return Err(Refusal::OutOfRange),
+            SeekTo::Position(position) => position,
+            SeekTo::Time(time) => {
+                let first = kept.messages.iter().position(|&(written, _)| written >= time);
+                first.map_or(stable, |first| first as u64).clamp(start, stable)
+            }
+        };
+        self.cursors.get_mut(&at).expect("a held lane has a cursor").position = position;
+        expected.placed(client, token, Status::Done, lane, position);
+        Ok(())
+    }
+
+    fn close(&mut self, client: u32, token: Token, expected: &mut Expected) {
+        let leaving = self.clients.get_mut(&client).expect("it is open");
+        leaving.open = false;
+        for (grant, _) in leaving.grants.drain(..) {
+            expected.ended(client, grant, Status::Done);
+        }
+        for cursor in self.cursors.values_mut().filter(|cursor| cursor.owner == Some(client)) {
+            free(cursor);
+        }
+        expected.ended(client, token, Status::Done);
+    }
+
+    fn create(
+        &mut self,
+        client: u32,
+        token: Token,
+        spec: &ChannelSpec,
+        expected: &mut Expected,
+    ) -> Result<(), Refusal> {
+        if self.channels.iter().any(|channel| !channel.gone && channel.name == spec.name) {
+            return Err(Refusal::Exists);
+        }
+        if spec.lanes == 0 || (self.contract.order == Order::Total && spec.lanes > 1) {
+            return Err(Refusal::OutOfRange);
+        }
+        let (channel, first) = (self.channels.len(), self.lanes.len() as u32);
+        for lane in first..first + spec.lanes {
+            self.lanes.push(Lane { channel, messages: Vec::new(), start: 0 });
+            for group in 0..spec.groups.len() as u32 {
+                self.cursors.insert((lane, group), Cursor::default());
+            }
+        }
+        let (name, groups) = (spec.name.clone(), spec.groups.clone());
+        self.channels.push(Channel { name, first, lanes: spec.lanes, groups, gone: false });
+        let made = Record::Channel { channel: ChannelId(channel as u32), first: LaneId(first), lanes: spec.lanes };
+        expected.writes.push(Write::Record(made));
+        expected.placed(client, token, Status::Done, LaneId(first), channel as u64);
+        Ok(())
+    }
+
+    fn delete(
+        &mut self,
+        client: u32,
+        token: Token,
+        channel: ChannelId,
+        expected: &mut Expected,
+    ) -> Result<(), Refusal> {
+        let gone = self.channels.get_mut(channel.0 as usize).filter(|c| !c.gone).ok_or(Refusal::NoSuchLane)?;
+        gone.gone = true;
+        expected.writes.push(Write::Record(Record::ChannelGone(channel)));
+        expected.ended(client, token, Status::Done);
+        Ok(())
+    }
+
+    fn describe(&self, channel: ChannelId) -> Vec<LaneState> {
+        let described =
+            self.cursors.iter().filter(|((lane, _), _)| self.lanes[*lane as usize].channel == channel.0 as usize);
+        let state = |(&(number, group), cursor): (&(u32, u32), &Cursor)| {
+            let lane = &self.lanes[number as usize];
+            LaneState {
+                lane: LaneId(number),
+                group,
+                end: lane.messages.len() as u64,
+                committed: cursor.committed,
+                ready: lane.count(cursor.position, lane.stable()),
+                in_flight: lane.count(cursor.committed, cursor.position),
+            }
+        };
+        described.map(state).collect()
+    }
+
+    fn commits_first(&self) -> bool {
+        self.contract.delivery == Delivery::AtMostOnce
+    }
+}
+
+/// Nobody holds the lane any more; the next to hold it starts at the committed position.
+fn free(cursor: &mut Cursor) {
+    cursor.owner = None;
+    cursor.revoked = false;
+    cursor.position = cursor.committed;
+}
+
+impl Expected {
+    fn ended(&mut self, client: u32, token: Token, status: Status) {
+        self.placed(client, token, status, LaneId(0), 0);
+    }
+
+    fn placed(&mut self, client: u32, token: Token, status: Status, lane: LaneId, position: u64) {
+        self.outcomes.push((client, Outcome { token, status, lane, position }));
+    }
+}

@@ -1,0 +1,122 @@
+//! Which lane the reference expects a message in, the plain way: every limit is counted from the first message on.
+//!
+//! Leaves out the hash functions themselves, which have published test vectors.
+
+use std::collections::BTreeMap;
+
+use crate::batch::Message;
+use crate::completion::{Refusal, Status};
+use crate::log::{LogOptions, partitioner};
+use crate::shard::{ShardOptions, hash_range};
+use crate::time::Time;
+
+/// How messages are routed and limited.
+#[derive(Clone, Debug)]
+pub enum Rules {
+    /// As in the log.
+    Log {
+        /// The model's options.
+        options: LogOptions,
+        /// By the channel's first lane: the batch that last had a record without a key, and where it went.
+        sticky: BTreeMap<u32, (u64, u32)>,
+    },
+    /// As in the shard stream.
+    Shard {
+        /// The model's options.
+        options: ShardOptions,
+        /// By shard, what was let through: when, and how many bytes.
+        admitted: BTreeMap<u32, Vec<(Time, u32)>>,
+        /// How many records had no key so far.
+        without_key: u64,
+    },
+}
+
+impl Rules {
+    /// The log's rules.
+    pub fn log(options: LogOptions) -> Self {
+        Self::Log { options, sticky: BTreeMap::new() }
+    }
+
+    /// The shard stream's rules.
+    pub fn shard(options: ShardOptions) -> Self {
+        Self::Shard { options, admitted: BTreeMap::new(), without_key: 0 }
+    }
+
+    /// Whether members may have to wait for what is there.
+    pub(super) fn limits_reading(&self) -> bool {
+        matches!(self, Self::Shard { .. })
+    }
+
+    /// Whether a message written at `time` must still be there.
+    pub(super) fn keeps(&self, time: Time, now: Time) -> bool {
+        let (Self::Log { options: LogOptions { retention, .. }, .. }
+        | Self::Shard { options: ShardOptions { retention, .. }, .. }) = self;
+        retention.is_none_or(|age| time + age > now)
+    }
+
+    /// The lane, or why there is none. `call` is the same for all messages of a batch that is not empty.
+    pub(super) fn route(
+        &mut self,
+        now: Time,
+        call: u64,
+        message: &Message<'_>,
+        first: u32,
+        lanes: u32,
+        keeps_order: bool,
+    ) -> Result<u32, Status> {
+        let bytes = message.key.len() as u32 + message.headers.len() as u32 + message.payload_len;
+        match self {
+            Self::Log { options, sticky } => {
+                if bytes > options.max_message_bytes {
+                    return Err(Status::Refused(Refusal::TooLarge));
+                }
+                if !message.key.is_empty() {
+                    return Ok(first + partitioner::partition_of(message.key, lanes));
+                }
+                let (last, lane) = sticky.get(&first).copied().unwrap_or((u64::MAX, lanes - 1));
+                let lane = if last == call { lane } else { (lane + 1) % lanes };
+                sticky.insert(first, (call, lane));
+                Ok(first + lane)
+            }
+            Self::Shard { options, admitted, without_key } => {
+                if bytes > options.max_message_bytes.min(options.write_bytes_per_s) {
+                    return Err(Status::Refused(Refusal::TooLarge));
+                }
+                let hash = if message.key.is_empty() {
+                    hash_range::hash_without_key(*without_key)
+                } else {
+                    hash_range::hash_of(message.key)
+                };
+                let ranges = hash_range::HashRanges::even(lanes);
+                let inside = |&shard: &u32| {
+                    let (low, high) = ranges.bounds(shard);
+                    (low..=high).contains(&hash)
+                };
+                let shard = first + (0..lanes).find(inside).expect("the ranges cover every hash");
+                let log = admitted.entry(shard).or_default();
+                let records = allows(log, options.write_records_per_s, now, 1, |_| 1);
+                let fits = records && allows(log, options.write_bytes_per_s, now, bytes, |bytes| bytes);
+                if fits {
+                    log.push((now, bytes));
+                }
+                *without_key += u64::from(message.key.is_empty() && (fits || !keeps_order));
+                if fits { Ok(shard) } else { Err(Status::Throttled) }
+            }
+        }
+    }
+}
+
+/// Whether a bucket of one second's `rate` has `need`, counted from its first use on.
+fn allows(log: &[(Time, u32)], rate: u32, now: Time, need: u32, cost: impl Fn(u32) -> u32) -> bool {
+    const SECOND: i128 = 1_000_000_000;
+    let capacity = i128::from(rate) * SECOND;
+    let mut level = capacity;
+    let mut at = log.first().map_or(now, |&(time, _)| time);
+    for &(time, bytes) in log {
+        level = capacity.min(level + i128::from(time.since(at).0) * i128::from(rate));
+        level -= i128::from(cost(bytes)) * SECOND;
+        at = time;
+    }
+    level = capacity.min(level + i128::from(now.since(at).0) * i128::from(rate));
+    level >= i128::from(need) * SECOND
+}

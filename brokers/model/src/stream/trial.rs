@@ -1,0 +1,442 @@
+//! Drives a model and the reference side by side through a sequence of commands, for the tests of both models.
+//!
+//! Leaves out what to expect: the reference judges each step, the trial counts tokens and deliveries over all steps.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::reference::Reference;
+use crate::batch::{ChannelId, ChannelSpec, Control, LaneId, Publishes, Receipt, SeekTo, Settlement, Token, Verdict};
+use crate::broker::{ClientSpec, ConnectError, Role};
+use crate::completion::{Answer, Failure};
+use crate::machine::{Effects, Model, Write};
+use crate::time::{Span, Time};
+
+pub(crate) const ADMIN: u32 = 0;
+pub(crate) const PRODUCERS: [u32; 2] = [1, 2];
+/// Three members of one group read both channels, one reads the second alone, and one is of another group.
+pub(crate) const MEMBERS: [u32; 5] = [3, 4, 5, 6, 7];
+
+/// What a test may do. Numbers beyond what there is are taken modulo what there is.
+#[derive(Clone, Debug)]
+pub(crate) enum Command {
+    Connect(u32),
+    Close(u32),
+    /// A key of 0 is none.
+    Publish {
+        client: u32,
+        channel: u32,
+        keys: Vec<u8>,
+    },
+    /// The storage answers this many calls.
+    Stored {
+        calls: usize,
+        fails: bool,
+    },
+    Grant(u32, u32),
+    /// Acknowledges from the oldest delivery on which the member has not settled.
+    Ack {
+        client: u32,
+        count: usize,
+    },
+    /// Something that is to be refused.
+    Wrong {
+        client: u32,
+        receipt: usize,
+        what: u8,
+    },
+    Seek {
+        client: u32,
+        lane: u32,
+        to: u64,
+        how: u8,
+    },
+    Release(u32),
+    Ask {
+        client: u32,
+        what: u8,
+        number: u32,
+    },
+    Pass(u64),
+    Create(u32),
+    Delete(u32),
+}
+
+/// The model, the reference, and what was counted.
+#[derive(Clone)]
+pub(crate) struct Trial<M> {
+    pub(crate) model: M,
+    pub(crate) reference: Reference,
+    pub(crate) now: Time,
+    pub(crate) out: Effects,
+    next_token: u64,
+    /// Asked, by whom, and how often answered.
+    tokens: BTreeMap<Token, (u32, u32)>,
+    open: Vec<u32>,
+    deleted: Vec<ChannelId>,
+    /// What each member got and has not settled.
+    unsettled: BTreeMap<u32, Vec<Receipt>>,
+    /// Each stored message's key and number.
+    written: BTreeMap<(LaneId, u64), (u8, u64)>,
+    numbers: u64,
+    /// Deliveries in order: lane, group, position.
+    pub(crate) delivered: Vec<(LaneId, &'static str, u64)>,
+    credit: BTreeMap<u32, u64>,
+}
+
+/// The group and channels of a member.
+fn reads(client: u32) -> (&'static str, Vec<ChannelId>) {
+    match client {
+        3..=5 => ("g", vec![ChannelId(0), ChannelId(1)]),
+        6 => ("g", vec![ChannelId(1)]),
+        _ => ("h", vec![ChannelId(0)]),
+    }
+}
+
+fn role(client: u32) -> Role {
+    let (group, channels) = reads(client);
+    match client {
+        ADMIN => Role::Administrator,
+        1 | 2 => Role::Producer,
+        _ => Role::Member { group: group.to_owned(), channels },
+    }
+}
+
+impl<M: Model + Clone> Trial<M> {
+    /// Two channels of so many lanes, an administrator and two producers.
+    pub(crate) fn new(model: M, reference: Reference, lanes: [u32; 2]) -> Self {
+        let mut trial = Self {
+            model,
+            reference,
+            now: Time(1_000),
+            out: Effects::default(),
+            next_token: 0,
+            tokens: BTreeMap::new(),
+            open: Vec::new(),
+            deleted: Vec::new(),
+            unsettled: BTreeMap::new(),
+            written: BTreeMap::new(),
+            numbers: 0,
+            delivered: Vec::new(),
+            credit: BTreeMap::new(),
+        };
+        trial.connect(ADMIN);
+        for (n, lanes) in lanes.into_iter().enumerate() {
+            trial.create(&format!("channel-{n}"), lanes);
+        }
+        PRODUCERS.into_iter().for_each(|producer| trial.connect(producer));
+        trial
+    }
+
+    fn token(&mut self, client: u32) -> Token {
+        let token = Token(self.next_token);
+        self.next_token += 1;
+        self.tokens.insert(token, (client, 0));
+        token
+    }
+
+    /// Counts what came back, and lets the reference judge.
+    fn judged(&mut self, what: &str, verdict: Result<(), String>) {
+        if let Err(why) = verdict {
+            panic!("{what} at {:?}: {why}\ndid {:#?}", self.now, self.out);
+        }
+        let outcomes = self.out.outcomes.iter().map(|(client, outcome)| (*client, outcome.token));
+        let answers = self.out.answers.iter().map(|(client, token, _)| (*client, *token));
+        for (client, token) in outcomes.chain(answers) {
+            let (asked_by, times) = self.tokens.get_mut(&token).expect("nothing ends that was not asked");
+            *times += 1;
+            assert_eq!((*asked_by, *times), (client, 1), "{token:?} ended for client {client}");
+        }
+        for deliver in &self.out.deliveries {
+            let credit = self.credit.entry(deliver.client).or_default();
+            *credit -= u64::from(deliver.count);
+            for n in 0..u64::from(deliver.count) {
+                let receipt = Receipt { position: deliver.receipt.position + n, ..deliver.receipt };
+                self.unsettled.entry(deliver.client).or_default().push(receipt);
+                self.delivered.push((receipt.lane, reads(deliver.client).0, receipt.position));
+            }
+        }
+        self.out.clear();
+    }
+
+    fn connect(&mut self, client: u32) {
+        let spec = ClientSpec { number: client, role: role(client), placement: 0 };
+        let taken = self.open.contains(&client) || self.reference.is_outstanding(client);
+        let gone = client >= MEMBERS[0] && reads(client).1.iter().any(|channel| self.deleted.contains(channel));
+        match self.model.connect(self.now, &spec, &mut self.out) {
+            Ok(()) => {
+                assert!(!taken && !gone, "client {client} was connected");
+                self.open.push(client);
+                self.credit.insert(client, 0);
+                self.unsettled.remove(&client);
+                let verdict = self.reference.connected(self.now, client, spec.role, &self.out);
+                self.judged("connect", verdict);
+            }
+            Err(ConnectError::NumberTaken(number)) => assert!(taken && number == client),
+            Err(ConnectError::NoSuchChannel(channel)) => assert!(!taken && self.deleted.contains(&channel)),
+            Err(error @ (ConnectError::NoSuchGroup(_) | ConnectError::System(_))) => panic!("{error}"),
+        }
+    }
+
+    pub(crate) fn control(&mut self, client: u32, control: &Control) {
+        let token = self.token(client);
+        self.model.control(self.now, client, token, control, &mut self.out);
+        let verdict = self.reference.controlled(self.now, client, token, control, &self.out);
+        if self.open.contains(&client)
+            && let Control::Grant(count) = control
+        {
+            *self.credit.entry(client).or_default() += u64::from(*count);
+        }
+        if *control == Control::Close {
+            self.open.retain(|&open| open != client);
+        }
+        self.judged("control", verdict);
+    }
+
+    fn create(&mut self, name: &str, lanes: u32) {
+        let groups = if name == "channel-0" { vec!["g".to_owned(), "h".to_owned()] } else { vec!["g".to_owned()] };
+        self.control(ADMIN, &Control::Create(ChannelSpec { name: name.to_owned(), lanes, groups }));
+    }
+
+    fn publish(&mut self, client: u32, channel: u32, keys: &[u8]) {
+        let mut batch = Publishes::of_lengths();
+        for (n, &key) in keys.iter().enumerate() {
+            let token = self.token(client);
+            let name = [b'k', key];
+            // Now and then one is too large.
+            let len = if key == 255 { 3_000_000 } else { 100 + n as u32 };
+            batch.push_length(token, ChannelId(channel), if key == 0 { &[] } else { &name }, b"", len);
+        }
+        let took = self.model.publish(self.now, client, &batch, &mut self.out);
+        for index in took.taken..batch.len() {
+            self.tokens.remove(&batch.get(index).token);
+        }
+        for write in &self.out.writes {
+            if let Write::Message { lane, position, index } = *write {
+                self.written.insert((lane, position), (keys[index as usize], self.numbers + u64::from(index)));
+            }
+        }
+        self.numbers += keys.len() as u64;
+        let verdict = self.reference.published(self.now, client, &batch, took, &self.out);
+        self.judged("publish", verdict);
+    }
+
+    fn stored(&mut self, calls: usize, fails: bool) {
+        let tickets = self.reference.tickets();
+        let Some(&ticket) = tickets.get(calls.min(tickets.len()).wrapping_sub(1)) else { return };
+        let result = if fails { Err(Failure::Storage) } else { Ok(()) };
+        self.model.stored(self.now, ticket, result, &mut self.out);
+        let verdict = self.reference.stored(self.now, ticket, result, &self.out);
+        self.judged("stored", verdict);
+    }
+
+    fn settle(&mut self, client: u32, receipts: &[Receipt], verdict: Verdict) {
+        let settlements: Vec<Settlement> =
+            receipts.iter().map(|&receipt| Settlement { token: self.token(client), receipt, verdict }).collect();
+        self.model.settle(self.now, client, &settlements, &mut self.out);
+        let verdict = self.reference.settled(self.now, client, &settlements, &self.out);
+        self.judged("settle", verdict);
+    }
+
+    fn ack(&mut self, client: u32, count: usize) {
+        let got = self.unsettled.entry(client).or_default();
+        let receipts: Vec<Receipt> = got.drain(..count.min(got.len())).collect();
+        self.settle(client, &receipts, Verdict::Ack);
+    }
+
+    fn wrong(&mut self, client: u32, receipt: usize, what: u8) {
+        let got = self.unsettled.get(&client).map_or(&[][..], Vec::as_slice);
+        let real = got.get(receipt % got.len().max(1)).copied().unwrap_or_default();
+        let (receipt, verdict) = match what % 5 {
+            0 => (Receipt { epoch: real.epoch + 1, ..real }, Verdict::Ack),
+            1 => (Receipt { position: real.position + 1_000, ..real }, Verdict::Ack),
+            2 => (Receipt { lane: LaneId(99), ..real }, Verdict::Ack),
+            3 => (real, Verdict::Nack { requeue: true }),
+            _ => (real, Verdict::Extend(Span(5))),
+        };
+        self.settle(client, &[receipt], verdict);
+    }
+
+    /// Lets time pass, and the model do what is due, at its time.
+    pub(crate) fn pass(&mut self, span: u64) {
+        let end = self.now + Span(span);
+        while let Some(due) = self.model.next_deadline().filter(|&due| due <= end) {
+            self.now = self.now.max(due);
+            self.wake();
+            let next = self.model.next_deadline();
+            assert!(next.is_none_or(|next| next > self.now), "what was due is done: {next:?} at {:?}", self.now);
+        }
+        self.now = end;
+        self.wake();
+    }
+
+    fn wake(&mut self) {
+        self.model.on_deadline(self.now, &mut self.out);
+        let verdict = self.reference.woken(self.now, &self.out);
+        self.judged("deadline", verdict);
+    }
+
+    pub(crate) fn run(&mut self, command: &Command) {
+        match *command {
+            Command::Connect(client) => self.connect(client),
+            Command::Close(client) => self.control(client, &Control::Close),
+            Command::Publish { client, channel, ref keys } => self.publish(client, channel, keys),
+            Command::Stored { calls, fails } => self.stored(calls, fails),
+            Command::Grant(client, count) => self.control(client, &Control::Grant(count)),
+            Command::Ack { client, count } => self.ack(client, count),
+            Command::Wrong { client, receipt, what } => self.wrong(client, receipt, what),
+            Command::Seek { client, lane, to, how } => {
+                let to = match how % 4 {
+                    0 => SeekTo::Earliest,
+                    1 => SeekTo::Latest,
+                    2 => SeekTo::Position(to % 20),
+                    _ => SeekTo::Time(Time(1_000 + to)),
+                };
+                self.control(client, &Control::Seek { lane: LaneId(lane), to });
+            }
+            Command::Release(client) => {
+                let lane = self.reference.revoked(client).first().copied().unwrap_or_default();
+                self.control(client, &Control::Release(lane));
+            }
+            Command::Ask { client, what, number } => {
+                let control = match what % 3 {
+                    0 => Control::Flush,
+                    1 => Control::Position(LaneId(number)),
+                    _ => Control::Describe(ChannelId(number)),
+                };
+                self.control(client, &control);
+            }
+            Command::Pass(span) => self.pass(span),
+            Command::Create(number) => self.create(&format!("channel-{}", number % 3), 1),
+            Command::Delete(number) => {
+                self.control(ADMIN, &Control::Delete(ChannelId(number)));
+                self.deleted.push(ChannelId(number));
+            }
+        }
+    }
+
+    /// Has everything stored, delivered and settled, with these members, of every group.
+    pub(crate) fn drain(&mut self, members: &[u32]) {
+        self.stored(usize::MAX, false);
+        for &member in members {
+            if !self.open.contains(&member) {
+                self.connect(member);
+            }
+        }
+        for _ in 0..100 {
+            let before = self.delivered.len();
+            for &member in members {
+                self.ack(member, usize::MAX);
+                for _ in 0..self.reference.revoked(member).len() {
+                    self.run(&Command::Release(member));
+                }
+                if self.credit.get(&member).is_none_or(|&credit| credit < 100) {
+                    self.control(member, &Control::Grant(1_000));
+                }
+            }
+            self.pass(1_000_000);
+            if self.delivered.len() == before {
+                return;
+            }
+        }
+        panic!("deliveries never end");
+    }
+
+    /// Closes everybody; every token has ended by then.
+    pub(crate) fn end(mut self) {
+        for client in self.open.clone() {
+            self.control(client, &Control::Close);
+        }
+        let open: Vec<_> = self.tokens.iter().filter(|(_, (_, times))| *times != 1).collect();
+        assert!(open.is_empty(), "never ended: {open:?}");
+    }
+
+    /// Every message that is kept was delivered to each group; returns how often at most.
+    pub(crate) fn assert_all_delivered(&self) -> usize {
+        let mut times: BTreeMap<(LaneId, &str, u64), usize> = BTreeMap::new();
+        for &delivery in &self.delivered {
+            *times.entry(delivery).or_default() += 1;
+        }
+        for (lane, group, position) in self.reference.kept() {
+            let group = if group == 0 { "g" } else { "h" };
+            assert!(
+                times.contains_key(&(LaneId(lane), group, position)),
+                "{position} of lane {lane} never came to {group}"
+            );
+        }
+        times.values().copied().max().unwrap_or(0)
+    }
+
+    /// First deliveries of a key come to each group in the order in which they were published.
+    pub(crate) fn assert_key_order(&self) {
+        let mut last: BTreeMap<(&str, u8, bool), u64> = BTreeMap::new();
+        for &(lane, group, position) in &self.delivered {
+            let (key, number) = self.written[&(lane, position)];
+            if key > 0 {
+                let first_channel = lane.0 < 3;
+                let before = last.insert((group, key, first_channel), number);
+                assert!(before.is_none_or(|before| before < number), "{number} of key {key} came after {before:?}");
+            }
+        }
+    }
+
+    /// The lags and numbers in flight that the administrator is told.
+    pub(crate) fn lags(&mut self, channel: u32) -> Vec<(u64, u64)> {
+        let token = self.token(ADMIN);
+        let ask = Control::Describe(ChannelId(channel));
+        self.model.control(self.now, ADMIN, token, &ask, &mut self.out);
+        let Some((_, _, Answer::Description(told))) = self.out.answers.first() else { panic!("no description") };
+        let lags = told.lanes.iter().map(|lane| (lane.ready, lane.in_flight)).collect();
+        let verdict = self.reference.controlled(self.now, ADMIN, token, &ask, &self.out);
+        self.judged("describe", verdict);
+        lags
+    }
+}
+
+/// Commands of every kind, clients of every role.
+pub(crate) fn any_command() -> impl Strategy<Value = Command> {
+    let client = 0u32..8;
+    prop_oneof![
+        4 => (3u32..8).prop_map(Command::Connect),
+        1 => client.clone().prop_filter("the administrator stays", |c| *c != ADMIN).prop_map(Command::Close),
+        1 => (1u32..3).prop_map(Command::Connect),
+        1 => (client.clone(), 0u32..4, keys()).prop_map(|(client, channel, keys)| Command::Publish { client, channel, keys }),
+        6 => calm_publish(),
+        6 => (1usize..4, prop::bool::weighted(0.1)).prop_map(|(calls, fails)| Command::Stored { calls, fails }),
+        5 => (client.clone(), 0u32..9).prop_map(|(client, count)| Command::Grant(client, count)),
+        4 => (client.clone(), 0usize..6).prop_map(|(client, count)| Command::Ack { client, count }),
+        1 => (client.clone(), 0usize..6, any::<u8>())
+            .prop_map(|(client, receipt, what)| Command::Wrong { client, receipt, what }),
+        3 => (client.clone(), 0u32..7, 0u64..400, any::<u8>())
+            .prop_map(|(client, lane, to, how)| Command::Seek { client, lane, to, how }),
+        3 => (3u32..8).prop_map(Command::Release),
+        2 => (client, any::<u8>(), 0u32..7).prop_map(|(client, what, number)| Command::Ask { client, what, number }),
+        3 => (1u64..60).prop_map(Command::Pass),
+        1 => (0u32..3).prop_map(Command::Create),
+        1 => prop::bool::weighted(0.2).prop_flat_map(|rare| if rare { 0u32..4 } else { 2u32..4 }).prop_map(Command::Delete),
+    ]
+}
+
+fn keys() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(prop_oneof![2 => Just(0u8), 6 => 1u8..12, 1 => Just(255u8)], 0..7)
+}
+
+fn calm_publish() -> impl Strategy<Value = Command> {
+    (1u32..3, 0u32..2, prop::collection::vec(0u8..12, 1..7)).prop_map(|(client, channel, keys)| Command::Publish {
+        client,
+        channel,
+        keys,
+    })
+}
+
+/// Commands after which every message is to have come once: nobody leaves or seeks, and nothing fails.
+pub(crate) fn calm_command() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        4 => calm_publish(),
+        4 => (1usize..4).prop_map(|calls| Command::Stored { calls, fails: false }),
+        3 => (3u32..8, 0u32..9).prop_map(|(client, count)| Command::Grant(client, count)),
+        3 => (3u32..8, 0usize..6).prop_map(|(client, count)| Command::Ack { client, count }),
+        1 => (1u64..60).prop_map(Command::Pass),
+    ]
+}
