@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use brokerlab_model::direct::DirectModel;
 use brokerlab_model::log::LogModel;
 use brokerlab_model::queue::QueueModel;
 use brokerlab_model::shard::ShardModel;
@@ -83,7 +84,7 @@ impl Listed {
 pub fn catalogue() -> Vec<Listed> {
     let listed = |&kind: &Kind| {
         let url = BackendUrl::parse(kind.name()).expect("a listed name is a name");
-        let capabilities = match model(&url, &Contract::default()) {
+        let capabilities = match model(&url, Contract::default()) {
             Ok(Some(model)) => model.capabilities().clone(),
             Ok(None) | Err(_) => null::capabilities(),
         };
@@ -93,12 +94,13 @@ pub fn catalogue() -> Vec<Listed> {
 }
 
 /// The model behind a name; none behind `null`.
-fn model(url: &BackendUrl, contract: &Contract) -> Result<Option<Box<dyn Model>>, Unsupported> {
+fn model(url: &BackendUrl, contract: Contract) -> Result<Option<Box<dyn Model>>, Unsupported> {
     let options = &url.options;
     Ok(match url.kind() {
-        Kind::Log => Some(Box::new(LogModel::new(options.log.clone(), *contract)?)),
-        Kind::Queue => Some(Box::new(QueueModel::new(options.queue, contract)?)),
-        Kind::Shard => Some(Box::new(ShardModel::new(options.shard.clone(), *contract)?)),
+        Kind::Log => Some(Box::new(LogModel::new(options.log.clone(), contract)?)),
+        Kind::Queue => Some(Box::new(QueueModel::new(options.queue, &contract)?)),
+        Kind::Shard => Some(Box::new(ShardModel::new(options.shard.clone(), contract)?)),
+        Kind::Direct => Some(Box::new(DirectModel::new(options.direct, &contract)?)),
         Kind::Null => None,
     })
 }
@@ -106,20 +108,20 @@ fn model(url: &BackendUrl, contract: &Contract) -> Result<Option<Box<dyn Model>>
 /// The settings by which the backend would keep `contract`, or what is missing. Opens nothing.
 pub fn honour(url: &BackendUrl, contract: &Contract) -> Result<Settings, Unsupported> {
     let limits = url.limits();
-    match model(url, contract)? {
+    match model(url, *contract)? {
         Some(model) => {
             let mut settings = model.honour(contract)?;
             add_storage_settings(&mut settings, contract.storage, &limits);
             Ok(settings)
         }
-        None => null::honour(contract, limits.max_memory),
+        None => null::honour(*contract, limits.max_memory),
     }
 }
 
 /// Opens the backend for one contract.
 pub fn open(url: &BackendUrl, contract: &Contract, place: &Place<'_>) -> Result<Box<dyn Embedded>, OpenError> {
     let limits = url.limits();
-    let broker: Box<dyn Embedded> = match model(url, contract)? {
+    let broker: Box<dyn Embedded> = match model(url, *contract)? {
         None => Box::new(NullBroker::new(contract, limits.max_memory)?),
         Some(model) => {
             if contract.storage != Storage::Memory && place.data.is_none() {

@@ -21,6 +21,9 @@ use bytes::Bytes;
 use crate::handoff::{Mailboxes, Origin};
 use crate::store::crc32c;
 
+/// The largest message: it takes any that a batch can carry in good order.
+const MESSAGE_BYTES_MAX: u32 = 16 << 20;
+
 /// A row of `null`.
 #[derive(Debug)]
 pub struct NullBroker {
@@ -104,13 +107,13 @@ pub(crate) fn capabilities() -> Capabilities {
         model: ModelKind::Null,
         words: Words { lane: "lane", position: "position", grant: "grant", settle: "settle" },
         features: vec![Feature::FanOut, Feature::CompetingConsumers, Feature::Decoupled],
-        max_message_bytes: 64 << 20,
+        max_message_bytes: MESSAGE_BYTES_MAX,
         limits: Vec::new(),
     }
 }
 
 /// What `null` sets for a contract: nothing is stored, and that is said.
-pub(crate) fn honour(contract: &Contract, max_memory: u64) -> Result<Settings, Unsupported> {
+pub(crate) fn honour(contract: Contract, max_memory: u64) -> Result<Settings, Unsupported> {
     let mut gaps = Gaps::default();
     if contract.delivery == Delivery::ExactlyOnce {
         gaps.add(
@@ -137,7 +140,7 @@ pub(crate) fn honour(contract: &Contract, max_memory: u64) -> Result<Settings, U
 impl NullBroker {
     /// A fresh one. `max_memory` bounds the messages that wait for a grant.
     pub fn new(contract: &Contract, max_memory: u64) -> Result<Self, Unsupported> {
-        honour(contract, max_memory)?;
+        honour(*contract, max_memory)?;
         let state = State {
             order: contract.order,
             max_memory,
@@ -162,7 +165,7 @@ impl Broker for NullBroker {
     }
 
     fn honour(&self, contract: &Contract) -> Result<Settings, Unsupported> {
-        honour(contract, lock(&self.state).max_memory)
+        honour(*contract, lock(&self.state).max_memory)
     }
 
     fn connect(&mut self, _now: Time, client: &ClientSpec) -> Result<Box<dyn Client>, ConnectError> {
@@ -303,6 +306,8 @@ impl State {
                 has_payload: !batch.is_lengths_only(),
             };
             at += (message.key.len() + message.headers.len() + message.payload.len()) as u32;
+            let len = message.key.len() + message.headers.len() + message.payload_len as usize;
+            let refusal = refusal.or((len > MESSAGE_BYTES_MAX as usize).then_some(Refusal::TooLarge));
             let channel = self.channels.get_mut(message.channel.0 as usize).and_then(Option::as_mut);
             let Some(channel) = channel.filter(|_| refusal.is_none()) else {
                 let refusal = refusal.unwrap_or(Refusal::NoSuchLane);
@@ -474,7 +479,9 @@ impl State {
         let Some(found) = self.channel(channel) else {
             return self.answer(step, token, Status::Refused(Refusal::NoSuchLane));
         };
-        let mut description = Description::default();
+        let settings = [("storage", "nothing".to_owned()), ("max_memory", crate::engine::bytes_text(self.max_memory))];
+        let settings = settings.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        let mut description = Description { settings, ..Description::default() };
         for (lane, &end) in found.ends.iter().enumerate() {
             for (number, group) in found.groups.iter().enumerate() {
                 let lane_id = LaneId(found.first + lane as u32);

@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use brokerlab_model::Span;
+use brokerlab_model::direct::DirectOptions;
 use brokerlab_model::log::LogOptions;
 use brokerlab_model::queue::QueueOptions;
 use brokerlab_model::shard::ShardOptions;
@@ -23,13 +24,15 @@ pub enum Kind {
     Queue,
     /// A shard stream.
     Shard,
+    /// Request and response, without a broker.
+    Direct,
     /// No broker: the harness's ceiling.
     Null,
 }
 
 impl Kind {
     /// All that are listed.
-    pub const ALL: &'static [Self] = &[Self::Log, Self::Queue, Self::Shard, Self::Null];
+    pub const ALL: &'static [Self] = &[Self::Log, Self::Queue, Self::Shard, Self::Direct, Self::Null];
 
     /// Its name.
     pub const fn name(self) -> &'static str {
@@ -37,6 +40,7 @@ impl Kind {
             Self::Log => "log",
             Self::Queue => "queue",
             Self::Shard => "shard",
+            Self::Direct => "direct",
             Self::Null => "null",
         }
     }
@@ -47,6 +51,7 @@ impl Kind {
             Self::Log => LOG,
             Self::Queue => QUEUE,
             Self::Shard => SHARD,
+            Self::Direct => DIRECT,
             Self::Null => &[],
         };
         let files: &[Parameter] = if self == Self::Null { &[] } else { FILES };
@@ -71,6 +76,7 @@ pub(crate) struct Options {
     pub(crate) log: LogOptions,
     pub(crate) queue: QueueOptions,
     pub(crate) shard: ShardOptions,
+    pub(crate) direct: DirectOptions,
 }
 
 /// A parameter of a backend.
@@ -87,7 +93,7 @@ pub struct Parameter {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// No such backend.
-    #[error("there is no embedded backend `{name}`; write {known}{}", did_you_mean(.nearest))]
+    #[error("there is no embedded backend `{name}`; write {known}{}", did_you_mean(.nearest.as_ref()))]
     Backend {
         /// What was asked for.
         name: String,
@@ -97,7 +103,7 @@ pub enum UrlError {
         nearest: Option<String>,
     },
     /// No such parameter.
-    #[error("`{backend}` has no parameter `{name}`; it has {known}{}", did_you_mean(.nearest))]
+    #[error("`{backend}` has no parameter `{name}`; it has {known}{}", did_you_mean(.nearest.as_ref()))]
     Parameter {
         /// The backend.
         backend: String,
@@ -131,8 +137,8 @@ pub enum UrlError {
     NoFault,
 }
 
-fn did_you_mean(nearest: &Option<String>) -> String {
-    nearest.as_ref().map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+fn did_you_mean(nearest: Option<&String>) -> String {
+    nearest.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
 }
 
 impl fmt::Display for BackendUrl {
@@ -229,8 +235,8 @@ fn kind(name: &str) -> Result<Kind, UrlError> {
 }
 
 fn unknown(kind: Kind, faulty: bool, name: &str) -> UrlError {
-    let faults: &[&str] = if faulty { Faults::NAMES } else { &[] };
-    let names = || kind.parameters().map(|known| known.name).chain(faults.iter().copied());
+    let planted: &[&str] = if faulty { Faults::NAMES } else { &[] };
+    let names = || kind.parameters().map(|known| known.name).chain(planted.iter().copied());
     UrlError::Parameter {
         backend: kind.name().to_owned(),
         name: name.to_owned(),
@@ -377,6 +383,17 @@ const SHARD: &[Parameter] = parameters! {
     "max_message", "the largest record; 1MiB" => shard.max_message_bytes = bytes_u32;
 };
 
+const DIRECT: &[Parameter] = parameters! {
+    "endpoints", "endpoints of each service; 8" => lanes = lanes;
+    "service_queue", "requests a receiver holds, those in work included; 1024" => direct.service_queue = count_u32;
+    "window", "unanswered requests of one client; 1024" => direct.window = count_u32;
+    "retries", "how often a request that no receiver took is tried again; 3" => direct.retries = count_u32;
+    "backoff", "the wait before the first retry; 20ms" => direct.backoff = span;
+    "max_backoff", "the longest wait before a retry; 500ms" => direct.max_backoff = span;
+    "timeout", "when a caller gives up; 1s" => direct.timeout = span;
+    "max_message", "the largest request; 1MiB" => direct.max_message_bytes = bytes_u32;
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -402,7 +419,7 @@ mod tests {
     #[test]
     fn an_unknown_word_is_refused_with_the_nearest_known_one() {
         assert!(error("lgo").contains("did you mean `log`?"), "{}", error("lgo"));
-        assert!(error("kafka://localhost").contains("write log, queue, shard"));
+        assert!(error("kafka://localhost").contains("write log, queue, shard, direct, null"));
         assert!(error("log?partition=8").contains("did you mean `partitions`?"));
         assert!(error("queue?partitions=8").contains("`queue` has no parameter `partitions`"));
         assert!(error("null?max_data=1GiB").contains("`null` has no parameter `max_data`"));

@@ -140,8 +140,8 @@ pub(crate) fn add_storage_settings(settings: &mut Settings, storage: Storage, li
 
 /// A number of bytes with the largest binary unit that divides it.
 pub(crate) fn bytes_text(bytes: u64) -> String {
-    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
-    let unit = units.iter().find(|(shift, _)| bytes > 0 && bytes % (1 << shift) == 0);
+    let units = [(30_u32, "GiB"), (20, "MiB"), (10, "KiB")];
+    let unit = units.iter().find(|(shift, _)| bytes > 0 && bytes.is_multiple_of(1 << shift));
     unit.map_or_else(|| format!("{bytes} B"), |(shift, name)| format!("{} {name}", bytes >> shift))
 }
 
@@ -286,14 +286,7 @@ impl State {
             return Accepted { taken: 0, blocked };
         }
         // Rare: the bound falls inside the batch. The model is shown a batch that ends there.
-        let mut prefix = if publishes.is_lengths_only() { Publishes::of_lengths() } else { Publishes::new() };
-        for message in publishes.iter().take(room) {
-            if publishes.is_lengths_only() {
-                prefix.push_length(message.token, message.channel, message.key, message.headers, message.payload_len);
-            } else {
-                prefix.push(message.token, message.channel, message.key, message.headers, message.payload);
-            }
-        }
+        let prefix = prefix_of(publishes, room);
         self.store.count_copies(room as u64);
         let accepted = self.publish_whole(now, client, &prefix, origin);
         Accepted { blocked: accepted.blocked.or(blocked), ..accepted }
@@ -407,6 +400,19 @@ impl State {
         }
         effects.clear();
     }
+}
+
+/// A copy of the batch's first `len` messages.
+pub(crate) fn prefix_of(publishes: &Publishes, len: usize) -> Publishes {
+    let mut prefix = if publishes.is_lengths_only() { Publishes::of_lengths() } else { Publishes::new() };
+    for message in publishes.iter().take(len) {
+        if publishes.is_lengths_only() {
+            prefix.push_length(message.token, message.channel, message.key, message.headers, message.payload_len);
+        } else {
+            prefix.push(message.token, message.channel, message.key, message.headers, message.payload);
+        }
+    }
+    prefix
 }
 
 /// Hands out successive messages of a lane. What can't be read back is not delivered: the store keeps the error, and the engine

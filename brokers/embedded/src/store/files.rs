@@ -23,24 +23,24 @@ const SPARES_MAX: usize = 2;
 const LOCK: &str = "lock";
 
 /// The name of a segment's file.
-pub fn segment_name(segment: u64) -> String {
+pub(super) fn segment_name(segment: u64) -> String {
     format!("segment-{segment:08}.log")
 }
 
 /// The number in a segment's file name.
-pub fn segment_number(name: &str) -> Option<u64> {
+pub(super) fn segment_number(name: &str) -> Option<u64> {
     name.strip_prefix("segment-")?.strip_suffix(".log")?.parse().ok()
 }
 
 /// The segments of one run.
 #[derive(Debug)]
-pub struct Files {
+pub(super) struct Files {
     dir: PathBuf,
     segment_bytes: u64,
     flushes: bool,
     open: Mutex<Segments>,
     /// Held until the run ends; the lock goes with it.
-    _lock: File,
+    lock: File,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ struct Segments {
 }
 
 /// Makes the folder and locks it against other runs.
-pub fn lock_folder(dir: &Path) -> Result<File, StoreError> {
+pub(super) fn lock_folder(dir: &Path) -> Result<File, StoreError> {
     let failed = |what| move |cause| StoreError::Folder { path: dir.to_owned(), what, cause: Arc::new(cause) };
     std::fs::create_dir_all(dir).map_err(failed("making the folder"))?;
     let lock = OpenOptions::new()
@@ -70,7 +70,7 @@ pub fn lock_folder(dir: &Path) -> Result<File, StoreError> {
 }
 
 /// The segments in a folder by number, and the first name that is neither a segment nor the lock.
-pub fn list_folder(dir: &Path) -> Result<(BTreeMap<u64, PathBuf>, Option<String>), StoreError> {
+pub(super) fn list_folder(dir: &Path) -> Result<(BTreeMap<u64, PathBuf>, Option<String>), StoreError> {
     let failed = |cause| StoreError::Folder { path: dir.to_owned(), what: "listing it", cause: Arc::new(cause) };
     let (mut segments, mut other) = (BTreeMap::new(), None);
     for entry in std::fs::read_dir(dir).map_err(failed)? {
@@ -88,31 +88,30 @@ pub fn list_folder(dir: &Path) -> Result<(BTreeMap<u64, PathBuf>, Option<String>
 
 impl Files {
     /// Takes an empty folder and begins its first segment.
-    pub fn create(dir: &Path, segment_bytes: u64, flushes: bool, counts: &mut WorkCounts) -> Result<Self, StoreError> {
+    pub(super) fn create(
+        dir: &Path,
+        segment_bytes: u64,
+        flushes: bool,
+        counts: &mut WorkCounts,
+    ) -> Result<Self, StoreError> {
         let lock = lock_folder(dir)?;
         let (segments, other) = list_folder(dir)?;
         let found = segments.keys().next().map(|&number| segment_name(number)).or(other);
         if let Some(found) = found {
             return Err(StoreError::NotEmpty { path: dir.to_owned(), found });
         }
-        let files =
-            Self { dir: dir.to_owned(), segment_bytes, flushes, open: Mutex::new(Segments::default()), _lock: lock };
+        let files = Self { dir: dir.to_owned(), segment_bytes, flushes, open: Mutex::new(Segments::default()), lock };
         files.begin(0, segment_bytes, counts)?;
         Ok(files)
     }
 
-    /// The folder.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// The folder's lock file, by which the file system below is asked.
-    pub fn probe(&self) -> &File {
-        &self._lock
+    pub(super) fn probe(&self) -> &File {
+        &self.lock
     }
 
     /// How many segments were made new, and how many were made from retired ones.
-    pub fn made(&self) -> (u64, u64) {
+    pub(super) fn made(&self) -> (u64, u64) {
         let segments = self.segments();
         (segments.fresh, segments.recycled)
     }
@@ -184,7 +183,13 @@ impl Files {
     }
 
     /// Reads `len` bytes at `at` of a segment.
-    pub fn read(&self, segment: u64, at: u64, len: usize, counts: &mut WorkCounts) -> Result<Vec<u8>, StoreError> {
+    pub(super) fn read(
+        &self,
+        segment: u64,
+        at: u64,
+        len: usize,
+        counts: &mut WorkCounts,
+    ) -> Result<Vec<u8>, StoreError> {
         let failed = |cause| StoreError::Read { path: self.path(segment), at, len: len as u64, cause: Arc::new(cause) };
         let file = self.get(segment).ok_or_else(|| failed(io::Error::from(io::ErrorKind::NotFound)))?;
         let mut bytes = vec![0; len];
@@ -205,7 +210,7 @@ impl Files {
     }
 
     /// The error for a frame that was read back damaged.
-    pub fn corrupt(&self, segment: u64, at: u64, frame: u64) -> StoreError {
+    pub(super) fn corrupt(&self, segment: u64, at: u64, frame: u64) -> StoreError {
         StoreError::Corrupt { path: self.path(segment), at, frame }
     }
 }
@@ -239,15 +244,15 @@ fn write_all(file: &File, mut slices: &mut [IoSlice<'_>], mut at: u64, counts: &
 
 /// A sealed frame on its way to a file.
 #[derive(Debug)]
-pub struct Frame {
+pub(super) struct Frame {
     /// The segment it goes to.
-    pub segment: u64,
+    pub(super) segment: u64,
     /// Where in the segment it begins.
-    pub at: u64,
+    pub(super) at: u64,
     /// The segment's length, for when it must begin.
-    pub segment_len: u64,
+    pub(super) segment_len: u64,
     /// The frame.
-    pub bytes: Bytes,
+    pub(super) bytes: Bytes,
 }
 
 /// Frames to be written, and flushed when the store flushes. Run without the engine's lock.
@@ -272,9 +277,6 @@ impl Job {
     }
 
     fn write(&mut self) -> Result<(), StoreError> {
-        for &segment in &self.retire {
-            self.files.retire(segment)?;
-        }
         let mut from = 0;
         while from < self.frames.len() {
             let first = &self.frames[from];
@@ -295,9 +297,13 @@ impl Job {
             }
             from = until;
         }
+        // Last: what has to outlive these segments was written above.
+        for &segment in &self.retire {
+            self.files.retire(segment)?;
+        }
         Ok(())
     }
 }
 
 /// Where a segment's first frame begins.
-pub const FIRST_FRAME: u64 = SEGMENT_HEADER as u64;
+pub(super) const FIRST_FRAME: u64 = SEGMENT_HEADER as u64;

@@ -8,13 +8,13 @@
 use brokerlab_model::{ChannelId, LaneId, Message, Record};
 
 /// Bytes of a segment's header.
-pub const SEGMENT_HEADER: usize = 64;
+pub(super) const SEGMENT_HEADER: usize = 64;
 /// Bytes of a frame's header.
-pub const FRAME_HEADER: usize = 40;
+pub(super) const FRAME_HEADER: usize = 40;
 /// Bytes of a record before a message's own bytes.
-pub const RECORD: usize = 24;
+pub(super) const RECORD: usize = 24;
 /// The layout's version. A folder of another version is refused.
-pub const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"BROKLAB\n";
 const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"blf1");
@@ -28,7 +28,7 @@ const SETTLED: u16 = 6;
 const TRIMMED: u16 = 7;
 
 /// CRC-32C (Castagnoli), as Kafka's record batches and ext4 use it.
-pub fn crc32c(bytes: &[u8]) -> u32 {
+pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
 }
 
@@ -46,7 +46,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 
 /// What a segment's first 64 bytes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SegmentHead {
+pub(super) enum SegmentHead {
     /// A segment of this version, with its number.
     Segment(u64),
     /// A segment of another version.
@@ -58,7 +58,7 @@ pub enum SegmentHead {
 }
 
 /// A segment's header.
-pub fn segment_header(segment: u64) -> [u8; SEGMENT_HEADER] {
+pub(super) fn segment_header(segment: u64) -> [u8; SEGMENT_HEADER] {
     let mut header = [0; SEGMENT_HEADER];
     header[..8].copy_from_slice(&MAGIC);
     header[8..12].copy_from_slice(&VERSION.to_le_bytes());
@@ -69,7 +69,7 @@ pub fn segment_header(segment: u64) -> [u8; SEGMENT_HEADER] {
 }
 
 /// Reads a segment's header.
-pub fn read_segment_header(bytes: &[u8; SEGMENT_HEADER]) -> SegmentHead {
+pub(super) fn read_segment_header(bytes: &[u8; SEGMENT_HEADER]) -> SegmentHead {
     if bytes.iter().all(|&byte| byte == 0) {
         return SegmentHead::Unwritten;
     }
@@ -89,21 +89,21 @@ pub fn read_segment_header(bytes: &[u8; SEGMENT_HEADER]) -> SegmentHead {
 
 /// What a frame says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FrameHead {
+pub(super) struct FrameHead {
     /// Bytes of the frame, header and padding included; a multiple of 8.
-    pub len: u32,
+    pub(super) len: u32,
     /// The segment that it was written to. A frame of an earlier life of a recycled file names another one.
-    pub segment: u64,
+    pub(super) segment: u64,
     /// The frame's place in the journal, counted from 0.
-    pub number: u64,
+    pub(super) number: u64,
     /// How many frames were stored as the contract says when this one was sealed: damage below that is loss of promised data.
-    pub stored: u64,
+    pub(super) stored: u64,
     /// How many records it holds.
-    pub records: u32,
+    pub(super) records: u32,
 }
 
 /// Pads a frame whose first 40 bytes were left free, and fills in its header.
-pub fn seal_frame(frame: &mut Vec<u8>, segment: u64, number: u64, stored: u64, records: u32) {
+pub(super) fn seal_frame(frame: &mut Vec<u8>, segment: u64, number: u64, stored: u64, records: u32) {
     frame.resize(frame.len().next_multiple_of(8), 0);
     let len = u32::try_from(frame.len()).expect("a frame is cut long before 4 GiB");
     frame[..4].copy_from_slice(&len.to_le_bytes());
@@ -117,13 +117,13 @@ pub fn seal_frame(frame: &mut Vec<u8>, segment: u64, number: u64, stored: u64, r
 }
 
 /// The frame at the front of `bytes`, when it is whole, undamaged and of `segment`.
-pub fn read_frame(bytes: &[u8], segment: u64) -> Option<FrameHead> {
+pub(super) fn read_frame(bytes: &[u8], segment: u64) -> Option<FrameHead> {
     if bytes.len() < FRAME_HEADER || u32_at(bytes, 36) != FRAME_MAGIC || u64_at(bytes, 8) != segment {
         return None;
     }
     let len = u32_at(bytes, 0);
     let body = bytes.get(8..len as usize)?;
-    let whole = len as usize >= FRAME_HEADER && len % 8 == 0 && crc32c(body) == u32_at(bytes, 4);
+    let whole = len as usize >= FRAME_HEADER && len.is_multiple_of(8) && crc32c(body) == u32_at(bytes, 4);
     whole.then(|| FrameHead {
         len,
         segment,
@@ -135,7 +135,7 @@ pub fn read_frame(bytes: &[u8], segment: u64) -> Option<FrameHead> {
 
 /// What a record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry<'a> {
+pub(super) enum Entry<'a> {
     /// A message.
     Message {
         /// Its lane.
@@ -163,7 +163,7 @@ pub enum Entry<'a> {
 }
 
 /// Appends a message's record and bytes; returns where its key begins.
-pub fn put_message(
+pub(super) fn put_message(
     frame: &mut Vec<u8>,
     lane: LaneId,
     position: u64,
@@ -196,7 +196,7 @@ fn put_numbers(frame: &mut Vec<u8>, kind: u16, numbers: [u32; 3], position: u64)
 }
 
 /// Appends a bookkeeping record.
-pub fn put_record(frame: &mut Vec<u8>, record: &Record) {
+pub(super) fn put_record(frame: &mut Vec<u8>, record: &Record) {
     match *record {
         Record::Channel { channel, first, lanes } => put_numbers(frame, CHANNEL, [channel.0, first.0, lanes], 0),
         Record::ChannelGone(channel) => put_numbers(frame, CHANNEL_GONE, [channel.0, 0, 0], 0),
@@ -206,12 +206,12 @@ pub fn put_record(frame: &mut Vec<u8>, record: &Record) {
 }
 
 /// Appends what a lane no longer needs.
-pub fn put_trimmed(frame: &mut Vec<u8>, lane: LaneId, below: u64) {
+pub(super) fn put_trimmed(frame: &mut Vec<u8>, lane: LaneId, below: u64) {
     put_numbers(frame, TRIMMED, [lane.0, 0, 0], below);
 }
 
 /// The record at `at` of a frame, and where the next one begins; nothing when the bytes are no record.
-pub fn read_entry(frame: &[u8], at: usize) -> Option<(Entry<'_>, usize)> {
+pub(super) fn read_entry(frame: &[u8], at: usize) -> Option<(Entry<'_>, usize)> {
     let head = frame.get(at..at + RECORD)?;
     let kind = u16_at(head, 0);
     let [a, b, c] = [u32_at(head, 4), u32_at(head, 8), u32_at(head, 12)];

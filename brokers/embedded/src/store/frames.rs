@@ -11,25 +11,25 @@ use super::format;
 
 /// A sealed frame.
 #[derive(Debug)]
-pub struct Slot {
+pub(super) struct Slot {
     /// Its bytes, while they are in memory.
-    pub bytes: Option<Bytes>,
+    pub(super) bytes: Option<Bytes>,
     /// Its segment.
-    pub segment: u64,
+    pub(super) segment: u64,
     /// Where in the segment it begins.
-    pub at: u64,
+    pub(super) at: u64,
     /// Its length in bytes.
-    pub len: u32,
+    pub(super) len: u32,
     /// Messages in it that are still needed.
-    pub live: u32,
+    pub(super) live: u32,
 }
 
 /// Bytes of the table for each frame.
-pub const SLOT_BYTES: u64 = size_of::<Slot>() as u64;
+pub(super) const SLOT_BYTES: u64 = size_of::<Slot>() as u64;
 
 /// Frames from the oldest that is needed to the newest, numbered through the run.
 #[derive(Debug, Default)]
-pub struct Frames {
+pub(super) struct Frames {
     first: u64,
     slots: VecDeque<Slot>,
     /// Bytes of frames in memory.
@@ -47,12 +47,12 @@ pub struct Frames {
 
 impl Frames {
     /// The number of the next frame.
-    pub fn next(&self) -> u64 {
+    pub(super) fn next(&self) -> u64 {
         self.first + self.slots.len() as u64
     }
 
     /// Appends a frame.
-    pub fn push(&mut self, bytes: Bytes, segment: u64, at: u64, live: u32) {
+    pub(super) fn push(&mut self, bytes: Bytes, segment: u64, at: u64, live: u32) {
         let len = bytes.len() as u32;
         self.data += u64::from(len);
         let bytes = (live > 0).then_some(bytes);
@@ -63,22 +63,22 @@ impl Frames {
     }
 
     /// A frame that is still needed.
-    pub fn get(&self, number: u64) -> Option<&Slot> {
+    pub(super) fn get(&self, number: u64) -> Option<&Slot> {
         self.slots.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
     /// Bytes in memory, the table included.
-    pub fn held_bytes(&self) -> u64 {
+    pub(super) fn held_bytes(&self) -> u64 {
         self.resident + self.slots.len() as u64 * SLOT_BYTES
     }
 
     /// Bytes in segments, from the oldest frame that is needed to the newest.
-    pub fn data_bytes(&self) -> u64 {
+    pub(super) fn data_bytes(&self) -> u64 {
         self.data
     }
 
     /// `messages` messages of a frame are no longer needed; the last one lets go of its bytes.
-    pub fn release(&mut self, number: u64, messages: u32) {
+    pub(super) fn release(&mut self, number: u64, messages: u32) {
         if messages == 0 {
             return;
         }
@@ -92,7 +92,7 @@ impl Frames {
 
     /// Drops frames that nobody needs from the front, as far as they are stored, and retires the segments before the first one
     /// that stays.
-    pub fn drop_dead(&mut self, stored: u64) {
+    pub(super) fn drop_dead(&mut self, stored: u64) {
         while self.first < stored && self.slots.front().is_some_and(|slot| slot.live == 0) {
             let Some(slot) = self.slots.pop_front() else { return };
             self.first += 1;
@@ -105,7 +105,7 @@ impl Frames {
     }
 
     /// Lets the oldest frame in memory that is stored go; false when there is none.
-    pub fn evict_oldest(&mut self, stored: u64) -> bool {
+    pub(super) fn evict_oldest(&mut self, stored: u64) -> bool {
         self.evict_at = self.evict_at.max(self.first);
         while self.evict_at < stored {
             let slot = &mut self.slots[(self.evict_at - self.first) as usize];
@@ -119,12 +119,12 @@ impl Frames {
     }
 
     /// Segments that nobody needs any longer, once each.
-    pub fn take_retired(&mut self) -> Vec<u64> {
+    pub(super) fn take_retired(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.retired)
     }
 
     /// Keeps bookkeeping that has to outlive its segment. What is settled need not: it is of use only beside its message.
-    pub fn remember(&mut self, record: &Record) {
+    pub(super) fn remember(&mut self, record: &Record) {
         match *record {
             Record::Channel { channel, .. } => self.channels.push((channel.0, *record)),
             Record::ChannelGone(channel) => self.channels.retain(|(known, _)| *known != channel.0),
@@ -136,7 +136,7 @@ impl Frames {
     }
 
     /// Writes what was remembered; returns how many records.
-    pub fn write_remembered(&self, frame: &mut Vec<u8>) -> u32 {
+    pub(super) fn write_remembered(&self, frame: &mut Vec<u8>) -> u32 {
         for (_, record) in &self.channels {
             format::put_record(frame, record);
         }

@@ -4,26 +4,26 @@ use std::collections::VecDeque;
 
 /// Where a message stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub(super) struct Place {
     /// The number of the frame that holds it.
-    pub frame: u64,
+    pub(super) frame: u64,
     /// Where in the frame its key begins.
-    pub at: u32,
+    pub(super) at: u32,
     /// The payload's length in bytes.
-    pub payload_len: u32,
+    pub(super) payload_len: u32,
     /// The key's length in bytes.
-    pub key_len: u16,
+    pub(super) key_len: u16,
     /// The headers' length in bytes.
-    pub header_len: u16,
+    pub(super) header_len: u16,
     /// Whether the payload's bytes are stored too.
-    pub has_payload: bool,
+    pub(super) has_payload: bool,
 }
 
 const _: () = assert!(size_of::<Place>() <= 24, "the index is bounded at 24 bytes a message");
 
 /// A lane's messages from the oldest that is needed to the newest.
 #[derive(Debug, Default)]
-pub struct Lane {
+pub(super) struct Lane {
     /// The position of the first entry.
     first: u64,
     places: VecDeque<Place>,
@@ -31,27 +31,27 @@ pub struct Lane {
 
 impl Lane {
     /// The next position to be written.
-    pub fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         self.first + self.places.len() as u64
     }
 
     /// The first position that is kept.
-    pub fn first(&self) -> u64 {
+    pub(super) fn first(&self) -> u64 {
         self.first
     }
 
     /// Appends the message at `end`.
-    pub fn push(&mut self, place: Place) {
+    pub(super) fn push(&mut self, place: Place) {
         self.places.push_back(place);
     }
 
     /// Where the message at `position` stands, if it is kept.
-    pub fn get(&self, position: u64) -> Option<&Place> {
+    pub(super) fn get(&self, position: u64) -> Option<&Place> {
         self.places.get(usize::try_from(position.checked_sub(self.first)?).ok()?)
     }
 
     /// Forgets everything below `below` and hands each forgotten message's frame to `each`.
-    pub fn trim(&mut self, below: u64, mut each: impl FnMut(u64)) -> u64 {
+    pub(super) fn trim(&mut self, below: u64, mut each: impl FnMut(u64)) -> u64 {
         let gone = below.saturating_sub(self.first).min(self.places.len() as u64);
         for place in self.places.drain(..gone as usize) {
             each(place.frame);

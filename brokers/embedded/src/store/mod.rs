@@ -298,11 +298,16 @@ impl Store {
             return;
         }
         let len = bytes.len().next_multiple_of(8) as u64;
-        if self.segment_at + len > self.limits.segment_bytes && self.segment_at > FIRST_FRAME {
-            self.roll();
+        let rolls = self.segment_at + len > self.limits.segment_bytes && self.segment_at > FIRST_FRAME;
+        if rolls {
+            self.segment += 1;
+            self.segment_at = FIRST_FRAME;
         }
         format::seal_frame(&mut bytes, self.segment, self.frames.next(), self.stored, records);
         self.place(Bytes::from(bytes), messages);
+        if rolls {
+            self.remember();
+        }
         self.evict(0);
     }
 
@@ -316,10 +321,9 @@ impl Store {
         self.segment_at = at + len;
     }
 
-    /// Begins the next segment with what must not be lost when earlier ones are used again.
-    fn roll(&mut self) {
-        self.segment += 1;
-        self.segment_at = FIRST_FRAME;
+    /// Writes into a segment that has just begun what must not be lost when earlier ones are used again. It comes second, because
+    /// the frame that began the segment had its number before.
+    fn remember(&mut self) {
         let mut frame = vec![0; FRAME_HEADER];
         let mut records = self.frames.write_remembered(&mut frame);
         for (number, lane) in self.lanes.iter().enumerate().filter(|(_, lane)| lane.first() > 0) {

@@ -1,4 +1,5 @@
 //! The embedded backends from outside: through the shared trait, on real files, with time as a number.
 
 mod end_to_end;
+mod faulty;
 mod world;

@@ -3,38 +3,52 @@
 use brokerlab_embedded::{BackendUrl, Embedded, Place, open};
 use brokerlab_model::{
     Batch, ChannelId, ChannelSpec, Client, ClientSpec, Completions, Contract, Control, Outcome, Publishes, Role,
-    Settlement, Span, Status, Time, Token, Verdict, Worker,
+    Settlement, Span, Status, Storage, Time, Token, Verdict, Worker,
 };
 use std::path::Path;
 
-pub struct World {
-    pub broker: Box<dyn Embedded>,
-    pub clients: Vec<Box<dyn Client>>,
-    pub seen: Vec<Completions>,
-    pub workers: Vec<Box<dyn Worker>>,
-    pub now: Time,
-    pub next_token: u64,
+pub(crate) struct World {
+    pub(crate) broker: Box<dyn Embedded>,
+    pub(crate) clients: Vec<Box<dyn Client>>,
+    pub(crate) seen: Vec<Completions>,
+    pub(crate) workers: Vec<Box<dyn Worker>>,
+    pub(crate) now: Time,
+    pub(crate) next_token: u64,
+    /// The folder, for as long as the world lasts.
+    pub(crate) folder: Option<tempfile::TempDir>,
 }
 
-pub fn contract(words: &str) -> Contract {
+/// A folder on a disk, where a flush means something.
+pub(crate) fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+pub(crate) fn contract(words: &str) -> Contract {
     words.parse().unwrap()
 }
 
 impl World {
-    pub fn open(url: &str, words: &str, data: Option<&Path>) -> Self {
+    /// In a folder of its own, when the contract needs one.
+    pub(crate) fn open_anywhere(url: &str, contract: Contract) -> Self {
+        let folder = (contract.storage != Storage::Memory).then(folder);
+        let data = folder.as_ref().map(|folder| folder.path().join("data"));
+        Self { folder, ..Self::open(url, contract, data.as_deref()) }
+    }
+
+    pub(crate) fn open(url: &str, contract: Contract, data: Option<&Path>) -> Self {
         let url = BackendUrl::parse(url).unwrap();
-        let mut broker = open(&url, &contract(words), &Place { data }).unwrap();
+        let mut broker = open(&url, &contract, &Place { data }).unwrap();
         let workers = broker.workers();
         let (clients, seen) = (Vec::new(), Vec::new());
-        Self { broker, clients, seen, workers, now: Time(1), next_token: 0 }
+        Self { broker, clients, seen, workers, now: Time(1), next_token: 0, folder: None }
     }
 
     /// A client on loop 0; its number is its index.
-    pub fn connect(&mut self, role: Role) -> usize {
+    pub(crate) fn connect(&mut self, role: Role) -> usize {
         self.connect_at(role, 0)
     }
 
-    pub fn connect_at(&mut self, role: Role, placement: u32) -> usize {
+    pub(crate) fn connect_at(&mut self, role: Role, placement: u32) -> usize {
         let number = self.clients.len() as u32;
         let client = self.broker.connect(self.now, &ClientSpec { number, role, placement }).unwrap();
         self.clients.push(client);
@@ -42,12 +56,12 @@ impl World {
         self.clients.len() - 1
     }
 
-    pub fn token(&mut self) -> Token {
+    pub(crate) fn token(&mut self) -> Token {
         self.next_token += 1;
         Token(self.next_token)
     }
 
-    pub fn control(&mut self, client: usize, control: Control) -> Token {
+    pub(crate) fn control(&mut self, client: usize, control: Control) -> Token {
         let token = self.token();
         let mut batch = Batch::Control(vec![(token, control)]);
         assert_eq!(self.clients[client].submit(self.now, &mut batch).taken, 1);
@@ -55,7 +69,7 @@ impl World {
     }
 
     /// Creates a channel and waits until that is done.
-    pub fn create(&mut self, administrator: usize, lanes: u32, groups: &[&str]) -> ChannelId {
+    pub(crate) fn create(&mut self, administrator: usize, lanes: u32, groups: &[&str]) -> ChannelId {
         let groups = groups.iter().map(|&group| group.to_owned()).collect();
         let spec = ChannelSpec { name: format!("channel-{}", self.next_token), lanes, groups };
         let token = self.control(administrator, Control::Create(spec));
@@ -63,7 +77,7 @@ impl World {
     }
 
     /// Steps until the operation is done.
-    pub fn done(&mut self, client: usize, token: Token) -> Outcome {
+    pub(crate) fn done(&mut self, client: usize, token: Token) -> Outcome {
         for _ in 0..1_000 {
             if let Some(outcome) = self.seen[client].outcomes.iter().find(|o| o.token == token) {
                 assert_eq!(outcome.status, Status::Done);
@@ -74,18 +88,18 @@ impl World {
         panic!("{token:?} never ended");
     }
 
-    pub fn member(&mut self, group: &str, channel: ChannelId) -> usize {
+    pub(crate) fn member(&mut self, group: &str, channel: ChannelId) -> usize {
         self.connect(Role::Member { group: group.to_owned(), channels: vec![channel] })
     }
 
     /// Offers the batch once.
-    pub fn publish(&mut self, client: usize, publishes: Publishes) -> (usize, Batch) {
+    pub(crate) fn publish(&mut self, client: usize, publishes: Publishes) -> (usize, Batch) {
         let mut batch = Batch::Publish(publishes);
         let accepted = self.clients[client].submit(self.now, &mut batch);
         (accepted.taken, batch)
     }
 
-    pub fn ack(&mut self, client: usize, receipts: impl Iterator<Item = brokerlab_model::Receipt>) {
+    pub(crate) fn ack(&mut self, client: usize, receipts: impl Iterator<Item = brokerlab_model::Receipt>) {
         let settlements: Vec<_> =
             receipts.map(|receipt| Settlement { token: self.token(), receipt, verdict: Verdict::Ack }).collect();
         if !settlements.is_empty() {
@@ -95,7 +109,7 @@ impl World {
     }
 
     /// Runs every worker once and polls every client; then a millisecond passes, or less when a deadline is nearer.
-    pub fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         for worker in &mut self.workers {
             worker.run(self.now);
         }
@@ -109,7 +123,7 @@ impl World {
 }
 
 /// A batch of messages numbered `from..to`, the number as key modulo `keys` and as payload.
-pub fn numbered(world: &mut World, channel: ChannelId, numbers: std::ops::Range<u64>, keys: u64) -> Publishes {
+pub(crate) fn numbered(world: &mut World, channel: ChannelId, numbers: std::ops::Range<u64>, keys: u64) -> Publishes {
     let mut batch = Publishes::new();
     for number in numbers {
         let token = world.token();
