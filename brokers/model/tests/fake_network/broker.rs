@@ -15,6 +15,7 @@ use brokerlab_model::{
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::client::NetClient;
+use crate::mischief::Mischief;
 use crate::server::{MAX_MESSAGE, Server};
 
 /// How long a client of the usual tuning waits for an answer.
@@ -102,6 +103,7 @@ pub(crate) struct NetRig {
     now: Time,
     /// How often a client was to be polled.
     pub(crate) wakes: Rc<Cell<u64>>,
+    mischief: Option<Mischief>,
 }
 
 impl NetRig {
@@ -110,7 +112,14 @@ impl NetRig {
         let broker = NetBroker::new(Rc::clone(&server));
         let contract =
             Contract { storage: Storage::Memory, availability: Availability::Decoupled, ..Contract::default() };
-        Self { server, broker, contract, now: Time(1_000_000), wakes: Rc::default() }
+        Self { server, broker, contract, now: Time(1_000_000), wakes: Rc::default(), mischief: None }
+    }
+
+    /// A rig whose server breaks a promise, however often it is renewed.
+    pub(crate) fn with(mischief: Mischief) -> Self {
+        let rig = Self { mischief: Some(mischief), ..Self::new() };
+        rig.server.borrow_mut().faults.mischief = Some(mischief);
+        rig
     }
 
     /// Which clients have something to do at this moment.
@@ -148,6 +157,7 @@ impl Rig for NetRig {
     fn renew(&mut self, contract: &Contract, tuning: Tuning) -> Result<(), Unsupported> {
         self.broker.honour(contract)?;
         let mut server = Server::default();
+        server.faults.mischief = self.mischief;
         match tuning {
             Tuning::Usual => (),
             Tuning::Lease(_) => panic!("the fake broker has no leases"),

@@ -7,6 +7,7 @@
 mod broker;
 mod client;
 mod disturbances;
+mod mischief;
 mod server;
 mod store;
 mod wire;

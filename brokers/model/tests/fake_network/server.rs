@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use brokerlab_model::{Control, Outcome, Refusal, Span, Status, Time};
 use bytes::BytesMut;
 
+use crate::mischief::Mischief;
 use crate::store::{Replies, Store, outcome};
 use crate::wire::{Reply, Request, get_request, next_frame, put_reply};
 
@@ -56,6 +57,8 @@ pub(crate) struct Faults {
     pub(crate) deaf: bool,
     /// Reads publishes only below this many bytes kept; 0 means without bound.
     pub(crate) max_data: usize,
+    /// Breaks a promise.
+    pub(crate) mischief: Option<Mischief>,
 }
 
 #[derive(Debug)]
@@ -77,6 +80,8 @@ pub(crate) struct Server {
     store: Store,
     conns: BTreeMap<u64, Conn>,
     accepted: u64,
+    /// Deliveries sent so far, for mischief that strikes now and then.
+    said: u64,
     /// Publishes that it has stored.
     pub(crate) published: u64,
 }
@@ -193,7 +198,10 @@ impl Server {
         }
     }
 
-    fn reply(&mut self, now: Time, out: Replies) {
+    fn reply(&mut self, now: Time, mut out: Replies) {
+        if let Some(mischief) = self.faults.mischief {
+            mischief.damage(&mut self.said, &mut out);
+        }
         for (id, reply) in out {
             // A connection that was cut in the meantime gets no reply.
             let Some(conn) = self.conns.get_mut(&id) else { continue };
