@@ -55,6 +55,21 @@ pub fn bytes(count: f64) -> String {
     scaled(count, &[(1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB")])
 }
 
+/// Drops zeros after the point: `20 k/s` for `20.0 k/s`.
+pub fn trimmed(figure: &str) -> String {
+    match figure.split_once(' ') {
+        Some((number, unit)) if number.contains('.') => {
+            format!("{} {unit}", number.trim_end_matches('0').trim_end_matches('.'))
+        }
+        Some(_) | None => figure.to_owned(),
+    }
+}
+
+/// A size without zeros after the point: `1 MB`.
+pub fn bytes_short(count: f64) -> String {
+    trimmed(&bytes(count))
+}
+
 /// A whole number with thousands separated: `10,000`.
 pub fn count(n: u64) -> String {
     let digits = n.to_string();

@@ -4,7 +4,7 @@
 
 use crate::figures;
 use crate::result::Objectives;
-use crate::rows::Row;
+use crate::rows::{Row, Stair};
 
 /// A staircase that comes within this share of the ceiling's rate says nothing about the row.
 pub const CEILING_SHARE: f64 = 0.8;
@@ -126,7 +126,7 @@ pub fn headroom(row: &Row, objectives: &Objectives, ceiling_per_s: Option<f64>) 
     }
     let best_per_s = row.stairs.iter().map(|s| s.achieved_per_s).fold(row.achieved_per_s(), f64::max);
     let near_ceiling = ceiling_per_s.is_some_and(|ceiling| best_per_s >= CEILING_SHARE * ceiling);
-    let limited_by = failed.filter(|stair| stair.cell.counts.throttled > 0).map(|_| setting(row));
+    let limited_by = failed.filter(|stair| stair.cell.counts.throttled > 0).map(|stair| setting(row, stair));
     let floor = if limited_by.is_some() {
         None
     } else if near_ceiling {
@@ -139,16 +139,22 @@ pub fn headroom(row: &Row, objectives: &Objectives, ceiling_per_s: Option<f64>) 
     Some(Headroom { class: Class::of(factor), factor, best_per_s, floor, limited_by })
 }
 
-/// The rate limit that a row was given, in its own words; the lanes stand before it.
-fn setting(row: &Row) -> String {
-    let Some(cell) = row.example() else { return "its rate limit".to_owned() };
-    let limits = ["write limit", "write_limit", "write-limit", "write limits", "rate limit", "limit"];
-    let found =
-        limits.iter().find_map(|name| cell.settings.0.iter().find(|s| s.name.contains(name) && s.value.contains("/s")));
+/// The limit that binds at the step that was not carried: lanes × what each takes.
+fn setting(row: &Row, stair: &Stair) -> String {
+    let value = |name: &str| {
+        let found = stair.cell.settings.0.iter().find(|s| s.name == name);
+        found.and_then(|s| s.value.parse::<f64>().ok()).filter(|v| *v > 0.0)
+    };
     let lane = if row.backend == "shard" { "shard" } else { "lane" };
-    let lanes = figures::plural(u64::from(cell.lanes), lane);
-    match found {
-        Some(setting) => format!("{lanes} × {}", setting.value),
-        None => format!("{lanes} × their rate limit"),
+    let lanes = figures::plural(u64::from(stair.cell.lanes), lane);
+    let seconds = stair.cell.window.duration_ns.max(1) as f64 / 1e9;
+    let bytes = value("write_bytes_per_s").map(|limit| (stair.cell.counts.due_bytes as f64 / seconds / limit, limit));
+    let records = value("write_records_per_s").map(|limit| (stair.offered_per_s / limit, limit));
+    match (bytes, records) {
+        (Some((used, limit)), other) if other.is_none_or(|(records, _)| used >= records) => {
+            format!("{lanes} × {}/s", figures::bytes_short(limit))
+        }
+        (_, Some((_, limit))) => format!("{lanes} × {} records/s", figures::count(limit as u64)),
+        (_, None) => format!("{lanes} × their rate limit"),
     }
 }

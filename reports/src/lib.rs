@@ -3,10 +3,12 @@
 //! Reads no clock and measures nothing; the same result gives the same bytes. Leaves out how cells come about (`host`).
 
 pub mod against;
+mod chart;
 pub mod compare;
 pub mod figures;
 pub mod headroom;
 mod reasons;
+pub mod page;
 pub mod result;
 pub mod rows;
 pub mod sample;

@@ -1,0 +1,181 @@
+//! *Can I trust this run?* Every check over all visits, and what two identical rows showed.
+//!
+//! Leaves out the thresholds, which are `workloads::validity`'s.
+
+use maud::{Markup, html};
+
+use super::parts::{Cell, Panel, Shown, Table, View, figure, legend};
+use crate::chart::{Axis, Line, Mark, Plot};
+use crate::figures;
+use crate::reasons::why_not_valid;
+use crate::rows::Role;
+use crate::verdict::Analysis;
+
+/// One check over all visits that count.
+struct Light {
+    name: String,
+    passed: usize,
+    of: usize,
+    /// What was found where it failed, or where it is only told.
+    detail: String,
+    advice: String,
+}
+
+/// Visits of the rows whose validity counts: saturated rows are judged as saturated, the ceiling by nobody.
+fn lights(a: &Analysis) -> Vec<Light> {
+    let mut lights: Vec<Light> = Vec::new();
+    for j in a.rows.iter().filter(|j| j.row.role != Role::Ceiling && !j.row.saturated()) {
+        for visit in &j.row.visits {
+            for check in &visit.validity.checks {
+                let at = lights.iter().position(|l| l.name == check.name).unwrap_or_else(|| {
+                    let detail = format!("allowed {}", check.limit);
+                    lights.push(Light { name: check.name.clone(), passed: 0, of: 0, detail, advice: String::new() });
+                    lights.len() - 1
+                });
+                let light = &mut lights[at];
+                light.of += 1;
+                light.passed += usize::from(check.ok);
+                if !check.ok && light.advice.is_empty() {
+                    light.detail = format!("{} round {}: {}, allowed {}", j.row.label, visit.round + 1, check.found, check.limit);
+                    light.advice.clone_from(&check.advice);
+                } else if check.limit == "printed" || check.found == check.limit {
+                    light.detail.clone_from(&check.found);
+                }
+            }
+        }
+    }
+    lights
+}
+
+pub(super) fn panel(view: &View) -> Option<Panel> {
+    let sentence = view.analyses.iter().map(|a| sentence(a)).collect::<Vec<_>>().join(" ");
+    let body = html! {
+        @for a in &view.analyses {
+            @if view.analyses.len() > 1 { h3 { (a.file.profile.name) ", " (figures::utc(a.file.started_utc_ns)) } }
+            ul.lights { @for light in lights(a) { (light_markup(&light)) } }
+        }
+        (control(view))
+        (table(view))
+    };
+    Some(Panel { id: "trust", question: "Can I trust this run?", sentence, body })
+}
+
+fn light_markup(light: &Light) -> Markup {
+    let all = light.passed == light.of;
+    html! {
+        li {
+            b class=(if all { "ok" } else { "no" }) { (light.name) }
+            span {
+                @if light.of > 1 { (light.passed) " of " (light.of) " visits; " }
+                (light.detail)
+                @if !light.advice.is_empty() { ". To do: " (light.advice) "." }
+            }
+        }
+    }
+}
+
+fn sentence(a: &Analysis) -> String {
+    if !a.valid() {
+        return format!("No: {}. The figures below are shown, and nothing is concluded from them.", why_not_valid(a));
+    }
+    let lights = lights(a);
+    let (passed, of) = lights.iter().fold((0, 0), |(p, o), l| (p + l.passed, o + l.of));
+    let checks = if passed == of {
+        "Yes: every check passed in every visit".to_owned()
+    } else {
+        format!("Yes: {passed} of {of} checks passed, no row missed one in more than a visit of six")
+    };
+    match &a.control {
+        None => format!("{checks}."),
+        Some(c) if c.disagrees => format!(
+            "{checks}; but two identical rows differed by {} in every round, so differences in response time mean nothing here.",
+            figures::factor(c.median_ratio.max(1.0 / c.median_ratio))
+        ),
+        Some(c) => format!(
+            "{checks}, and two identical rows differed by {} at most, so differences up to that mean nothing.",
+            figures::factor(c.largest_ratio)
+        ),
+    }
+}
+
+/// The two identical rows, round by round.
+fn control(view: &View) -> Markup {
+    let rows = view.rows();
+    let pairs: Vec<Shown> = rows
+        .iter()
+        .copied()
+        .filter(|r| {
+            rows.iter().any(|again| {
+                again.judged.row.role == Role::Again
+                    && std::ptr::eq(again.analysis, r.analysis)
+                    && again.judged.row.backend == r.judged.row.backend
+            })
+        })
+        .collect();
+    if pairs.is_empty() {
+        return html! {};
+    }
+    let values = pairs.iter().flat_map(|r| r.judged.row.figures()).map(|f| f.ns);
+    let rounds = pairs.iter().flat_map(|r| r.judged.row.visits.iter().map(|v| v.round)).max().unwrap_or(0);
+    let names: Vec<String> = (1..=rounds + 1).map(|n| n.to_string()).collect();
+    let lines = pairs
+        .iter()
+        .map(|r| Line {
+            ident: r.ident,
+            title: r.label().to_owned(),
+            dashed: false,
+            joined: true,
+            marks: r
+                .judged
+                .row
+                .figures()
+                .iter()
+                .filter(|f| f.ns.is_finite())
+                .map(|f| Mark {
+                    x: f64::from(f.round),
+                    y: f.ns,
+                    title: format!("{}, round {}: {}", r.label(), f.round + 1, figures::duration_f64(f.ns)),
+                    hollow: false,
+                })
+                .collect(),
+        })
+        .collect();
+    let plot = Plot {
+        id: view.id("control"),
+        title: "Two identical rows".to_owned(),
+        description: "End-to-end response p99 of the same backend visited twice in each round; the figures are in the table.".to_owned(),
+        x: Axis::places(&names),
+        y: Axis::log(values, figures::duration_f64),
+        x_title: "round".to_owned(),
+        lines,
+        bars: Vec::new(),
+        rules: Vec::new(),
+    };
+    html! { (legend(&pairs)) div.charts { (figure(&plot, "end-to-end response p99 by round")) } }
+}
+
+fn table(view: &View) -> Markup {
+    let mut table = Table::new(
+        "Fitness by row",
+        "worst visit",
+        &["Row", "Valid visits", "Late p99.9", "Steal", "Other processes", "Harness per message", "Dirty at start"],
+    );
+    for r in view.rows() {
+        let row = &r.judged.row;
+        let worst = |get: &dyn Fn(&brokerlab_workloads::measurement::FitnessRecord) -> Option<f64>| {
+            row.visits.iter().filter_map(|v| get(&v.cell.fitness)).max_by(f64::total_cmp)
+        };
+        let told = |value: Option<f64>, text: &dyn Fn(f64) -> String| value.map_or_else(|| "not told".to_owned(), text);
+        let visits = format!("{} of {}", row.visits.len() - row.visits_not_valid(), row.visits.len());
+        let cells = vec![
+            if row.valid() { Cell::Yes(visits) } else { Cell::No(visits) },
+            Cell::Figure(told(worst(&|f| Some(f.late_p999_ns as f64)), &figures::duration_f64)),
+            Cell::Figure(told(worst(&|f| f.steal_share), &figures::percent)),
+            Cell::Figure(told(worst(&|f| f.other_processes_cores), &|c| format!("{:.1} % of a core", c * 100.0))),
+            Cell::Figure(told(worst(&|f| Some(f.harness_ns_per_message)), &figures::duration_f64)),
+            Cell::Figure(told(worst(&|f| f.dirty_bytes_at_start.map(|b| b as f64)), &figures::bytes)),
+        ];
+        table.row(r.label(), r.is_control(), cells);
+    }
+    table.markup(view)
+}
