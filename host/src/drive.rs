@@ -137,6 +137,8 @@ impl<'a> Loop<'a> {
             each_pass(self.shared(), now);
             self.look_for_the_end(now);
             if self.shared().is_over() {
+                // What has come back by now is not left lying.
+                self.poll()?;
                 self.books.flush();
                 self.books.publish_status(0);
                 return Ok(());

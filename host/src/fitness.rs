@@ -56,21 +56,22 @@ impl Look {
 
     /// What this process used since `earlier`; peak memory is that of the whole process life.
     pub fn resources_since(&self, earlier: &Self) -> ResourceRecord {
-        let cpu_ns = self.process_cpu_ns - earlier.process_cpu_ns;
+        let cpu_ns = self.process_cpu_ns.saturating_sub(earlier.process_cpu_ns);
         let (Some(now), Some(then)) = (self.own, earlier.own) else {
             return ResourceRecord { cpu_user_ns: cpu_ns, ..ResourceRecord::default() };
         };
         // The sum is exact to the nanosecond, its two parts are known in ticks of 10 ms: they give its proportions.
-        let (user, system) = (now.user_ticks - then.user_ticks, now.system_ticks - then.system_ticks);
+        let (user, system) =
+            (now.user_ticks.saturating_sub(then.user_ticks), now.system_ticks.saturating_sub(then.system_ticks));
         let system_share = if user + system == 0 { 0.0 } else { system as f64 / (user + system) as f64 };
         let cpu_system_ns = (cpu_ns as f64 * system_share) as u64;
         ResourceRecord {
             cpu_user_ns: cpu_ns - cpu_system_ns,
             cpu_system_ns,
             peak_rss_bytes: now.peak_rss_bytes,
-            voluntary_context_switches: now.voluntary - then.voluntary,
-            involuntary_context_switches: now.involuntary - then.involuntary,
-            storage_write_bytes: now.write_bytes - then.write_bytes,
+            voluntary_context_switches: now.voluntary.saturating_sub(then.voluntary),
+            involuntary_context_switches: now.involuntary.saturating_sub(then.involuntary),
+            storage_write_bytes: now.write_bytes.saturating_sub(then.write_bytes),
         }
     }
 

@@ -237,11 +237,12 @@ impl Member {
         books: &mut Books<'_>,
         workload: &Workload,
     ) -> Result<(), RunError> {
-        for &event in &completions.events {
-            self.event(event, books);
-        }
+        // Deliveries first: a lane may be asked back by the same answer that brings its last messages.
         for delivery in completions.deliveries.iter() {
             self.delivered(&delivery, completed, books, workload);
+        }
+        for &event in &completions.events {
+            self.event(event, books);
         }
         for &outcome in &completions.outcomes {
             self.ended(outcome, completed, books)?;
