@@ -6,8 +6,10 @@ use proptest::prelude::*;
 
 use super::reference::reference;
 use super::{LogModel, LogOptions};
+use crate::batch::{ChannelId, ChannelSpec, Control, Publishes, Token};
+use crate::broker::{ClientSpec, Role};
 use crate::contract::{Contract, Delivery, Order, Storage};
-use crate::machine::Write;
+use crate::machine::{Effects, Model, Write};
 use crate::stream::trial::{Command, MEMBERS, Trial, any_command, calm_command};
 use crate::time::{Span, Time};
 
@@ -129,20 +131,19 @@ fn what_could_not_be_stored_leaves_a_hole_that_is_never_delivered() {
 fn age_and_size_trim_the_oldest_whether_or_not_they_were_read() {
     let options = LogOptions { retention: Some(Span(1_000)), retention_bytes: Some(500), ..LogOptions::default() };
     let mut model = LogModel::new(options, Contract { order: Order::Total, ..Contract::default() }).expect("kept");
-    let mut out = crate::machine::Effects::default();
+    let mut out = Effects::default();
     let mut connect = |number, role| {
-        let spec = crate::broker::ClientSpec { number, role, placement: 0 };
+        let spec = ClientSpec { number, role, placement: 0 };
         model.connect(Time(0), &spec, &mut out).expect("a new number");
     };
-    connect(0, crate::broker::Role::Administrator);
-    connect(1, crate::broker::Role::Producer);
-    let spec = crate::batch::ChannelSpec { name: "c".to_owned(), lanes: 1, groups: Vec::new() };
-    use crate::machine::Model as _;
-    model.control(Time(0), 0, crate::batch::Token(0), &crate::batch::Control::Create(spec), &mut out);
+    connect(0, Role::Administrator);
+    connect(1, Role::Producer);
+    let spec = ChannelSpec { name: "c".to_owned(), lanes: 1, groups: Vec::new() };
+    model.control(Time(0), 0, Token(0), &Control::Create(spec), &mut out);
     let mut trims = Vec::new();
     for n in 0..10u64 {
-        let mut batch = crate::batch::Publishes::of_lengths();
-        batch.push_length(crate::batch::Token(n), crate::batch::ChannelId(0), b"", b"", 100);
+        let mut batch = Publishes::of_lengths();
+        batch.push_length(Token(n), ChannelId(0), b"", b"", 100);
         out.clear();
         let took = model.publish(Time(100 * n), 1, &batch, &mut out);
         assert_eq!(took.taken, 1);
@@ -165,7 +166,7 @@ fn age_and_size_trim_the_oldest_whether_or_not_they_were_read() {
         .flat_map(|(due, writes)| {
             writes.iter().map(move |write| match write {
                 Write::Trim { below, .. } => (*due, *below),
-                other => panic!("{other:?}"),
+                other @ (Write::Message { .. } | Write::Record(_) | Write::Barrier(_)) => panic!("{other:?}"),
             })
         })
         .collect();

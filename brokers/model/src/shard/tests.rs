@@ -177,7 +177,7 @@ fn an_application_reads_two_megabytes_per_second_and_shard_and_never_more() {
     for &(at, position, run) in &got {
         assert_eq!(position, total, "in order and without a gap");
         total += run;
-        let allowed = (2 << 20) + at.0 as u128 * (2 << 20) / 1_000_000_000 + 1_024;
+        let allowed = (2 << 20) + u128::from(at.0) * (2 << 20) / 1_000_000_000 + 1_024;
         assert!(u128::from(total) * 1_024 <= allowed, "{total} records at {at:?}");
     }
     assert_eq!((got[0].2, total), (2_048, count), "a second's worth at once, all in the end");

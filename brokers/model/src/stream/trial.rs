@@ -125,7 +125,9 @@ impl<M: Model + Clone> Trial<M> {
         for (n, lanes) in lanes.into_iter().enumerate() {
             trial.create(&format!("channel-{n}"), lanes);
         }
-        PRODUCERS.into_iter().for_each(|producer| trial.connect(producer));
+        for producer in PRODUCERS {
+            trial.connect(producer);
+        }
         trial
     }
 
@@ -335,7 +337,7 @@ impl<M: Model + Clone> Trial<M> {
                     self.control(member, &Control::Grant(1_000));
                 }
             }
-            self.pass(1_000_000);
+            self.pass(100_000_000_000);
             if self.delivered.len() == before {
                 return;
             }

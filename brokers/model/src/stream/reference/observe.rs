@@ -27,7 +27,7 @@ impl Reference {
         for deliver in &did.deliveries {
             self.delivered(deliver, &mut expected, &mut granted)?;
         }
-        Self::compare_outcomes(expected.outcomes, &granted, &did.outcomes)?;
+        Self::compare_outcomes(&expected.outcomes, &granted, &did.outcomes)?;
         let writes: Vec<Write> = did.writes.iter().filter(|w| !matches!(w, Write::Trim { .. })).cloned().collect();
         if writes != expected.writes {
             return Err(format!("wrote {writes:?}, due {:?}", expected.writes));
@@ -54,11 +54,10 @@ impl Reference {
 
     fn happened(&mut self, client: u32, event: Event) -> Verdicts {
         let wrong = |why: &str| Err(format!("{event:?} to client {client}: {why}"));
-        let (Event::LaneAssigned { lane, .. } | Event::LaneRevoked(lane) | Event::LaneLost(lane)) = event else {
-            return match event {
-                Event::Blocked | Event::Unblocked => Ok(()),
-                _ => wrong("a model has no connection"),
-            };
+        let lane = match event {
+            Event::LaneAssigned { lane, .. } | Event::LaneRevoked(lane) | Event::LaneLost(lane) => lane,
+            Event::Blocked | Event::Unblocked => return Ok(()),
+            Event::Disconnected | Event::Reconnected => return wrong("a model has no connection"),
         };
         let gone = self.channels[self.lanes[lane.0 as usize].channel].gone;
         let Some(at) = self.cursor_of(client, lane) else { return wrong("it does not read that lane") };
@@ -142,7 +141,7 @@ impl Reference {
     }
 
     /// Grants end in the order of the deliveries; everything else in the order in which it was asked.
-    fn compare_outcomes(due: Vec<(u32, Outcome)>, granted: &[(u32, Token)], did: &[(u32, Outcome)]) -> Verdicts {
+    fn compare_outcomes(due: &[(u32, Outcome)], granted: &[(u32, Token)], did: &[(u32, Outcome)]) -> Verdicts {
         let is_grant = |client: u32, token: Token| granted.contains(&(client, token));
         let (grants, others): (Vec<_>, Vec<_>) =
             did.iter().copied().partition(|(client, outcome)| is_grant(*client, outcome.token));
