@@ -216,6 +216,7 @@ mod virtual_time {
     in_virtual_time!(log);
     in_virtual_time!(queue);
     in_virtual_time!(shard);
+    in_virtual_time!(direct);
     control!(null, EmbeddedRig::virtual_time("null"));
 }
 
@@ -226,5 +227,7 @@ mod wall_clock {
     on_the_wall_clock!(queue_on_fsync, "queue", Storage::Fsync);
     on_the_wall_clock!(shard_on_page_cache, "shard", Storage::PageCache);
     on_the_wall_clock!(shard_on_fsync, "shard", Storage::Fsync);
+    on_the_wall_clock!(direct_on_page_cache, "direct", Storage::PageCache);
+    on_the_wall_clock!(direct_on_fsync, "direct", Storage::Fsync);
     control!(null_in_memory, EmbeddedRig::wall("null", Storage::Memory));
 }

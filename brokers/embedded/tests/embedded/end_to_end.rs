@@ -19,7 +19,7 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) fn number(&self) -> u64 {
-        u64::from_le_bytes(self.payload[..8].try_into().unwrap())
+        u64::from_le_bytes(self.payload[..8].try_into().expect("8 bytes"))
     }
 
     /// Every byte is as it was published.
@@ -58,7 +58,7 @@ pub(crate) fn run(url: &str, words: &str) -> (World, Vec<Seen>) {
             }
             for delivery in seen.deliveries.iter() {
                 assert_eq!((delivery.headers, delivery.payload_len), (&b"h"[..], 100));
-                let key = u64::from_le_bytes(delivery.key.try_into().unwrap());
+                let key = u64::from_le_bytes(delivery.key.try_into().expect("8 bytes"));
                 let (redeliveries, payload) = (delivery.redeliveries, delivery.payload.to_vec());
                 all.push(Seen { redeliveries, key, payload, sent });
             }

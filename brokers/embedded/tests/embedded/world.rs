@@ -15,16 +15,16 @@ pub(crate) struct World {
     pub(crate) now: Time,
     pub(crate) next_token: u64,
     /// The folder, for as long as the world lasts.
-    pub(crate) folder: Option<tempfile::TempDir>,
+    pub(crate) _folder: Option<tempfile::TempDir>,
 }
 
 /// A folder on a disk, where a flush means something.
 pub(crate) fn folder() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder")
 }
 
 pub(crate) fn contract(words: &str) -> Contract {
-    words.parse().unwrap()
+    words.parse().expect("a contract")
 }
 
 impl World {
@@ -32,15 +32,15 @@ impl World {
     pub(crate) fn open_anywhere(url: &str, contract: Contract) -> Self {
         let folder = (contract.storage != Storage::Memory).then(folder);
         let data = folder.as_ref().map(|folder| folder.path().join("data"));
-        Self { folder, ..Self::open(url, contract, data.as_deref()) }
+        Self { _folder: folder, ..Self::open(url, contract, data.as_deref()) }
     }
 
     pub(crate) fn open(url: &str, contract: Contract, data: Option<&Path>) -> Self {
-        let url = BackendUrl::parse(url).unwrap();
-        let mut broker = open(&url, &contract, &Place { data }).unwrap();
+        let url = BackendUrl::parse(url).expect("a backend");
+        let mut broker = open(&url, &contract, &Place { data }).expect("it opens");
         let workers = broker.workers();
         let (clients, seen) = (Vec::new(), Vec::new());
-        Self { broker, clients, seen, workers, now: Time(1), next_token: 0, folder: None }
+        Self { broker, clients, seen, workers, now: Time(1), next_token: 0, _folder: None }
     }
 
     /// A client on loop 0; its number is its index.
@@ -50,7 +50,7 @@ impl World {
 
     pub(crate) fn connect_at(&mut self, role: Role, placement: u32) -> usize {
         let number = self.clients.len() as u32;
-        let client = self.broker.connect(self.now, &ClientSpec { number, role, placement }).unwrap();
+        let client = self.broker.connect(self.now, &ClientSpec { number, role, placement }).expect("it connects");
         self.clients.push(client);
         self.seen.push(Completions::default());
         self.clients.len() - 1
@@ -86,10 +86,6 @@ impl World {
             self.step();
         }
         panic!("{token:?} never ended");
-    }
-
-    pub(crate) fn member(&mut self, group: &str, channel: ChannelId) -> usize {
-        self.connect(Role::Member { group: group.to_owned(), channels: vec![channel] })
     }
 
     /// Offers the batch once.
