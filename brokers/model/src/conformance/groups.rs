@@ -4,6 +4,7 @@ use super::publish::{keyed, sorted_numbers};
 use super::session::{Session, Who, numbered};
 use super::{Got, Rig};
 use crate::batch::Control;
+use crate::broker::Role;
 use crate::capabilities::Feature;
 use crate::completion::{Refusal, Status};
 
@@ -103,6 +104,38 @@ pub fn grants_bound_deliveries_exactly(rig: &mut dyn Rig) {
     assert_eq!(session.got(member).len(), 10, "no more than was granted");
     assert_eq!(session.outcomes(member, &grants).iter().filter(|o| o.status == Status::Done).count(), 3);
     finish_by_serving(&mut session, member, 24);
+    session.end();
+}
+
+/// A member that reads two channels gets both, by one credit; one batch may publish to both.
+pub fn a_member_reads_several_channels_by_one_credit(rig: &mut dyn Rig) {
+    let mut session = Session::open(rig);
+    let first = session.create("first", 2, &["g"]);
+    let second = session.create("second", 1, &["g"]);
+    let other = session.create("other", 1, &["g"]);
+    let role = Role::Member { group: "g".to_owned(), channels: vec![first.id, second.id] };
+    let member = session.connect(role).expect("both channels name the group");
+    let elsewhere = session.serving("g", other);
+    session.ask(member, Control::Grant(10));
+    let producer = session.producer();
+    let mut items = Vec::new();
+    for n in 0..30 {
+        items.extend(numbered([first, second, other][n as usize % 3], n..n + 1));
+    }
+    let tokens = session.publish(producer, &items);
+    session.deliveries(member, 10);
+    session.idle();
+    assert_eq!(session.got(member).len(), 10, "ten were granted, for both channels together");
+    finish_by_serving(&mut session, member, 20);
+    session.deliveries(elsewhere, 10);
+    assert!(session.outcomes(producer, &tokens).iter().all(|outcome| outcome.status == Status::Done));
+    for got in session.got(member) {
+        let due = [first, second][got.number() as usize % 3];
+        assert_eq!(got.channel, due.id, "message {}", got.number());
+        assert!(due.lanes().any(|lane| lane == got.receipt.lane));
+    }
+    let expected: Vec<u64> = (0..30).filter(|n| n % 3 != 2).collect();
+    assert_eq!(sorted_numbers(&session, member), expected);
     session.end();
 }
 

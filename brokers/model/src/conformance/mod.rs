@@ -5,7 +5,9 @@
 //! a socket. What a backend has not is asserted to be refused, in the case that covers what it would be.
 //!
 //! [`conformance_suite!`](crate::conformance_suite) makes a test of each case,
-//! [`conformance_timing_suite!`](crate::conformance_timing_suite) of those that need a clock which only moves when nothing else can: on a machine's own clock a slow machine would fail them.
+//! [`conformance_timing_suite!`](crate::conformance_timing_suite) of those that need a clock which only moves when nothing else
+//! can, as a slow machine would fail them on its own clock, and
+//! [`conformance_control_suite!`](crate::conformance_control_suite) of those that a control row has to pass.
 //!
 //! Leaves out rates and times of every kind, and everything that only one model has: that is tested with the model.
 
@@ -81,6 +83,7 @@ suites! {
             a_channel_without_lanes_is_refused,
             what_does_not_exist_is_refused,
             a_description_counts_what_was_published_and_taken,
+            a_description_tells_what_waits_and_what_is_in_flight,
         ],
         publish: [
             a_publish_is_done_with_its_lane_and_a_dense_position,
@@ -88,6 +91,7 @@ suites! {
             keys_headers_and_payloads_arrive_byte_by_byte,
             a_message_that_is_too_large_is_refused_alone,
             a_batch_of_lengths_is_delivered_as_lengths_or_refused,
+            an_empty_batch_is_taken_and_has_no_consequence,
             a_flush_ends_after_the_publishes_before_it,
             a_producer_that_closes_leaves_what_was_acknowledged,
         ],
@@ -101,6 +105,7 @@ suites! {
             members_beyond_the_lanes_compete_or_stay_idle,
             grants_bound_deliveries_exactly,
             a_grant_of_nothing_is_done_at_once,
+            a_member_reads_several_channels_by_one_credit,
             a_member_without_credit_gets_nothing_and_holds_nobody_up,
         ],
         order: [
@@ -135,6 +140,7 @@ suites! {
         ],
         rate: [
             a_rate_limit_fails_in_part_or_nothing_is_throttled,
+            a_rate_limit_keeps_the_order_of_a_key,
         ],
         roles: [
             an_operation_of_another_role_is_refused,
@@ -160,6 +166,7 @@ suites! {
             a_channel_without_lanes_is_refused,
             what_does_not_exist_is_refused,
             a_description_counts_what_was_published_and_taken,
+            a_description_tells_what_waits_and_what_is_in_flight,
         ],
         publish: [
             a_publish_is_done_with_its_lane_and_a_dense_position,
@@ -167,6 +174,7 @@ suites! {
             keys_headers_and_payloads_arrive_byte_by_byte,
             a_message_that_is_too_large_is_refused_alone,
             a_batch_of_lengths_is_delivered_as_lengths_or_refused,
+            an_empty_batch_is_taken_and_has_no_consequence,
             a_flush_ends_after_the_publishes_before_it,
             a_producer_that_closes_leaves_what_was_acknowledged,
         ],
@@ -180,6 +188,7 @@ suites! {
             members_beyond_the_lanes_compete_or_stay_idle,
             grants_bound_deliveries_exactly,
             a_grant_of_nothing_is_done_at_once,
+            a_member_reads_several_channels_by_one_credit,
             a_member_without_credit_gets_nothing_and_holds_nobody_up,
         ],
         order: [
@@ -209,6 +218,7 @@ suites! {
         ],
         rate: [
             a_rate_limit_fails_in_part_or_nothing_is_throttled,
+            a_rate_limit_keeps_the_order_of_a_key,
         ],
         roles: [
             an_operation_of_another_role_is_refused,

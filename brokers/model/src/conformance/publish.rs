@@ -148,6 +148,21 @@ pub fn a_batch_of_lengths_is_delivered_as_lengths_or_refused(rig: &mut dyn Rig) 
     session.end();
 }
 
+/// A batch of nothing is taken whole and has no consequence.
+pub fn an_empty_batch_is_taken_and_has_no_consequence(rig: &mut dyn Rig) {
+    let mut session = Session::open(rig);
+    let channel = session.create("channel", 1, &["g"]);
+    let member = session.serving("g", channel);
+    let producer = session.producer();
+    assert_eq!(session.publish(producer, &[]), []);
+    assert_eq!(session.settle(member, &[], crate::batch::Verdict::Ack), []);
+    session.idle();
+    assert!(session.blocked(producer).is_empty() && session.got(member).is_empty());
+    assert_eq!(session.published(producer, &numbered(channel, 0..1))[0].position, 0);
+    session.deliveries(member, 1);
+    session.end();
+}
+
 /// A flush is done when every publish before it has ended, and at once when there is none.
 pub fn a_flush_ends_after_the_publishes_before_it(rig: &mut dyn Rig) {
     let mut session = Session::open(rig);

@@ -1,11 +1,13 @@
 //! Rate limits: part of a batch is throttled or waits, and offered again it gets through; or there is no limit.
 
-use super::Rig;
-use super::publish::sorted_numbers;
+use super::contracts::check_refusal;
+use super::publish::{keyed, sorted_numbers};
 use super::session::{Session, numbered};
+use super::{Got, Rig, Tuning};
 use crate::batch::Blocked;
 use crate::capabilities::Feature;
 use crate::completion::Status;
+use crate::contract::{Contract, Order};
 
 /// More than any lane takes at once: 1,500 messages into one lane. With a rate limit some are throttled (or the prefix is
 /// shorter, where order forbids to go on), the others are done, and what is offered again gets through. Without, all are done.
@@ -46,5 +48,29 @@ pub fn a_rate_limit_fails_in_part_or_nothing_is_throttled(rig: &mut dyn Rig) {
     assert_eq!(sorted_numbers(&session, member), (0..1_500).collect::<Vec<_>>());
     positions.sort_unstable();
     assert_eq!(positions, (0..1_500).collect::<Vec<_>>(), "what is throttled takes no position");
+    session.end();
+}
+
+/// Under an order of keys nothing may overtake: over the limit the prefix is shorter, and what was throttled is never followed
+/// by what was not. Or the contract is refused.
+pub fn a_rate_limit_keeps_the_order_of_a_key(rig: &mut dyn Rig) {
+    let contract = Contract { order: Order::PerKey, ..rig.contract() };
+    if let Err(refusal) = rig.renew(&contract, Tuning::Usual) {
+        check_refusal(rig.broker(), contract, &refusal);
+        return;
+    }
+    let mut session = Session::open(rig);
+    let channel = session.create("channel", 1, &["g"]);
+    let member = session.serving("g", channel);
+    let producer = session.producer();
+    let tokens = session.publish(producer, &keyed(channel, 0..1_300, 1));
+    let outcomes = session.outcomes(producer, &tokens);
+    assert!(outcomes.iter().all(|outcome| outcome.status == Status::Done), "it waits instead of being throttled");
+    let positions: Vec<u64> = outcomes.iter().map(|outcome| outcome.position).collect();
+    assert_eq!(positions, (0..1_300).collect::<Vec<_>>());
+    let waited = session.blocked(producer).contains(&Blocked::RateLimit);
+    assert_eq!(waited, session.has(Feature::RateLimit));
+    let numbers: Vec<u64> = session.deliveries(member, 1_300).iter().map(Got::number).collect();
+    assert!(numbers.is_sorted(), "the key's messages came in another order");
     session.end();
 }
