@@ -26,13 +26,13 @@ fn plan(groups: usize, order: Order) -> CheckPlan {
 }
 
 /// All messages acknowledged, and delivered as `deliver` says.
-fn run(contract: &Contract, mut deliver: impl FnMut(&mut Checker, u64)) -> CheckRecord {
+fn run(contract: Contract, mut deliver: impl FnMut(&mut Checker, u64)) -> CheckRecord {
     let mut checker = Checker::new(plan(1, contract.order));
     for sequence in 0..MESSAGES {
         checker.acknowledged(id(sequence));
         deliver(&mut checker, sequence);
     }
-    checker.finish(&[0], &[MESSAGES], contract).remove(0)
+    checker.finish(&[0], &[MESSAGES], &contract).remove(0)
 }
 
 fn strictest() -> Contract {
@@ -43,7 +43,7 @@ fn strictest() -> Contract {
 fn a_flawless_run_breaks_nothing() {
     for delivery in Delivery::ALL {
         for order in Order::ALL {
-            let record = run(&contract(*delivery, *order), |checker, n| {
+            let record = run(contract(*delivery, *order), |checker, n| {
                 assert!(checker.delivered(0, &arrived(n)));
             });
             let expected = CheckRecord { acknowledged: MESSAGES, delivered: MESSAGES, ..CheckRecord::default() };
@@ -59,13 +59,13 @@ fn a_dropped_message_is_lost_and_nothing_else() {
             checker.delivered(0, &arrived(n));
         }
     };
-    let record = run(&strictest(), drop);
+    let record = run(strictest(), drop);
     assert_eq!((record.lost, record.delivered, record.undelivered), (1, MESSAGES - 1, 0));
     assert_eq!(
         record.broken,
         ["exactly-once: 1 acknowledged message was lost (for example message 7321 of producer 0)"]
     );
-    assert_eq!(run(&contract(Delivery::AtMostOnce, Order::PerKey), drop).broken, [""; 0]);
+    assert_eq!(run(contract(Delivery::AtMostOnce, Order::PerKey), drop).broken, [""; 0]);
 }
 
 #[test]
@@ -76,10 +76,10 @@ fn a_duplicate_is_a_duplicate_and_at_least_once_allows_it() {
             assert!(!checker.delivered(0, &arrived(n)));
         }
     };
-    let record = run(&strictest(), duplicate);
+    let record = run(strictest(), duplicate);
     assert_eq!((record.duplicated, record.redelivered, record.reordered, record.delivered), (10, 0, 0, MESSAGES));
     assert_eq!(record.broken, ["exactly-once: 10 deliveries were duplicates (for example message 500 of producer 0)"]);
-    let record = run(&contract(Delivery::AtLeastOnce, Order::PerKey), duplicate);
+    let record = run(contract(Delivery::AtLeastOnce, Order::PerKey), duplicate);
     assert_eq!((record.duplicated, record.broken.len()), (10, 0));
 }
 
@@ -92,14 +92,14 @@ fn a_mark_excuses_a_redelivery_only_where_duplicates_are_allowed() {
             checker.delivered(0, &marked(n));
         }
     };
-    let record = run(&contract(Delivery::AtMostOnce, Order::None), redeliver);
+    let record = run(contract(Delivery::AtMostOnce, Order::None), redeliver);
     assert_eq!((record.duplicated, record.redelivered), (0, 1));
     let expected =
         "at-most-once: 1 message was delivered again, marked as redelivered (for example message 9 of producer 0)";
     assert_eq!(record.broken, [expected]);
-    assert_eq!(run(&contract(Delivery::AtLeastOnce, Order::None), redeliver).broken, [""; 0]);
+    assert_eq!(run(contract(Delivery::AtLeastOnce, Order::None), redeliver).broken, [""; 0]);
     // The first that the host saw of it: the broker lost an earlier one on its way.
-    let record = run(&strictest(), |checker, n| {
+    let record = run(strictest(), |checker, n| {
         checker.delivered(0, &if n == 9 { marked(n) } else { arrived(n) });
     });
     assert_eq!((record.redelivered, record.delivered, record.broken.len()), (1, MESSAGES, 0));
@@ -119,14 +119,14 @@ fn a_swap_within_a_key_is_reordered_and_a_swap_between_keys_is_not() {
             }
         }
     };
-    let record = run(&strictest(), swap(7));
+    let record = run(strictest(), swap(7));
     assert_eq!(record.reordered, 1);
     let text = "message was reordered: it came after a later one of the same producer and key";
     assert_eq!(record.broken, [format!("order per key: 1 {text} (for example message 100 of producer 0)")]);
-    let record = run(&contract(Delivery::AtLeastOnce, Order::None), swap(7));
+    let record = run(contract(Delivery::AtLeastOnce, Order::None), swap(7));
     assert_eq!((record.reordered, record.broken.len()), (1, 0));
-    assert_eq!(run(&strictest(), swap(6)).reordered, 0);
-    let keyless = run(&strictest(), |checker, n| {
+    assert_eq!(run(strictest(), swap(6)).reordered, 0);
+    let keyless = run(strictest(), |checker, n| {
         let message = if n < 2 { 1 - n } else { n };
         checker.delivered(0, &Arrived { key_hash: None, ..arrived(message) });
     });
@@ -135,7 +135,7 @@ fn a_swap_within_a_key_is_reordered_and_a_swap_between_keys_is_not() {
 
 #[test]
 fn a_corrupted_message_is_corrupted_and_not_lost() {
-    let record = run(&contract(Delivery::AtMostOnce, Order::None), |checker, n| {
+    let record = run(contract(Delivery::AtMostOnce, Order::None), |checker, n| {
         if n == 5 {
             checker.corrupted(0, Some(id(5)));
         } else {
@@ -149,7 +149,7 @@ fn a_corrupted_message_is_corrupted_and_not_lost() {
 #[test]
 fn an_early_and_a_foreign_delivery_break_every_contract() {
     let weakest = contract(Delivery::AtMostOnce, Order::None);
-    let record = run(&weakest, |checker, n| {
+    let record = run(weakest, |checker, n| {
         checker.delivered(0, &Arrived { early: n == 3, ..arrived(n) });
     });
     assert_eq!(record.early, 1);
@@ -157,7 +157,7 @@ fn an_early_and_a_foreign_delivery_break_every_contract() {
         record.broken,
         ["causality: 1 message was delivered before it was sent (for example message 3 of producer 0)"]
     );
-    let record = run(&weakest, |checker, n| {
+    let record = run(weakest, |checker, n| {
         checker.delivered(0, &arrived(n));
         if n == 0 {
             checker.foreign(0, None);
@@ -265,7 +265,7 @@ fn memory_stays_within_its_bound_when_everything_goes_wrong() {
         most = most.max(checker.bytes());
     }
     assert!((96 << 20..BOUND).contains(&most), "{most} bytes");
-    let record = checker.finish(&[0], &[u64::MAX; 10_000], &Contract::default()).remove(0);
+    let record = checker.finish(&[0], &vec![u64::MAX; 10_000], &Contract::default()).remove(0);
     assert_eq!(record.acknowledged, 100 * u64::from(producers));
     assert_eq!(record.lost, 0);
 }

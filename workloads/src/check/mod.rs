@@ -247,7 +247,7 @@ impl Checker {
             .map(|(index, group)| {
                 let held = held.get(index).copied().unwrap_or(0);
                 let count = self.close(group, held, published);
-                verdict::record(&count, group, parted.get(index).copied().flatten(), contract)
+                verdict::record(&count, group, parted.get(index).copied().flatten(), *contract)
             })
             .collect()
     }

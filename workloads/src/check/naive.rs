@@ -114,7 +114,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
                 _ => Some(Step::Delivered(group, arrived)),
             }
         };
-        drawn.into_iter().filter_map(|drawn| of_drawn(drawn)).collect()
+        drawn.into_iter().filter_map(&mut of_drawn).collect()
     })
 }
 
@@ -146,7 +146,9 @@ fn run(steps: &[Step], budget: Budget, held: u64, published: u64) -> (Vec<CheckR
 
 fn naive(steps: &[Step], held: u64, published: u64) -> Vec<(CheckRecord, u64)> {
     let mut naive = Naive::default();
-    steps.iter().for_each(|step| naive.step(step));
+    for step in steps {
+        naive.step(step);
+    }
     naive.finish(held, published)
 }
 

@@ -40,7 +40,9 @@ impl Checker {
                 foreign.count += beyond;
                 delivered_unacknowledged = delivered_unacknowledged.saturating_sub(beyond);
                 if beyond > 0 && foreign.first.is_none() {
-                    let sequence = (published..).find(|s| set.word(s / 64) >> (s % 64) & 1 == 1).unwrap_or(published);
+                    let sequence = (published..set.end_word() * 64)
+                        .find(|s| set.word(s / 64) >> (s % 64) & 1 == 1)
+                        .unwrap_or(published);
                     foreign.first = Some(MessageId { producer: producer as u32, sequence });
                 }
             }
@@ -87,7 +89,7 @@ impl Checker {
 }
 
 /// The record of one group.
-pub(super) fn record(balance: &Balance, group: &Group, parted: Option<Parted>, contract: &Contract) -> CheckRecord {
+pub(super) fn record(balance: &Balance, group: &Group, parted: Option<Parted>, contract: Contract) -> CheckRecord {
     let unclear = parted.filter(|parted| parted.missing).map_or(0, |parted| parted.beyond);
     CheckRecord {
         acknowledged: balance.acknowledged,
@@ -107,7 +109,7 @@ pub(super) fn record(balance: &Balance, group: &Group, parted: Option<Parted>, c
     }
 }
 
-fn broken(balance: &Balance, group: &Group, parted: Option<Parted>, contract: &Contract) -> Vec<String> {
+fn broken(balance: &Balance, group: &Group, parted: Option<Parted>, contract: Contract) -> Vec<String> {
     let mut broken = Vec::new();
     let mut clause = |clause: &str, what: &Tallied, one: &str, many: &str| {
         if what.count > 0 {

@@ -294,7 +294,9 @@ mod tests {
         ) {
             const UNIT: u64 = 1_000;
             let mut backend = BackendTime::new();
-            calls.iter().for_each(|&(from, to)| backend.inside(Time(from * UNIT), Time(to * UNIT)));
+            for &(from, to) in &calls {
+                backend.inside(Time(from * UNIT), Time(to * UNIT));
+            }
             let mut held = HeldBack::new();
             for (n, &(from, to)) in held_back.iter().enumerate() {
                 held.begin(Time(from * UNIT));

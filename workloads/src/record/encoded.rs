@@ -180,7 +180,9 @@ mod tests {
 
     fn of(samples: &[i64]) -> HistogramRecord {
         let mut tally = Tally::default();
-        samples.iter().for_each(|&ns| tally.record(ns));
+        for &ns in samples {
+            tally.record(ns);
+        }
         HistogramRecord::from_tally(&tally)
     }
 
@@ -235,7 +237,9 @@ mod tests {
         fn text_and_back_loses_nothing(samples in prop::collection::vec(any::<i64>(), 0..300), shift in 0_u32..63) {
             let samples: Vec<i64> = samples.into_iter().map(|ns| ns >> shift).collect();
             let mut tally = Tally::default();
-            samples.iter().for_each(|&ns| tally.record(ns));
+            for &ns in &samples {
+                tally.record(ns);
+            }
             let record = HistogramRecord::from_tally(&tally);
             prop_assert!(record.to_histogram().unwrap() == tally.histogram());
             prop_assert_eq!(record.samples(), samples.len() as u64);

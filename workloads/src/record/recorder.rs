@@ -374,3 +374,165 @@ impl Tallied {
         self.settled_in_window += other.settled_in_window;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Quantile;
+
+    const MS: u64 = 1_000_000;
+
+    fn plan(warmup_ms: u64, duration_ms: u64, groups: usize) -> Plan {
+        Plan { warmup: Span::from_millis(warmup_ms), duration: Span::from_millis(duration_ms), groups }
+    }
+
+    fn moments(intended: u64, actual: u64, completed: u64) -> Moments {
+        Moments { intended: Time(intended), actual: Time(actual), completed: Time(completed) }
+    }
+
+    fn quantiles(of: &HistogramRecord, unfinished: u64, qs: &[f64]) -> Vec<f64> {
+        let at = |quantile| match quantile {
+            Quantile::At(ns) => ns as f64 / 1e6,
+            Quantile::Empty | Quantile::BelowZero | Quantile::Never => f64::NAN,
+        };
+        of.quantiles(unfinished, qs).unwrap().into_iter().map(at).collect()
+    }
+
+    fn is_about(found: &[f64], expected: &[f64]) -> bool {
+        found.len() == expected.len() && found.iter().zip(expected).all(|(f, e)| (f - e).abs() <= e * 0.01)
+    }
+
+    /// 1,000 messages a second for 10 s, each 0.5 ms of service, and one stall of 1 s, drained at half load. A recorder that
+    /// takes the start from the sending sees nothing of it.
+    #[test]
+    fn a_stall_is_charged_to_every_message_that_was_due_in_it() {
+        let mut open = Recorder::new(plan(0, 10_000, 0), Time(0));
+        let mut closed = Recorder::new(plan(0, 10_000, 0), Time(0));
+        let (stall, mut free) = (4_000 * MS, 0);
+        for n in 0..10_000 {
+            let due = n * MS;
+            let mut actual = due.max(free);
+            if (stall..stall + 1_000 * MS).contains(&actual) {
+                actual = stall + 1_000 * MS;
+            }
+            free = actual + MS / 2;
+            open.published(moments(due, actual, free), moments(due, actual, free).late());
+            closed.published(moments(actual, actual, free), Delay::default());
+        }
+        let qs = [0.5, 0.9, 0.95, 0.99, 0.999, 1.0];
+        let response = open.finish(None).publish.response;
+        let found = quantiles(&response, 0, &qs);
+        assert!(is_about(&found, &[0.5, 500.5, 750.5, 950.5, 995.5, 1_000.5]), "{found:?}");
+        let found = quantiles(&closed.finish(None).publish.response, 0, &qs[..5]);
+        assert!(is_about(&found, &[0.5; 5]), "{found:?}");
+    }
+
+    #[test]
+    fn only_messages_due_in_the_window_count_and_intervals_show_all() {
+        let mut recorder = Recorder::new(plan(200, 400, 1), Time(1_000));
+        let at = |ms: u64| 1_000 + ms * MS;
+        // One in the warm-up that ends in the window, one in the window that ends after it, one after the window.
+        for (due, done) in [(150, 250), (590, 900), (610, 620)] {
+            recorder.due(Time(at(due)), 1, 100);
+            recorder.sent(Time(at(due)));
+            let moments = moments(at(due), at(due + 1), at(done));
+            recorder.published(moments, moments.late());
+            recorder.delivered(0, moments, moments.late());
+            recorder.settle_due(Time(at(due)));
+            recorder.settled(Time(at(due)), moments, moments.late());
+        }
+        let found = recorder.finish(None);
+        assert_eq!((found.counts.due, found.counts.due_bytes, found.counts.warmup_due), (1, 100, 1));
+        assert_eq!((found.counts.acknowledged, found.counts.published_in_all), (1, 3));
+        assert_eq!((found.counts.delivered_in_all, found.counts.settled_in_all), (3, 3));
+        for operation in [&found.publish, &found.end_to_end, &found.settle, &found.groups[0]] {
+            let parts = [&operation.response, &operation.service, &operation.blocked, &operation.late];
+            assert_eq!(parts.map(|part| part.count), [1; 4]);
+            assert_eq!(operation.unfinished, 0);
+            let of = parts.map(|part| quantiles(part, 0, &[0.5])[0]);
+            assert!(is_about(&[of[0], of[1], of[3]], &[310.0, 309.0, 1.0]) && of[2].abs() < 1e-9, "{of:?}");
+        }
+        let each = |of: fn(&IntervalRecord) -> u64| found.intervals.iter().map(of).collect::<Vec<_>>();
+        assert_eq!(each(|i| i.start_ns / MS), [0, 100, 200, 300, 400, 500]);
+        assert_eq!(each(|i| i.due), [0, 1, 0, 0, 0, 1]);
+        assert_eq!(each(|i| i.acknowledged), [0, 0, 1, 0, 0, 0]);
+        assert_eq!(each(|i| i.delivered), [0, 0, 1, 0, 0, 0]);
+        assert_eq!(each(|i| i.backlog), [0, 1, 0, 0, 0, 1]);
+        assert_eq!(each(|i| i.publish_response.count), [0, 1, 0, 0, 0, 1]);
+        assert_eq!(each(|i| i.end_to_end_response.count), [0, 1, 0, 0, 0, 1]);
+        assert_eq!((found.counts.backlog_max, found.counts.backlog_end), (1, 1));
+    }
+
+    #[test]
+    fn every_due_message_is_in_exactly_one_count() {
+        let mut recorder = Recorder::new(plan(0, 1_000, 2), Time(0));
+        recorder.due(Time(5), 10, 640);
+        for n in 0..7 {
+            recorder.sent(Time(5));
+            match n {
+                0..3 => recorder.published(moments(5, 6, 7), Delay::default()),
+                3 => recorder.not_acknowledged(Time(5), Time(9), Unacknowledged::Refused),
+                4 => recorder.not_acknowledged(Time(5), Time(9), Unacknowledged::Failed),
+                5 => recorder.not_acknowledged(Time(5), Time(9), Unacknowledged::Unknown),
+                _ => recorder.throttled(Time(5)),
+            }
+        }
+        recorder.delivered(0, moments(5, 6, 8), Delay::default());
+        recorder.settle_due(Time(5));
+        let found = recorder.finish(Some(&[10, 4]));
+        let c = found.counts;
+        assert_eq!((c.acknowledged, c.refused, c.failed, c.unknown, c.unacknowledged, c.not_sent), (3, 1, 1, 1, 1, 3));
+        assert_eq!((c.due, c.due_bytes, c.throttled, c.backlog_end), (10, 640, 1, 4));
+        assert_eq!(found.publish.unfinished, 7);
+        assert_eq!(found.groups.iter().map(|group| group.unfinished).collect::<Vec<_>>(), [9, 4]);
+        assert_eq!((found.end_to_end.unfinished, found.settle.unfinished), (13, 1));
+        assert_eq!(found.end_to_end.response.quantile(13, 0.5).unwrap(), Quantile::Never);
+    }
+
+    #[test]
+    fn a_completion_before_its_start_is_kept_below_zero() {
+        let mut recorder = Recorder::new(plan(0, 1_000, 1), Time(0));
+        recorder.delivered(0, moments(500, 600, 450), Delay::default());
+        let found = recorder.finish(None).groups.remove(0);
+        assert_eq!((found.response.negative, found.response.lowest_negative_ns), (1, -50));
+        assert_eq!((found.service.negative, found.service.lowest_negative_ns), (1, -150));
+    }
+
+    #[test]
+    fn two_loops_merged_are_one_loop() {
+        let plan = plan(100, 900, 2);
+        let mut whole = Recorder::new(plan, Time(0));
+        let mut loops = [Recorder::new(plan, Time(0)), Recorder::new(plan, Time(0))];
+        for n in 0..5_000_u64 {
+            let due = n * MS / 5;
+            let moments = moments(due, due + n % 90, due + n % 90 + n * n % 3_000_000);
+            for recorder in [&mut whole, &mut loops[(n % 3 / 2) as usize]] {
+                recorder.due(Time(due), 1, 64);
+                recorder.sent(Time(due));
+                recorder.published(moments, moments.late());
+                recorder.delivered((n % 2) as usize, moments, moments.late());
+                recorder.settle_due(Time(due));
+                recorder.settled(Time(due), moments, moments.late());
+            }
+        }
+        let [mut first, second] = loops;
+        first.merge(&second);
+        assert_eq!(format!("{:?}", first.finish(None)), format!("{:?}", whole.finish(None)));
+    }
+
+    #[test]
+    fn memory_does_not_grow_with_the_run() {
+        let memory_after = |seconds: u64| {
+            let mut recorder = Recorder::new(plan(0, seconds * 1_000, 1), Time(0));
+            for n in 0..200_000_u64 {
+                let due = n * seconds * 5_000;
+                let moments = moments(due, due + 10, due + 10_000 + n % 1_000_000);
+                recorder.published(moments, moments.late());
+                recorder.delivered(0, moments, moments.late());
+            }
+            recorder.bytes()
+        };
+        let (minute, day) = (memory_after(60), memory_after(86_400));
+        assert!(day < minute * 11 / 10 && day < 8 << 20, "{minute} {day}");
+    }
+}

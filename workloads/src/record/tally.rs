@@ -222,10 +222,12 @@ mod tests {
             let (first, second) = (spread(&first), spread(&second));
             let tally_of = |part: &[u64]| {
                 let mut tally = Tally::default();
-                part.iter().for_each(|&v| match i64::try_from(v) {
-                    Ok(ns) => tally.record(ns),
-                    Err(_) => tally.record_n(v, 1),
-                });
+                for &value in part {
+                    match i64::try_from(value) {
+                        Ok(ns) => tally.record(ns),
+                        Err(_) => tally.record_n(value, 1),
+                    }
+                }
                 tally
             };
             let mut merged = tally_of(&first);
