@@ -108,6 +108,9 @@ impl<'a> Books<'a> {
     /// The schedule begins at `start`.
     pub(crate) fn begin(&mut self, start: Time) {
         self.start = start;
+        // Lanes that moved while members joined are no news.
+        self.uninvited.clear();
+        self.harness = Span::ZERO;
         self.recorder = Recorder::new(plan_of(self.shared), start);
     }
 

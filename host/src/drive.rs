@@ -105,6 +105,7 @@ impl<'a> Loop<'a> {
         let status = &self.shared().status[self.books.index];
         status.lanes.store(lanes, Ordering::Release);
         status.connected.store(connected, Ordering::Release);
+        status.quiet.store(!happened, Ordering::Release);
         Ok(happened)
     }
 

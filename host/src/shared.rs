@@ -26,6 +26,8 @@ pub(crate) struct Blame {
 pub(crate) struct Status {
     /// Connections that have answered a first question.
     pub(crate) connected: AtomicU64,
+    /// Whether its last pass before the start brought nothing.
+    pub(crate) quiet: AtomicBool,
     /// Lanes that its members hold.
     pub(crate) lanes: AtomicI64,
     pub(crate) acknowledged: AtomicU64,

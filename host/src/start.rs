@@ -3,6 +3,7 @@
 //! Leaves out what happens afterwards.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use brokerlab_model::{
     Answer, Batch, Broker, ChannelId, ChannelSpec, Client, ClientSpec, Completions, Control, Feature, Outcome, Role,
@@ -261,7 +262,7 @@ pub(crate) fn start_together(
         loop {
             let happened = of.starting_pass()?;
             let late = clock.now() >= limit || shared.is_over();
-            if late || expected.is_met(shared) || shared.stop.load(std::sync::atomic::Ordering::Relaxed) {
+            if late || expected.is_met(shared) || shared.stop.load(Ordering::Relaxed) {
                 break;
             }
             if !happened {
@@ -301,8 +302,10 @@ impl Expected {
         }
     }
 
+    /// Whether everybody is there, and nothing moved in the last pass of any loop.
     fn is_met(&self, shared: &Shared<'_>) -> bool {
-        self.missing(shared).is_none()
+        let quiet = shared.status.iter().all(|status| status.quiet.load(Ordering::Acquire));
+        quiet && self.missing(shared).is_none()
     }
 
     fn missing(&self, shared: &Shared<'_>) -> Option<String> {

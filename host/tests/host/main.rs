@@ -1,6 +1,7 @@
 //! The whole host on a manual clock: every test here runs the real loop, pacer, recorder and checker in virtual time.
 
 mod accounting;
+mod embedded;
 mod moments;
 mod oracle;
 mod toy;
@@ -15,7 +16,7 @@ use brokerlab_workloads::{Profile, Workload};
 use crate::toy::{Manners, Toy};
 
 /// A profile of one producer, one group with one member, constant arrivals; `more` overrides fields.
-pub fn profile(more: &[(&str, &str)]) -> Profile {
+pub(crate) fn profile(more: &[(&str, &str)]) -> Profile {
     let text = r#"
 name = "test"
 about = "For tests."
@@ -33,25 +34,25 @@ members = 1
     parsed.unwrap_or_else(|error| panic!("{error}"))
 }
 
-pub fn spec(more: &[(&str, &str)]) -> RunSpec {
+pub(crate) fn spec(more: &[(&str, &str)]) -> RunSpec {
     RunSpec::new(Workload::new(&profile(more), 1, 0), "toy")
 }
 
 /// Runs a workload against the toy on a manual clock.
-pub fn measured(manners: Manners, more: &[(&str, &str)]) -> (Measurement, Toy) {
+pub(crate) fn measured(manners: Manners, more: &[(&str, &str)]) -> (Measurement, Toy) {
     let clock = ManualClock::new();
     let mut toy = Toy::new(&clock, manners);
     let measurement = measured_on(&clock, &mut toy, more);
     (measurement, toy)
 }
 
-pub fn measured_on(clock: &dyn Clock, toy: &mut Toy, more: &[(&str, &str)]) -> Measurement {
+pub(crate) fn measured_on(clock: &dyn Clock, toy: &mut Toy, more: &[(&str, &str)]) -> Measurement {
     let stop = AtomicBool::new(false);
     run(toy, &spec(more), clock, &stop, &mut |_| {}).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A quantile in nanoseconds.
-pub fn at(record: &HistogramRecord, unfinished: u64, q: f64) -> u64 {
+pub(crate) fn at(record: &HistogramRecord, unfinished: u64, q: f64) -> u64 {
     match record.quantile(unfinished, q).unwrap() {
         Quantile::At(ns) => ns,
         other => panic!("the {q} quantile is {other:?}"),
@@ -59,7 +60,7 @@ pub fn at(record: &HistogramRecord, unfinished: u64, q: f64) -> u64 {
 }
 
 /// Every due message has exactly one fate.
-pub fn assert_accounted(measurement: &Measurement) {
+pub(crate) fn assert_accounted(measurement: &Measurement) {
     let c = &measurement.counts;
     assert_eq!(c.due, c.acknowledged + c.refused + c.failed + c.unknown + c.unacknowledged + c.not_sent, "{c:?}");
     for group in &measurement.groups {

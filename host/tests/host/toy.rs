@@ -14,29 +14,29 @@ use bytes::Bytes;
 
 /// How the server behaves.
 #[derive(Clone, Debug)]
-pub struct Manners {
+pub(crate) struct Manners {
     /// How long the server is busy with a message.
-    pub service: Span,
+    pub(crate) service: Span,
     /// From when and for how long it does nothing.
-    pub stall: Option<(Time, Span)>,
+    pub(crate) stall: Option<(Time, Span)>,
     /// Time that each publishing submit spends.
-    pub in_submit: Span,
+    pub(crate) in_submit: Span,
     /// Time that each poll spends that returns something.
-    pub in_poll: Span,
+    pub(crate) in_poll: Span,
     /// Publishes of a client in flight.
-    pub window: usize,
+    pub(crate) window: usize,
     /// The first attempts of every n-th message are throttled.
-    pub throttle_every: u64,
+    pub(crate) throttle_every: u64,
     /// How many attempts of such a message are.
-    pub throttled_times: u32,
+    pub(crate) throttled_times: u32,
     /// Every n-th message fails.
-    pub fail_every: u64,
+    pub(crate) fail_every: u64,
     /// Every n-th message is acknowledged, and never delivered.
-    pub drop_every: u64,
+    pub(crate) drop_every: u64,
     /// Lanes move: the member that holds lane 0 is asked for it back after this many deliveries.
-    pub revoke_after: u64,
+    pub(crate) revoke_after: u64,
     /// Never answers a publish after this many.
-    pub silent_after: u64,
+    pub(crate) silent_after: u64,
 }
 
 impl Default for Manners {
@@ -82,18 +82,18 @@ struct Member {
 
 /// What the server saw, for tests to look at.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
-    pub submits: u64,
-    pub offered: u64,
-    pub taken: u64,
-    pub in_flight_max: usize,
+pub(crate) struct Seen {
+    pub(crate) submits: u64,
+    pub(crate) offered: u64,
+    pub(crate) taken: u64,
+    pub(crate) in_flight_max: usize,
     /// Actual starts by (producer, sequence) as the stamps said when the message was taken.
-    pub stamps: Vec<(u32, u64, Time)>,
-    pub settled: u64,
-    pub settled_at: Vec<Time>,
-    pub grants: Vec<u32>,
-    pub events: Vec<String>,
-    pub closed: u64,
+    pub(crate) stamps: Vec<(u32, u64, Time)>,
+    pub(crate) settled: u64,
+    pub(crate) settled_at: Vec<Time>,
+    pub(crate) grants: Vec<u32>,
+    pub(crate) events: Vec<String>,
+    pub(crate) closed: u64,
 }
 
 #[derive(Debug, Default)]
@@ -116,7 +116,7 @@ struct State {
 }
 
 #[derive(Debug)]
-pub struct Toy {
+pub(crate) struct Toy {
     clock: ManualClock,
     state: Arc<Mutex<State>>,
     capabilities: Capabilities,
@@ -130,7 +130,7 @@ struct ToyClient {
 }
 
 impl Toy {
-    pub fn new(clock: &ManualClock, manners: Manners) -> Self {
+    pub(crate) fn new(clock: &ManualClock, manners: Manners) -> Self {
         let features = if manners.revoke_after > 0 { vec![Feature::LaneAssignment] } else { vec![] };
         let capabilities = Capabilities {
             name: "toy",
@@ -144,7 +144,7 @@ impl Toy {
         Self { clock: clock.clone(), state, capabilities }
     }
 
-    pub fn seen(&self) -> Seen {
+    pub(crate) fn seen(&self) -> Seen {
         self.state.lock().unwrap().seen.clone()
     }
 }

@@ -1,0 +1,72 @@
+//! The four embedded models and the ceiling, driven by the whole host.
+
+use std::sync::atomic::AtomicBool;
+
+use brokerlab_embedded::{BackendUrl, Place, open};
+use brokerlab_host::{Clock, ManualClock, RunSpec, WallClock, run};
+use brokerlab_workloads::Workload;
+use brokerlab_workloads::measurement::Measurement;
+
+use crate::{assert_accounted, profile};
+
+const BACKENDS: [&str; 5] = ["log", "queue", "shard", "direct", "null"];
+
+fn on(url: &str, clock: &dyn Clock, threads: usize, lanes: u32, more: &[(&str, &str)]) -> Measurement {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = profile(more);
+    let mut broker =
+        open(&BackendUrl::parse(url).unwrap(), &profile.contract, &Place { data: Some(folder.path()) }).unwrap();
+    let spec = RunSpec { threads, lanes, ..RunSpec::new(Workload::new(&profile, 1, 0), url) };
+    run(&mut *broker, &spec, clock, &AtomicBool::new(false), &mut |_| {}).unwrap_or_else(|error| panic!("{url}: {error}"))
+}
+
+#[test]
+fn every_model_is_driven_in_virtual_time_and_publishes_the_same_messages() {
+    let mut digests = Vec::new();
+    for url in BACKENDS {
+        let more = [("producers", "3"), ("groups.*.members", "4"), ("drain_limit", "1s")];
+        let measurement = on(url, &ManualClock::new(), 1, 4, &more);
+        assert_accounted(&measurement);
+        let c = measurement.counts;
+        assert_eq!((c.due, c.acknowledged, c.settled_in_all), (1_000, 1_000, 1_000), "{url}");
+        assert_eq!(measurement.groups[0].check.delivered, 1_000, "{url}");
+        assert_eq!(measurement.groups[0].check.broken, Vec::<String>::new(), "{url}");
+        assert_eq!(measurement.notes, Vec::<String>::new(), "{url}");
+        assert!(measurement.digest.matches_published);
+        digests.push(measurement.digest);
+    }
+    assert!(digests.iter().all(|digest| *digest == digests[0]));
+}
+
+#[test]
+fn every_model_keeps_fsync_on_the_wall_clock() {
+    for url in ["log", "queue", "shard", "direct"] {
+        let more = [("contract.storage", "fsync"), ("duration", "200ms"), ("producers", "3"), ("groups.*.members", "4")];
+        let measurement = on(url, &WallClock::new(), 2, 4, &more);
+        assert_accounted(&measurement);
+        assert_eq!(measurement.counts.due, 200);
+        assert_eq!(measurement.counts.acknowledged + measurement.counts.failed, 200, "{url}: {:?}", measurement.counts);
+        assert!(measurement.work.fsyncs > 0, "{url}: {:?}", measurement.work);
+        assert_eq!(measurement.groups[0].check.lost, 0, "{url}");
+    }
+}
+
+#[test]
+fn ten_thousand_clients_run_on_two_loops_and_every_message_is_accounted_for() {
+    let more = [
+        ("producers", "5000"),
+        ("groups.*.members", "5000"),
+        ("groups.*.prefetch", "4"),
+        ("arrivals", "{ kind = \"poisson\", rate = \"10k/s\" }"),
+        ("duration", "500ms"),
+        ("drain_limit", "20s"),
+    ];
+    let measurement = on("queue", &WallClock::new(), 2, 16, &more);
+    assert_accounted(&measurement);
+    assert_eq!((measurement.loops.clients, measurement.loops.loops), (10_000, 2));
+    let (c, check) = (measurement.counts, &measurement.groups[0].check);
+    assert!(c.due > 4_000 && c.due < 6_000, "{c:?}");
+    assert_eq!((c.acknowledged, c.delivered_in_all, c.settled_in_all), (c.due, c.due, c.due), "{:?}", measurement.notes);
+    assert_eq!((check.delivered, check.lost, check.duplicated), (c.due, 0, 0));
+    assert!(measurement.digest.matches_published);
+}
