@@ -33,6 +33,8 @@ pub mod shard;
 mod slots;
 mod stream;
 pub mod time;
+#[cfg(test)]
+mod trial;
 
 pub use batch::{
     Accepted, Batch, Blocked, ChannelId, ChannelSpec, Control, LaneId, Message, Publishes, Receipt, SeekTo, Settlement,

@@ -22,6 +22,9 @@ mod route;
 mod settle;
 mod topology;
 
+#[cfg(test)]
+mod tests;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 

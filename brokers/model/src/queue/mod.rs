@@ -20,6 +20,9 @@ mod settle;
 mod topology;
 mod window;
 
+#[cfg(test)]
+mod tests;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 

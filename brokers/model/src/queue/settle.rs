@@ -68,12 +68,13 @@ impl QueueModel {
         Ok(())
     }
 
-    /// A delivery that settled itself: an ack or a drop changes nothing, and it is too late for anything else.
+    /// A delivery that settled itself: an ack or a drop changes nothing, and there is nothing to give back or extend.
     fn settled_by_delivery(&self, queue: usize, settlement: &Settlement) -> Result<(), Refusal> {
         let delivered = settlement.receipt.position < self.backlogs[queue].cursor && settlement.receipt.epoch == 0;
         match settlement.verdict {
             Verdict::Ack | Verdict::Nack { requeue: false } if delivered => Ok(()),
-            Verdict::Ack | Verdict::Nack { .. } | Verdict::Extend(_) => Err(Refusal::StaleReceipt),
+            Verdict::Ack | Verdict::Nack { requeue: false } => Err(Refusal::StaleReceipt),
+            Verdict::Nack { requeue: true } | Verdict::Extend(_) => Err(Refusal::Unsupported),
         }
     }
 
