@@ -71,11 +71,10 @@ struct Group {
     ready: BTreeSet<u32>,
     /// Whose turn it is, or the next after that.
     next: u32,
-    /// Delivered and not settled.
-    in_flight: u64,
+    /// Delivered and not settled, by lane.
+    in_flight: Vec<u64>,
     /// Waits for a member: for credit of anybody, or for somebody to come.
     waiting: VecDeque<Held>,
-    settled: u64,
 }
 
 #[derive(Debug)]
@@ -243,6 +242,18 @@ const fn outcome(token: Token, status: Status) -> Outcome {
     Outcome { token, status, lane: LaneId(0), position: 0 }
 }
 
+/// The count of what a member's group has in flight in a lane.
+fn in_flight_of<'a>(channels: &'a mut [Option<Channel>], role: &Role, lane: LaneId) -> Option<&'a mut u64> {
+    let Role::Member { group, channels: read } = role else { return None };
+    let lanes = |channel: &Channel| channel.first..channel.first + channel.ends.len() as u32;
+    let number = read.iter().find(|number| {
+        channels.get(number.0 as usize).and_then(Option::as_ref).is_some_and(|found| lanes(found).contains(&lane.0))
+    })?;
+    let found = channels[number.0 as usize].as_mut()?;
+    let at = (lane.0 - found.first) as usize;
+    found.groups.iter_mut().find(|g| g.name == *group)?.in_flight.get_mut(at)
+}
+
 impl State {
     fn channel(&self, channel: ChannelId) -> Option<&Channel> {
         self.channels.get(channel.0 as usize)?.as_ref()
@@ -336,7 +347,8 @@ impl State {
         for group in &mut found.groups {
             let member = if group.waiting.is_empty() { group.choose(clients, *order, message.hash) } else { None };
             if let Some(member) = member {
-                group.deliver(clients, boxes, origin, (member, channel), bytes, message);
+                group.in_flight[(message.receipt.lane.0 - found.first) as usize] += 1;
+                deliver(clients, boxes, origin, (member, channel), bytes, message);
             } else {
                 let held = Held { message, bytes: bytes.clone() };
                 *held_bytes += held.bytes_held();
@@ -364,7 +376,8 @@ impl State {
                     break;
                 };
                 *bytes -= held.bytes_held();
-                group.deliver(clients, boxes, step.origin, (member, channel), &held.bytes, held.message);
+                group.in_flight[(held.message.receipt.lane.0 - found.first) as usize] += 1;
+                deliver(clients, boxes, step.origin, (member, channel), &held.bytes, held.message);
             }
         }
     }
@@ -372,28 +385,25 @@ impl State {
     fn settle(&mut self, step: Step, settlements: &[Settlement]) -> Accepted {
         let refusal = self.refusal(step.client, |role| matches!(role, Role::Member { .. }));
         self.counts.round_trips += u64::from(!settlements.is_empty());
-        let mut acknowledged = 0;
-        if let Some(completions) = self.boxes.fill(step.client, step.origin) {
-            for settlement in settlements {
-                let status = match (refusal, settlement.verdict) {
-                    (Some(refusal), _) => Status::Refused(refusal),
-                    (None, Verdict::Ack | Verdict::Nack { requeue: false }) => {
-                        acknowledged += 1;
-                        Status::Done
+        let Self { boxes, clients, channels, .. } = self;
+        let Some(completions) = boxes.fill(step.client, step.origin) else {
+            return Accepted { taken: settlements.len(), blocked: None };
+        };
+        let role = clients.get(step.client as usize).and_then(Option::as_ref).map(|known| &known.role);
+        for settlement in settlements {
+            let status = match (refusal, settlement.verdict) {
+                (Some(refusal), _) => Status::Refused(refusal),
+                (None, Verdict::Ack | Verdict::Nack { requeue: false }) => {
+                    let in_flight = role.and_then(|role| in_flight_of(channels, role, settlement.receipt.lane));
+                    if let Some(in_flight) = in_flight {
+                        *in_flight = in_flight.saturating_sub(1);
                     }
-                    (None, Verdict::Nack { requeue: true } | Verdict::Extend(_)) => {
-                        Status::Refused(Refusal::Unsupported)
-                    }
-                };
-                completions.outcomes.push(outcome(settlement.token, status));
-            }
+                    Status::Done
+                }
+                (None, Verdict::Nack { requeue: true } | Verdict::Extend(_)) => Status::Refused(Refusal::Unsupported),
+            };
+            completions.outcomes.push(outcome(settlement.token, status));
         }
-        self.each_group_of(step.client, |group, _| {
-            let ended = group.in_flight.min(acknowledged);
-            group.in_flight -= ended;
-            group.settled += ended;
-            acknowledged -= ended;
-        });
         Accepted { taken: settlements.len(), blocked: None }
     }
 
@@ -457,7 +467,11 @@ impl State {
         }
         let first = self.lanes;
         self.lanes += spec.lanes;
-        let groups = spec.groups.iter().map(|name| Group { name: name.clone(), ..Group::default() }).collect();
+        let groups = spec.groups.iter().map(|name| {
+            let in_flight = vec![0; spec.lanes as usize];
+            Group { name: name.clone(), in_flight, ..Group::default() }
+        });
+        let groups = groups.collect();
         let ends = vec![0; spec.lanes as usize];
         self.channels.push(Some(Channel { name: spec.name.clone(), first, ends, next_lane: 0, groups }));
         let (lane, position) = (LaneId(first), self.channels.len() as u64 - 1);
@@ -486,8 +500,9 @@ impl State {
             for (number, group) in found.groups.iter().enumerate() {
                 let lane_id = LaneId(found.first + lane as u32);
                 let ready = group.waiting.iter().filter(|held| held.message.receipt.lane == lane_id).count() as u64;
-                // Settlements are counted for the group, not for the lane: the first lane stands for all.
-                let (in_flight, committed) = if lane == 0 { (group.in_flight, group.settled) } else { (0, 0) };
+                // What comes after is settled in any order; the count stands for the oldest.
+                let in_flight = group.in_flight[lane];
+                let committed = end - ready - in_flight;
                 description.lanes.push(LaneState {
                     lane: lane_id,
                     group: number as u32,
@@ -534,21 +549,20 @@ impl Group {
             Order::Total => self.members.first().copied().filter(|&member| has_credit(member)),
         }
     }
+}
 
-    fn deliver(
-        &mut self,
-        clients: &mut [Option<Known>],
-        boxes: &mut Mailboxes,
-        origin: Origin,
-        (member, channel): (u32, ChannelId),
-        bytes: &Bytes,
-        Waiting { receipt, slice, .. }: Waiting,
-    ) {
-        let Some(Some(known)) = clients.get_mut(member as usize) else { return };
-        let Some(completions) = boxes.fill(member, origin) else { return };
-        completions.deliveries.push(receipt, channel, 0, bytes, slice);
-        let outcomes = &mut completions.outcomes;
-        known.credit.take(1, |token| outcomes.push(outcome(token, Status::Done)));
-        self.in_flight += 1;
-    }
+/// Hands a message to a member that has credit.
+fn deliver(
+    clients: &mut [Option<Known>],
+    boxes: &mut Mailboxes,
+    origin: Origin,
+    (member, channel): (u32, ChannelId),
+    bytes: &Bytes,
+    Waiting { receipt, slice, .. }: Waiting,
+) {
+    let Some(Some(known)) = clients.get_mut(member as usize) else { return };
+    let Some(completions) = boxes.fill(member, origin) else { return };
+    completions.deliveries.push(receipt, channel, 0, bytes, slice);
+    let outcomes = &mut completions.outcomes;
+    known.credit.take(1, |token| outcomes.push(outcome(token, Status::Done)));
 }

@@ -1,5 +1,8 @@
 //! The embedded backends from outside: through the shared trait, on real files, with time as a number.
 
 mod end_to_end;
+mod engine;
 mod faulty;
+mod recovery;
+mod store;
 mod world;

@@ -15,7 +15,7 @@ pub(crate) struct World {
     pub(crate) now: Time,
     pub(crate) next_token: u64,
     /// The folder, for as long as the world lasts.
-    pub(crate) _folder: Option<tempfile::TempDir>,
+    pub(crate) folder: Option<tempfile::TempDir>,
 }
 
 /// A folder on a disk, where a flush means something.
@@ -32,7 +32,7 @@ impl World {
     pub(crate) fn open_anywhere(url: &str, contract: Contract) -> Self {
         let folder = (contract.storage != Storage::Memory).then(folder);
         let data = folder.as_ref().map(|folder| folder.path().join("data"));
-        Self { _folder: folder, ..Self::open(url, contract, data.as_deref()) }
+        Self { folder: folder, ..Self::open(url, contract, data.as_deref()) }
     }
 
     pub(crate) fn open(url: &str, contract: Contract, data: Option<&Path>) -> Self {
@@ -40,7 +40,12 @@ impl World {
         let mut broker = open(&url, &contract, &Place { data }).expect("it opens");
         let workers = broker.workers();
         let (clients, seen) = (Vec::new(), Vec::new());
-        Self { broker, clients, seen, workers, now: Time(1), next_token: 0, _folder: None }
+        Self { broker, clients, seen, workers, now: Time(1), next_token: 0, folder: None }
+    }
+
+    /// Its folder of segments.
+    pub(crate) fn data(&self) -> std::path::PathBuf {
+        self.folder.as_ref().expect("it stores on files").path().join("data")
     }
 
     /// A client on loop 0; its number is its index.

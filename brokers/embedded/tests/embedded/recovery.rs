@@ -1,0 +1,162 @@
+//! Folders that are damaged, foreign, in use or in the way: each is told apart, by file and byte.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use brokerlab_embedded::{BackendUrl, Limits, OpenError, Place, Store, StoreError, open, verify};
+use brokerlab_model::{ChannelId, LaneId, Message, Storage, Token};
+
+use crate::world::{contract, folder};
+
+/// Bytes of a frame with one message of 100 bytes: 40 + 24 + 100, padded to 8.
+const FRAME: u64 = 168;
+const HEADER: u64 = 64;
+const SMALL: Limits = Limits { max_memory: 1 << 20, max_data: 1 << 30, segment_bytes: 64 << 10 };
+
+/// `frames` frames; the last `together` were written by one job, so nothing says of any of them that it is stored.
+fn journal(dir: &Path, frames: u64, together: u64) {
+    let mut store = Store::create(Storage::PageCache, SMALL, Some(dir)).unwrap();
+    for position in 0..frames {
+        let (token, channel, payload) = (Token(0), ChannelId(0), &[7; 100]);
+        let message = Message { token, channel, key: b"", headers: b"", payload_len: 100, payload };
+        store.append(LaneId(0), position, &message, true);
+        store.barrier(position);
+        if position + 1 <= frames - together || position + 1 == frames {
+            let mut job = store.take_job().unwrap();
+            job.perform();
+            assert_eq!(store.finish(job), Some((position, true)));
+        }
+    }
+}
+
+fn segment(dir: &Path, number: u64) -> std::path::PathBuf {
+    dir.join(format!("segment-{number:08}.log"))
+}
+
+fn damage(path: &Path, at: u64) {
+    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+}
+
+#[test]
+fn a_torn_tail_is_cut_at_the_last_whole_frame() {
+    let folder = folder();
+    journal(folder.path(), 10, 3);
+    let path = segment(folder.path(), 0);
+    damage(&path, HEADER + 7 * FRAME + 100);
+    let report = verify(folder.path(), true).unwrap();
+    assert_eq!((report.frames, report.messages), (7, 7));
+    assert_eq!(report.torn, Some((path.clone(), HEADER + 7 * FRAME)));
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), HEADER + 7 * FRAME);
+    let again = verify(folder.path(), false).unwrap();
+    assert_eq!((again.frames, again.torn), (7, None), "what was cut is whole");
+}
+
+#[test]
+fn a_frame_that_ends_in_the_middle_is_a_torn_tail() {
+    let folder = folder();
+    journal(folder.path(), 5, 1);
+    let path = segment(folder.path(), 0);
+    OpenOptions::new().write(true).open(&path).unwrap().set_len(HEADER + 4 * FRAME + 50).unwrap();
+    let report = verify(folder.path(), false).unwrap();
+    assert_eq!((report.frames, report.torn), (4, Some((path, HEADER + 4 * FRAME))));
+}
+
+#[test]
+fn damage_below_what_was_stored_is_corruption_with_file_and_byte() {
+    let folder = folder();
+    journal(folder.path(), 10, 1);
+    damage(&segment(folder.path(), 0), HEADER + 4 * FRAME + 60);
+    let error = verify(folder.path(), true).unwrap_err();
+    let StoreError::Corrupt { path, at, frame } = &error else { panic!("{error}") };
+    assert_eq!((path, *at, *frame), (&segment(folder.path(), 0), HEADER + 4 * FRAME, 4));
+    assert!(error.to_string().contains("segment-00000000.log: the frame at byte 736 (number 4) is damaged"), "{error}");
+}
+
+#[test]
+fn damage_in_an_earlier_segment_is_corruption_too_and_a_missing_one_is_named() {
+    let folder = folder();
+    journal(folder.path(), 1000, 1);
+    let before = verify(folder.path(), false).unwrap();
+    assert_eq!((before.segments, before.frames, before.torn), (3, 1000, None));
+    let last_of_first = HEADER + (SMALL.segment_bytes - HEADER) / FRAME * FRAME - FRAME;
+    damage(&segment(folder.path(), 0), last_of_first + 50);
+    let error = verify(folder.path(), false).unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { at, .. } if at == last_of_first), "{error}");
+
+    std::fs::remove_file(segment(folder.path(), 1)).unwrap();
+    let error = verify(folder.path(), false).unwrap_err();
+    assert!(error.to_string().contains("segment-00000001.log"), "{error}");
+}
+
+#[test]
+fn a_foreign_version_and_a_damaged_header_are_told_apart() {
+    let folder = folder();
+    journal(folder.path(), 2, 1);
+    let path = segment(folder.path(), 0);
+    OpenOptions::new().write(true).open(&path).unwrap().write_all_at(&9_u32.to_le_bytes(), 8).unwrap();
+    let error = verify(folder.path(), false).unwrap_err();
+    assert!(matches!(error, StoreError::Version { found: 9, expected: 1, .. }), "{error}");
+    damage(&path, 3);
+    assert!(matches!(verify(folder.path(), false).unwrap_err(), StoreError::Header(_)));
+}
+
+fn opening(dir: &Path, words: &str) -> Result<(), OpenError> {
+    let url = BackendUrl::parse("log").unwrap();
+    open(&url, &contract(words), &Place { data: Some(dir) }).map(|_| ())
+}
+
+#[test]
+fn a_folder_in_use_is_refused_to_everybody_else() {
+    let folder = folder();
+    let _running = Store::create(Storage::PageCache, SMALL, Some(folder.path())).unwrap();
+    assert!(matches!(opening(folder.path(), "page-cache"), Err(OpenError::Store(StoreError::Locked(_)))));
+    assert!(matches!(verify(folder.path(), false), Err(StoreError::Locked(_))));
+}
+
+#[test]
+fn a_folder_that_is_not_empty_is_refused_and_left_alone() {
+    let folder = folder();
+    journal(folder.path(), 2, 1);
+    let error = opening(folder.path(), "page-cache").unwrap_err();
+    assert!(error.to_string().contains("is not empty (it holds `segment-00000000.log`)"), "{error}");
+    assert_eq!(verify(folder.path(), false).unwrap().messages, 2);
+
+    let other = self::folder();
+    std::fs::write(other.path().join("notes.txt"), "mine").unwrap();
+    let error = opening(other.path(), "page-cache").unwrap_err();
+    assert!(error.to_string().contains("`notes.txt`") && error.to_string().contains("--data DIR"), "{error}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_an_error_with_its_remedy() {
+    let folder = folder();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let error = opening(&file.join("data"), "page-cache").unwrap_err();
+    assert!(matches!(error, OpenError::Store(StoreError::Folder { what: "making the folder", .. })), "{error}");
+    assert!(error.to_string().contains("--data DIR"), "{error}");
+    let url = BackendUrl::parse("log").unwrap();
+    let error = open(&url, &contract("page-cache"), &Place::default()).unwrap_err();
+    assert!(matches!(error, OpenError::NoFolder(Storage::PageCache)), "{error}");
+}
+
+#[test]
+fn a_flush_is_refused_on_a_file_system_in_memory() {
+    let shared = Path::new("/dev/shm");
+    let Ok(folder) = tempfile::tempdir_in(shared) else { return };
+    match opening(&folder.path().join("data"), "fsync") {
+        Err(OpenError::Store(error @ StoreError::NoDevice { .. })) => {
+            assert!(error.to_string().contains("lives in memory"), "{error}");
+        }
+        other => assert!(!is_tmpfs(shared), "{other:?}"),
+    }
+    opening(&folder.path().join("data"), "page-cache").unwrap();
+}
+
+fn is_tmpfs(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type as u64 == 0x0102_1994)
+}
