@@ -35,8 +35,8 @@ struct EmbeddedRig {
 impl EmbeddedRig {
     fn new(name: &'static str, storage: Storage, clock: Clock) -> Self {
         let contract = Contract { storage, ..Contract::default() };
-        let folder = tempfile::tempdir().unwrap();
-        let (broker, workers) = start(name, contract, Tuning::Usual, &folder, 0).unwrap();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (broker, workers) = start(name, contract, Tuning::Usual, &folder, 0).expect("every backend keeps this");
         Self { name, clock, contract, broker, workers, folder, opened: 1 }
     }
 
@@ -82,7 +82,7 @@ fn start(name: &str, contract: Contract, tuning: Tuning, folder: &TempDir, n: u3
         }
     }
     let text = format!("{name}?{}", parameters.join("&"));
-    let url = BackendUrl::parse(&text).unwrap();
+    let url = BackendUrl::parse(&text).expect("the rig writes names that are known");
     let data = folder.path().join(format!("data-{n}"));
     match open(&url, &contract, &Place { data: Some(&data) }) {
         Ok(mut broker) => {

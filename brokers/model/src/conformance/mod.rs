@@ -25,12 +25,13 @@ pub mod resume;
 mod rig;
 pub mod roles;
 pub mod seek;
+mod seen;
 mod session;
 pub mod settle;
 mod turns;
 
-pub use peer::{Ended, Got, Held};
 pub use rig::{Rig, Tuning};
+pub use seen::{Ended, Got, Held};
 pub use session::{Channel, Item, Session, Who, numbered};
 
 /// Makes the two macros, so that the list of cases stands once.

@@ -4,8 +4,9 @@
 
 use std::fmt::Debug;
 
-use super::peer::{Asked, Ended, Peer};
+use super::peer::{Asked, Peer};
 use super::rig::{Rig, Tuning};
+use super::seen::Ended;
 use crate::batch::{Batch, ChannelId, ChannelSpec, Control, LaneId, Publishes, Receipt, Settlement, Token, Verdict};
 use crate::broker::{Client, ClientSpec, ConnectError, Role};
 use crate::capabilities::{Capabilities, Feature};

@@ -1,6 +1,7 @@
 //! How a session waits: turn by turn, with patience, until something has happened or nothing does any more.
 
-use super::peer::{Got, Held, Peer};
+use super::peer::Peer;
+use super::seen::{Got, Held};
 use super::session::{Session, Who};
 use crate::batch::{Blocked, Control, LaneId, Receipt, Token, Verdict};
 use crate::broker::Client;

@@ -13,8 +13,10 @@ use brokerlab_model::{
 };
 use bytes::BytesMut;
 
+use crate::replies::{Reply, get_reply};
+use crate::requests::{put_control, put_hello, put_publish, put_settle};
 use crate::server::{Door, MAX_MESSAGE};
-use crate::wire::{Reply, get_reply, next_frame, put_control, put_hello, put_publish, put_settle};
+use crate::wire::next_frame;
 
 /// The most that waits to be written; a single operation may be larger.
 const SEND_BUFFER: usize = 64 * 1024;

@@ -4,10 +4,13 @@
 //! The protocol, server and client are made up and small; what is real is the socket pair between them, with short writes, a
 //! bounded send buffer, answers that come late, and connections that end.
 
+mod balance;
 mod broker;
 mod client;
 mod disturbances;
 mod mischief;
+mod replies;
+mod requests;
 mod server;
 mod store;
 mod wire;

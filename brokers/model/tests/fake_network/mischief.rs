@@ -9,8 +9,8 @@ use brokerlab_model::{Event, Outcome, Status};
 use bytes::Bytes;
 
 use crate::broker::NetRig;
+use crate::replies::Reply;
 use crate::store::Replies;
-use crate::wire::Reply;
 
 /// How the server breaks its promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Mischief {
         }
         for (conn, mut reply) in std::mem::take(out) {
             *said += u64::from(matches!(reply, Reply::Delivery { .. }));
-            let seventh = *said % 7 == 0 && matches!(reply, Reply::Delivery { .. });
+            let seventh = said.is_multiple_of(7) && matches!(reply, Reply::Delivery { .. });
             self.change(&mut reply);
             let silent = self == Self::Silence && matches!(&reply, Reply::Outcome(Outcome { position: 1.., .. }));
             if silent || (seventh && self == Self::Drop) {
@@ -78,8 +78,15 @@ impl Mischief {
                 }
                 Self::CryWolf => *redeliveries = 1,
                 Self::Misplace => receipt.position += 1,
-                Self::Corrupt | Self::Drop | Self::Duplicate | Self::Reorder | Self::Gap | Self::Silence => (),
-                Self::SayYes | Self::SkipOne | Self::Amnesia => (),
+                Self::Corrupt
+                | Self::Drop
+                | Self::Duplicate
+                | Self::Reorder
+                | Self::Gap
+                | Self::Silence
+                | Self::SayYes
+                | Self::SkipOne
+                | Self::Amnesia => (),
             },
             Reply::Outcome(outcome) => match outcome.status {
                 Status::Done if self == Self::Gap => outcome.position *= 2,

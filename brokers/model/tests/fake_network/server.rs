@@ -11,8 +11,10 @@ use brokerlab_model::{Control, Outcome, Refusal, Span, Status, Time};
 use bytes::BytesMut;
 
 use crate::mischief::Mischief;
+use crate::replies::{Reply, put_reply};
+use crate::requests::{Request, get_request};
 use crate::store::{Replies, Store, outcome};
-use crate::wire::{Reply, Request, get_request, next_frame, put_reply};
+use crate::wire::next_frame;
 
 /// Largest message, key and headers included.
 pub(crate) const MAX_MESSAGE: usize = 256 * 1024;

@@ -5,47 +5,16 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use brokerlab_model::{
-    ChannelId, ChannelSpec, Control, Description, Event, LaneId, LaneState, Outcome, Receipt, Refusal, SeekTo,
-    Settlement, Status, Time, Token, Verdict,
+    ChannelId, ChannelSpec, Control, Description, LaneId, LaneState, Outcome, Receipt, Refusal, SeekTo, Settlement,
+    Status, Time, Token, Verdict,
 };
 use bytes::Bytes;
 
-use crate::wire::Reply;
+use crate::balance::{Cursor, Lane, Record, balance_group};
+use crate::replies::Reply;
 
 /// Replies, each for a connection.
 pub(crate) type Replies = Vec<(u64, Reply)>;
-
-#[derive(Debug)]
-struct Record {
-    at: Time,
-    key_len: u16,
-    header_len: u16,
-    bytes: Bytes,
-}
-
-#[derive(Debug, Default)]
-struct Cursor {
-    owner: Option<u64>,
-    revoked: bool,
-    epoch: u32,
-    position: u64,
-    committed: u64,
-    highest: u64,
-}
-
-#[derive(Debug)]
-struct Lane {
-    channel: u32,
-    start: u64,
-    records: VecDeque<Record>,
-    cursors: Vec<Cursor>,
-}
-
-impl Lane {
-    fn end(&self) -> u64 {
-        self.start + self.records.len() as u64
-    }
-}
 
 #[derive(Debug)]
 struct Channel {
@@ -298,7 +267,7 @@ impl Store {
         }
     }
 
-    /// Gives free lanes to the members with the fewest and asks back what is beyond a fair share.
+    /// Gives every group's lanes to its members.
     fn balance(&mut self, out: &mut Replies) {
         let groups: Vec<(u32, usize)> = (0..self.channels.len())
             .filter_map(|id| self.channels[id].as_ref().map(|channel| (id as u32, channel.spec.groups.len())))
@@ -310,46 +279,6 @@ impl Store {
             if !load.is_empty() {
                 balance_group(&mut self.lanes, channel, group, &mut load, out);
             }
-        }
-    }
-}
-
-fn balance_group(lanes: &mut [Lane], channel: u32, group: usize, load: &mut BTreeMap<u64, usize>, out: &mut Replies) {
-    let mut own: Vec<(u32, &mut Lane)> =
-        (0..).zip(lanes.iter_mut()).filter(|(_, lane)| lane.channel == channel).collect();
-    for (_, lane) in &own {
-        let cursor = &lane.cursors[group];
-        if let Some(owner) = cursor.owner.filter(|_| !cursor.revoked) {
-            *load.get_mut(&owner).expect("an owner is a member") += 1;
-        }
-    }
-    for (at, lane) in own.iter_mut().filter(|(_, lane)| lane.cursors[group].owner.is_none()) {
-        let (&member, _) = load.iter().min_by_key(|(_, lanes)| **lanes).expect("there are members");
-        *load.get_mut(&member).expect("just found") += 1;
-        let (start, cursor) = (lane.start, &mut lane.cursors[group]);
-        *cursor = Cursor {
-            owner: Some(member),
-            revoked: false,
-            epoch: cursor.epoch + 1,
-            position: cursor.committed.max(start),
-            ..*cursor
-        };
-        out.push((member, Reply::Event(Event::LaneAssigned { lane: LaneId(*at), position: cursor.position })));
-    }
-    let mut spare = own.len() % load.len();
-    let floor = own.len() / load.len();
-    let mut by_load: Vec<(u64, usize)> = load.iter().map(|(&member, &lanes)| (member, lanes)).collect();
-    by_load.sort_by_key(|(_, lanes)| std::cmp::Reverse(*lanes));
-    for (member, held) in by_load {
-        let quota = floor + usize::from(spare > 0);
-        spare = spare.saturating_sub(1);
-        let theirs = own.iter_mut().filter(|(_, lane)| {
-            let cursor = &lane.cursors[group];
-            cursor.owner == Some(member) && !cursor.revoked
-        });
-        for (at, lane) in theirs.take(held.saturating_sub(quota)) {
-            lane.cursors[group].revoked = true;
-            out.push((member, Reply::Event(Event::LaneRevoked(LaneId(*at)))));
         }
     }
 }
