@@ -2,8 +2,8 @@
 //!
 //! It is told of every acknowledgement and every delivery, over the whole run and in the order in which a loop saw them. Host
 //! loops share one [`Checker`] and feed it batches. It is exact while disorder stays within 2^20 messages of a producer and
-//! holes within two million words of 64 messages in all; beyond that a message is counted as *not checked* and nothing is
-//! guessed. Memory stays below 256 MiB for 10^9 messages and a million keys.
+//! holes within two million words of 64 messages in all; beyond that a message that arrives is counted as *not checked*, and
+//! nothing is guessed: what is called lost is lost. Memory stays below 256 MiB for 10^9 messages and a million keys.
 //!
 //! How deliveries count:
 //!
@@ -137,7 +137,7 @@ impl Checker {
     #[inline]
     pub fn acknowledged(&mut self, id: MessageId) {
         let set = &mut self.acknowledged[id.producer as usize];
-        let known = set.insert(id.sequence, &mut self.budget, |_, _| {});
+        let known = set.insert(id.sequence, &mut self.budget);
         if known == Found::Yes {
             return;
         }
@@ -174,19 +174,14 @@ impl Checker {
         if arrived.early {
             of.early.add(Some(id));
         }
-        let acknowledged = &self.acknowledged[id.producer as usize];
-        let not_checked = &mut of.not_checked;
-        let known = set.insert(id.sequence, &mut self.budget, |word, missing| {
-            *not_checked += u64::from((acknowledged.word(word) & missing).count_ones());
-        });
+        let known = set.insert(id.sequence, &mut self.budget);
         match known {
             Found::Yes if arrived.redelivered => of.repeated.add(Some(id)),
             Found::Yes => of.duplicated.add(Some(id)),
-            // Too far ahead to be taken: if it was or will be acknowledged, it must not pass for lost.
-            Found::Forgotten if set.end_word() <= id.sequence / 64 => of.not_checked += 1,
-            Found::Forgotten => {}
+            // It may be the first delivery of a message that is or will be acknowledged, which must not pass for lost.
+            Found::Forgotten => of.not_checked += 1,
             Found::No => {
-                match acknowledged.find(id.sequence) {
+                match self.acknowledged[id.producer as usize].find(id.sequence) {
                     Found::Yes => of.delivered_acknowledged += 1,
                     Found::No => of.delivered_unacknowledged += 1,
                     Found::Forgotten => of.not_checked += 1,

@@ -189,6 +189,38 @@ proptest! {
     }
 }
 
+/// Every acknowledged message, delivered to every group at last, in an order of its own.
+fn deliveries_of_all(steps: &[Step]) -> Vec<Step> {
+    let mut ids: Vec<MessageId> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Acknowledged(id) => Some(*id),
+            Step::Delivered(..) | Step::Corrupted(_) | Step::Foreign(_) => None,
+        })
+        .collect();
+    ids.sort_by_key(|id| id.sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let deliver = |group| move |&id: &MessageId| Step::Delivered(group, Arrived { id, ..Arrived::default() });
+    (0..GROUPS).flat_map(|group| ids.iter().map(deliver(group)).collect::<Vec<_>>()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// However little is remembered, what arrived at last, acknowledged before or after, is never called lost.
+    #[test]
+    fn what_arrived_late_is_never_called_lost(
+        steps in steps(), window in 1_usize..4, holes in 0_usize..6, acknowledged_last in any::<bool>(),
+    ) {
+        let steps: Vec<Step> = steps.into_iter().filter(|step| !matches!(step, Step::Corrupted(_))).collect();
+        let deliveries = deliveries_of_all(&steps);
+        let all = if acknowledged_last { [deliveries, steps].concat() } else { [steps, deliveries].concat() };
+        let (found, _) = run(&all, Budget::of(window, 6, holes), 0, 1 << 39);
+        for found in found {
+            prop_assert_eq!(found.lost, 0, "{:?}", found);
+        }
+    }
+}
+
 #[test]
 fn a_number_too_far_ahead_is_not_checked_and_not_lost() {
     let id = MessageId { producer: 0, sequence: 1 << 39 };

@@ -108,10 +108,10 @@ impl PrefixSet {
         if found { Found::Yes } else { Found::No }
     }
 
-    /// Puts `number` in and says what was known of it before. What is forgotten to stay within the budget is handed to
-    /// `forget` as (word, missing numbers). [`Found::Forgotten`] means that it was not put in.
+    /// Puts `number` in and says what was known of it before. [`Found::Forgotten`] means that it was not put in: it lies where
+    /// the oldest holes were forgotten to stay within the budget, or too far ahead.
     #[inline]
-    pub(super) fn insert(&mut self, number: u64, budget: &mut Budget, forget: impl FnMut(u64, u64)) -> Found {
+    pub(super) fn insert(&mut self, number: u64, budget: &mut Budget) -> Found {
         let word = number / 64;
         let Some(at) = word.checked_sub(self.base) else {
             return self.fill(word, bit(number), budget);
@@ -122,7 +122,7 @@ impl PrefixSet {
             }
             *bits |= bit(number);
         } else {
-            if !self.extend(word, budget, forget) {
+            if !self.extend(word, budget) {
                 return Found::Forgotten;
             }
             let at = (word - self.base) as usize;
@@ -148,7 +148,7 @@ impl PrefixSet {
 
     /// Makes the window reach `word`. What does not fit any more becomes holes. False when that is too far to go.
     #[cold]
-    fn extend(&mut self, word: u64, budget: &mut Budget, mut forget: impl FnMut(u64, u64)) -> bool {
+    fn extend(&mut self, word: u64, budget: &mut Budget) -> bool {
         if word - self.end_word() > JUMP_WORDS {
             return false;
         }
@@ -158,7 +158,7 @@ impl PrefixSet {
             if full && let Some(left) = self.window.pop_front() {
                 budget.window_words -= 1;
                 if left != u64::MAX {
-                    self.leave_hole(!left, budget, &mut forget);
+                    self.leave_hole(!left, budget);
                 }
                 self.base += 1;
             }
@@ -169,7 +169,7 @@ impl PrefixSet {
     }
 
     /// Remembers that of the word at `base` these are missing.
-    fn leave_hole(&mut self, missing: u64, budget: &mut Budget, forget: &mut impl FnMut(u64, u64)) {
+    fn leave_hole(&mut self, missing: u64, budget: &mut Budget) {
         let holes = self.holes.get_or_insert_default();
         // Compacting walks all holes: worth it only where it frees many.
         if budget.hole_words >= budget.hole_words_max && holes.filled * 8 > holes.words.len() {
@@ -177,14 +177,12 @@ impl PrefixSet {
         }
         if budget.hole_words >= budget.hole_words_max {
             let Some(oldest) = holes.words.pop_front() else {
-                forget(self.base, missing);
                 holes.forgotten_below = self.base + 1;
                 return;
             };
             holes.forgotten_below = oldest.word + 1;
             holes.filled -= usize::from(oldest.missing == 0);
             budget.hole_words -= 1;
-            forget(oldest.word, oldest.missing);
         }
         budget.hole_words += 1;
         holes.words.push_back(HoleWord { word: self.base, missing });
@@ -244,7 +242,12 @@ impl PrefixSet {
     /// Words of the window and words with holes, as the budget should have counted them.
     #[cfg(test)]
     pub(super) fn taken(&self) -> (usize, usize) {
-        (self.window.len(), self.holes.as_ref().map_or(0, |holes| holes.words.len()))
+        let holes = self.holes.as_deref().map_or(&[][..], |holes| {
+            let filled = holes.words.iter().filter(|hole| hole.missing == 0).count();
+            assert_eq!(filled, holes.filled, "words that were filled");
+            std::slice::from_ref(holes)
+        });
+        (self.window.len(), holes.iter().map(|holes| holes.words.len()).sum())
     }
 
     /// Memory in bytes beyond the struct itself.
@@ -267,5 +270,65 @@ impl Holes {
         if self.words.capacity() > KEPT_WORDS && self.words.len() < self.words.capacity() / 8 {
             self.words.shrink_to(self.words.len() * 2);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A set that holds the last number of each of `words`, and the books of its budget.
+    fn gaps(words: u64, holes_max: usize) -> (PrefixSet, Budget) {
+        let mut budget = Budget::of(1, 1, holes_max);
+        let mut set = PrefixSet::default();
+        for word in 0..words {
+            assert_eq!(set.insert(word * 64 + 63, &mut budget), Found::No);
+        }
+        (set, budget)
+    }
+
+    #[test]
+    fn in_order_it_is_one_word() {
+        let (mut set, mut budget) = (PrefixSet::default(), Budget::default());
+        for number in 0..1_000_000 {
+            assert_eq!(set.insert(number, &mut budget), Found::No);
+        }
+        assert_eq!((set.find(999_999), set.find(1_000_000), set.end_word()), (Found::Yes, Found::No, 15_625));
+        assert!(set.bytes() < 1_024 && budget.taken() == (0, 0), "{} {budget:?}", set.bytes());
+    }
+
+    #[test]
+    fn holes_that_are_filled_leave_their_words() {
+        let (mut set, mut budget) = gaps(201, 1_000);
+        assert_eq!(budget.taken(), (1, 200));
+        for number in (0..200 * 64).rev().filter(|number| number % 64 != 63) {
+            assert_eq!(set.insert(number, &mut budget), Found::No);
+            assert_eq!(set.insert(number, &mut budget), Found::Yes);
+        }
+        assert_eq!(set.taken(), budget.taken());
+        assert!(budget.taken().1 <= 32, "{budget:?}");
+        assert_eq!((set.find(0), set.word(7), set.count_from(64)), (Found::Yes, u64::MAX, 199 * 64 + 1));
+    }
+
+    #[test]
+    fn a_filled_word_that_is_forgotten_stays_in_the_books() {
+        let (mut set, mut budget) = gaps(3, 2);
+        for number in 0..63 {
+            assert_eq!(set.insert(number, &mut budget), Found::No);
+        }
+        // Half of the words are filled: room is made by dropping those, and word 1 is still known.
+        assert_eq!(set.insert(3 * 64, &mut budget), Found::No);
+        assert_eq!((set.taken(), set.find(0), set.find(64)), (budget.taken(), Found::Yes, Found::No));
+        // None is filled: the oldest is forgotten.
+        assert_eq!(set.insert(4 * 64, &mut budget), Found::No);
+        assert_eq!((set.taken(), set.find(0), set.find(64)), (budget.taken(), Found::Forgotten, Found::Forgotten));
+        assert_eq!((set.find(2 * 64), set.find(2 * 64 + 63)), (Found::No, Found::Yes));
+        // One in ten is filled: too few to walk all holes for, so the filled one is forgotten as the oldest.
+        let (mut set, mut budget) = gaps(11, 10);
+        for number in 0..63 {
+            assert_eq!(set.insert(number, &mut budget), Found::No);
+        }
+        assert_eq!(set.insert(11 * 64, &mut budget), Found::No);
+        assert_eq!((set.taken(), set.find(0), set.find(64)), (budget.taken(), Found::Forgotten, Found::No));
     }
 }
