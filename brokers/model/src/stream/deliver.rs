@@ -3,7 +3,6 @@
 //! The work is proportional to what is delivered: a lane stands in its owner's list only while it may have something to read, and
 //! a member in the stream's list only while it also has credit. Leaves out bytes; the storage below reads them.
 
-use super::bucket::Bucket;
 use super::lane::{Cursor, Lane};
 use super::{Part, Source, Stream, ended};
 use crate::batch::{ChannelId, LaneId, Receipt};
@@ -130,12 +129,10 @@ fn hand_out(
     let again = from < highest;
     let end = if again { end.min(highest) } else { end };
     let mut count = (end - from).min(credit).min(u64::from(u32::MAX));
-    if let Some(mut reads) = lane.cursors[slot as usize].reads {
-        reads.fill(now);
-        count = count.min(affordable(lane, slot, from, count, reads));
-        charge(lane, slot, from, count, &mut reads);
-        if count == 0 && end > from {
-            return (0, Left::MoreAt(reads.ready_at(1)));
+    if lane.cursors[slot as usize].reads.is_some() && count > 0 {
+        match afford(now, lane, slot, from, count) {
+            Ok(affordable) => count = affordable,
+            Err(ready) => return (0, Left::MoreAt(ready)),
         }
     }
     let channel = ChannelId(lane.channel);
@@ -160,38 +157,36 @@ fn hand_out(
     (count, if cursor.position < stable { Left::More } else { Left::Nothing })
 }
 
-/// How many of the `count` messages from `from` on the read limit allows. Something goes out while the bucket holds anything; what
-/// the last message draws too much is a debt.
-fn affordable(lane: &Lane, slot: u32, from: u64, count: u64, reads: Bucket) -> u64 {
+/// How many of the `count` messages from `from` on the read limit allows, and charges them; or from when on it allows the next.
+/// Something goes out while the bucket holds anything; what the last message draws too much is a debt.
+fn afford(now: Time, lane: &mut Lane, slot: u32, from: u64, count: u64) -> Result<u64, Time> {
+    let Cursor { reads: Some(mut reads), charged, .. } = lane.cursors[slot as usize] else { return Ok(count) };
+    reads.fill(now);
     let tokens = u64::from(reads.tokens());
     if tokens == 0 {
-        return 0;
+        lane.cursors[slot as usize].reads = Some(reads);
+        return Err(reads.ready_at(1));
     }
-    let begin = charged_to(&lane.cursors[slot as usize], lane, from);
-    let (mut low, mut high) = (0, count);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let cost = lane.bytes_before(from + middle).saturating_sub(begin);
-        if cost < tokens {
-            low = middle + 1;
-        } else {
-            high = middle;
+    // What was charged stays charged: the count of a stretch may get finer while it is read.
+    let begin = if charged.0 == from { charged.1 } else { lane.bytes_before(from) };
+    let cost = |messages| lane.bytes_before(from + messages).saturating_sub(begin);
+    let mut affordable = count;
+    if cost(count) > tokens {
+        let (mut low, mut high) = (0, count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if cost(middle) < tokens {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
         }
+        affordable = low;
     }
-    low
-}
-
-/// The bytes before `from` as they were counted when the messages before it were charged.
-fn charged_to(cursor: &Cursor, lane: &Lane, from: u64) -> u64 {
-    let (position, bytes) = cursor.charged;
-    if position == from { bytes } else { lane.bytes_before(from) }
-}
-
-fn charge(lane: &mut Lane, slot: u32, from: u64, count: u64, reads: &mut Bucket) {
-    let begin = charged_to(&lane.cursors[slot as usize], lane, from);
-    let end = lane.bytes_before(from + count).max(begin);
+    let drawn = cost(affordable);
+    reads.draw(drawn.min(u64::from(u32::MAX)) as u32);
     let cursor = &mut lane.cursors[slot as usize];
-    reads.draw((end - begin).min(u64::from(u32::MAX)) as u32);
-    cursor.charged = (from + count, end);
-    cursor.reads = Some(*reads);
+    cursor.charged = (from + affordable, begin + drawn);
+    cursor.reads = Some(reads);
+    Ok(affordable)
 }

@@ -70,15 +70,17 @@ impl SparseIndex {
     /// The bytes before `position` in a lane that ends at `end` with `total` bytes: exact at an entry, and spread evenly over
     /// the messages between two.
     pub(crate) fn bytes_before(&self, position: u64, end: u64, total: u64) -> u64 {
-        let after = self.entries.partition_point(|entry| entry.position <= position);
+        // Readers are mostly near the end.
+        let at_end = self.entries.back().is_none_or(|newest| newest.position <= position);
+        let after = if at_end { self.entries.len() } else { self.entries.partition_point(|e| e.position <= position) };
         let (next, next_bytes) = self.entries.get(after).map_or((end, total), |entry| (entry.position, entry.bytes));
         let Some(entry) = after.checked_sub(1).map(|at| self.entries[at]) else {
             return next_bytes;
         };
-        if next <= entry.position {
-            return entry.bytes;
+        if position >= next || next <= entry.position {
+            return if next <= entry.position { entry.bytes } else { next_bytes };
         }
-        let share = u128::from(next_bytes - entry.bytes) * u128::from(position.min(next) - entry.position);
+        let share = u128::from(next_bytes - entry.bytes) * u128::from(position - entry.position);
         entry.bytes + (share / u128::from(next - entry.position)) as u64
     }
 
