@@ -7,9 +7,11 @@
 
 mod books;
 pub mod clock;
+pub mod doctor;
 mod drive;
 mod finish;
 pub mod fitness;
+mod fixed_case;
 mod member;
 mod producer;
 mod run;
@@ -17,9 +19,11 @@ mod shared;
 mod slots;
 mod spec;
 mod start;
+pub mod visit;
 mod wait;
 
 pub use clock::{Clock, ManualClock, WallClock};
+pub use fixed_case::{CASE, FixedCase, fixed_case};
 pub use run::{Moment, run, run_hooked};
 pub use spec::{BATCH_MAX, Phase, Progress, RunError, RunSpec, default_threads};
 pub use wait::{ParseWaitingError, Waiting};

@@ -17,7 +17,8 @@ fn on(url: &str, clock: &dyn Clock, threads: usize, lanes: u32, more: &[(&str, &
     let mut broker =
         open(&BackendUrl::parse(url).unwrap(), &profile.contract, &Place { data: Some(folder.path()) }).unwrap();
     let spec = RunSpec { threads, lanes, ..RunSpec::new(Workload::new(&profile, 1, 0), url) };
-    run(&mut *broker, &spec, clock, &AtomicBool::new(false), &mut |_| {}).unwrap_or_else(|error| panic!("{url}: {error}"))
+    run(&mut *broker, &spec, clock, &AtomicBool::new(false), &mut |_| {})
+        .unwrap_or_else(|error| panic!("{url}: {error}"))
 }
 
 #[test]
@@ -41,7 +42,8 @@ fn every_model_is_driven_in_virtual_time_and_publishes_the_same_messages() {
 #[test]
 fn every_model_keeps_fsync_on_the_wall_clock() {
     for url in ["log", "queue", "shard", "direct"] {
-        let more = [("contract.storage", "fsync"), ("duration", "200ms"), ("producers", "3"), ("groups.*.members", "4")];
+        let more =
+            [("contract.storage", "fsync"), ("duration", "200ms"), ("producers", "3"), ("groups.*.members", "4")];
         let measurement = on(url, &WallClock::new(), 2, 4, &more);
         assert_accounted(&measurement);
         assert_eq!(measurement.counts.due, 200);
@@ -66,7 +68,33 @@ fn ten_thousand_clients_run_on_two_loops_and_every_message_is_accounted_for() {
     assert_eq!((measurement.loops.clients, measurement.loops.loops), (10_000, 2));
     let (c, check) = (measurement.counts, &measurement.groups[0].check);
     assert!(c.due > 4_000 && c.due < 6_000, "{c:?}");
-    assert_eq!((c.acknowledged, c.delivered_in_all, c.settled_in_all), (c.due, c.due, c.due), "{:?}", measurement.notes);
+    assert_eq!(
+        (c.acknowledged, c.delivered_in_all, c.settled_in_all),
+        (c.due, c.due, c.due),
+        "{:?}",
+        measurement.notes
+    );
     assert_eq!((check.delivered, check.lost, check.duplicated), (c.due, 0, 0));
     assert!(measurement.digest.matches_published);
+}
+
+#[test]
+fn the_fixed_case_counts_the_same_work_every_time() {
+    for url in ["log", "queue", "shard", "direct", "null"] {
+        let [first, second] = [0, 1].map(|_| {
+            let folder = tempfile::tempdir().unwrap();
+            let contract = brokerlab_model::Contract::default();
+            let place = Place { data: Some(folder.path()) };
+            let mut broker = open(&BackendUrl::parse(url).unwrap(), &contract, &place).unwrap();
+            let mut looks = 0;
+            brokerlab_host::fixed_case(&mut *broker, contract, &mut || {
+                looks += 5;
+                Some(looks)
+            })
+            .unwrap_or_else(|error| panic!("{url}: {error}"))
+        });
+        assert_eq!(first, second);
+        assert_eq!((first.messages, first.allocations), (10_000, Some(5)));
+        assert!(first.work.round_trips > 0, "{url}");
+    }
 }
