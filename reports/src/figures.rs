@@ -115,6 +115,24 @@ pub fn quantile_name(q: f64) -> String {
     format!("p{}", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
+/// Text in which no line ends between a number and its unit.
+pub fn unbroken(text: &str) -> String {
+    const UNITS: [&str; 16] =
+        ["ns", "µs", "ms", "s", "/s", "k/s", "M/s", "B", "kB", "MB", "GB", "TB", "kB/s", "MB/s", "%", "shards"];
+    let mut out = String::with_capacity(text.len());
+    let mut after_number = false;
+    for word in text.split(' ') {
+        let bare = word.trim_end_matches(['.', ',', ';', ':', ')']);
+        if !out.is_empty() || after_number {
+            let kept = (after_number && UNITS.contains(&bare)) || matches!(out.chars().last(), Some('≤' | '≥' | '<' | '>' | '×'));
+            out.push(if kept { '\u{a0}' } else { ' ' });
+        }
+        out.push_str(word);
+        after_number = word.chars().last().is_some_and(|c| c.is_ascii_digit());
+    }
+    out
+}
+
 /// UTC of a time stamp, to the second.
 pub fn utc(ns_since_1970: u64) -> String {
     let seconds = i64::try_from(ns_since_1970 / 1_000_000_000).unwrap_or(i64::MAX);
@@ -161,6 +179,7 @@ mod tests {
         assert_eq!(factor(10.0), "10×");
         assert_eq!(quantile_name(0.999), "p99.9");
         assert_eq!(quantile_name(0.5), "p50");
+        assert_eq!(unbroken("at 1.23 ms, 20.0 k/s (≤ 5 ms) in 3 rows"), "at 1.23\u{a0}ms, 20.0\u{a0}k/s (≤\u{a0}5\u{a0}ms) in 3 rows");
         assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
         assert_eq!(and_list(&["a", "b", "c"]), "a, b and c");
     }

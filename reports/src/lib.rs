@@ -12,4 +12,11 @@ pub mod page;
 pub mod result;
 pub mod rows;
 pub mod sample;
+pub mod table;
 pub mod verdict;
+
+pub use against::{AgainstReport, against};
+pub use page::render;
+pub use result::{ReadError, ResultFile, WriteError, write_page};
+pub use table::{Style, table};
+pub use verdict::{Analysis, Conclusion, Decision, ExitInputs, conclude};

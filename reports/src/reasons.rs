@@ -215,10 +215,10 @@ fn objectives_reason(a: &Analysis) -> String {
     let mut parts = Vec::new();
     if !p99s.is_empty() {
         let asked = limit.map_or_else(
-            || "none asked for response time".to_owned(),
-            |ns| format!("≤ {} asked", figures::duration(ns)),
+            || "no response time asked".to_owned(),
+            |ns| format!("asked ≤ {}", figures::trimmed(&figures::duration(ns))),
         );
-        parts.push(format!("Met, at end-to-end p99 {} ({asked}).", and_list(&p99s)));
+        parts.push(format!("Met at end-to-end p99 {} ({asked}).", and_list(&p99s)));
     }
     if !missed.is_empty() {
         parts.push(format!("Missed by {}.", and_list(&missed)));
@@ -244,12 +244,11 @@ fn headroom_reason(a: &Analysis) -> String {
 }
 
 fn response_reason(a: &Analysis) -> String {
-    let noise = a.control.map_or_else(
+    let mut parts = vec![a.control.map_or_else(
         || "No A/A control was run.".to_owned(),
         |c| format!("Identical rows differed by up to {}.", figures::factor(c.largest_ratio)),
-    );
-    let mut faster = Vec::new();
-    let mut close = 0;
+    )];
+    let (mut decisive, mut small, mut close) = (Vec::new(), Vec::new(), 0_u64);
     for pair in &a.pairs {
         let (first, second) = (&a.rows[pair.first].row.label, &a.rows[pair.second].row.label);
         let (quick, slow, ratio) = match pair.outcome {
@@ -260,28 +259,30 @@ fn response_reason(a: &Analysis) -> String {
                 continue;
             }
         };
-        let weight = if pair.matters { "" } else { ", too little to decide" };
-        faster.push(format!("{quick} before {slow} ({}{weight})", figures::factor(ratio)));
-    }
-    let mut text = noise;
-    if !faster.is_empty() {
-        text += &format!(" In every round {}.", and_list(&faster));
-    }
-    if close > 0 {
-        let pairs = if close == a.pairs.len() && close > 1 {
-            "All pairs are".to_owned()
+        if pair.matters {
+            decisive.push(format!("{quick} before {slow} ({})", figures::factor(ratio)));
         } else {
-            format!("{} too close to call", figures::plural(close as u64, "pair"))
-        };
-        text += &if pairs.starts_with("All") { format!(" {pairs} too close to call.") } else { format!(" {pairs}.") };
+            small.push(ratio);
+        }
     }
-    if let Some(limit) = a.file.objectives.end_to_end_p99_max_ns {
-        text += &format!(
-            " A difference below {}, a tenth of the objective, never decides.",
-            figures::duration_f64(limit as f64 * DECIDING_SHARE)
-        );
+    if !decisive.is_empty() {
+        parts.push(format!("In every round {}.", and_list(&decisive)));
     }
-    text
+    let limit = a.file.objectives.end_to_end_p99_max_ns.map(|limit| figures::duration_f64(limit as f64 * DECIDING_SHARE));
+    if let (Some(limit), false) = (limit, small.is_empty()) {
+        parts.push(format!(
+            "{} in every round, by up to {}, but by less than {}, a tenth of the objective: that never decides.",
+            if small.len() == 1 { "One pair differs".to_owned() } else { format!("{} pairs differ", small.len()) },
+            figures::factor(small.iter().copied().fold(1.0, f64::max)),
+            figures::trimmed(&limit)
+        ));
+    }
+    if close > 0 && close == a.pairs.len() as u64 && close > 1 {
+        parts.push("All pairs are too close to call.".to_owned());
+    } else if close > 0 {
+        parts.push(format!("{} too close to call.", if close == 1 { "1 pair is".to_owned() } else { format!("{close} pairs are") }));
+    }
+    parts.join(" ")
 }
 
 /// The assumptions that would change the verdict.

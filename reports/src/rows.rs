@@ -418,6 +418,7 @@ fn add_check(sum: &mut CheckRecord, cell: &CheckRecord, group: &str) {
     sum.corrupted += cell.corrupted;
     sum.foreign += cell.foreign;
     sum.not_checked += cell.not_checked;
+    sum.order_not_checked += cell.order_not_checked;
     for clause in &cell.broken {
         let text = format!("{group}: {clause}");
         if !sum.broken.contains(&text) {

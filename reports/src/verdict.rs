@@ -54,6 +54,8 @@ pub struct Pair {
 pub struct Analysis<'a> {
     /// The file.
     pub file: &'a ResultFile,
+    /// What is appended to the rows' labels when several results are shown; else empty.
+    pub mark: String,
     /// Candidates first, then the controls.
     pub rows: Vec<Judged<'a>>,
     /// What two identical rows showed.
@@ -161,6 +163,7 @@ impl<'a> Analysis<'a> {
         let pairs = pairs(&rows, control.as_ref(), &file.objectives);
         let mut analysis = Self {
             file,
+            mark: mark.to_owned(),
             rows,
             control,
             ceiling_per_s,

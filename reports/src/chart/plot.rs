@@ -244,14 +244,15 @@ impl Plot {
         let ((left, right), (low, high)) = (self.x.ends(), self.y.ends());
         for rule in &self.rules {
             sheet.open("u", &rule.label);
-            let (ends, at, offset, anchor) = if rule.upright {
-                ([(rule.at, low), (rule.at, high)], (rule.at, high), (4 * FINE, 2 * FINE), VPos::Top)
+            // Level labels stand at the right end, upright ones at the foot: there they meet least.
+            let (ends, at, offset, h, v) = if rule.upright {
+                ([(rule.at, low), (rule.at, high)], (rule.at, low), (5 * FINE, -5 * FINE), HPos::Left, VPos::Bottom)
             } else {
-                ([(left, rule.at), (right, rule.at)], (left, rule.at), (4 * FINE, -2 * FINE), VPos::Bottom)
+                ([(left, rule.at), (right, rule.at)], (right, rule.at), (0, -3 * FINE), HPos::Right, VPos::Bottom)
             };
             chart.plotting_area().draw(&PathElement::new(ends.to_vec(), ink(Ink::Rule)))?;
-            let style = letters(Ink::Rule, HPos::Left, anchor);
-            chart.plotting_area().draw(&(EmptyElement::at(at) + Text::new(rule.label.clone(), offset, style)))?;
+            let text = EmptyElement::at(at) + Text::new(rule.label.clone(), offset, letters(Ink::Rule, h, v));
+            chart.plotting_area().draw(&text)?;
             sheet.close();
         }
         Ok(())

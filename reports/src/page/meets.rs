@@ -65,12 +65,12 @@ fn strip(view: &View, rows: &[Shown]) -> Markup {
             title: format!("{}, round {}: {}", r.label(), f.round + 1, figures::duration_f64(f.ns)),
             hollow: false,
         });
-        lines.push(Line { ident: r.ident, title: r.label().to_owned(), dashed: false, joined: false, marks: marks.collect() });
         if let Some(ns) = r.judged.median_p99_ns.filter(|ns| ns.is_finite()) {
             let end = |x: f64| Mark { x: place as f64 + x, y: ns, title: String::new(), hollow: false };
             let title = format!("{}: median {}", r.label(), figures::duration_f64(ns));
             lines.push(Line { ident: r.ident, title, dashed: false, joined: true, marks: vec![end(-0.38), end(0.38)] });
         }
+        lines.push(Line { ident: r.ident, title: r.label().to_owned(), dashed: false, joined: false, marks: marks.collect() });
     }
     let limit = view.objectives().end_to_end_p99_max_ns.map(|ns| ns as f64);
     let values = rows.iter().flat_map(|r| r.judged.row.figures()).map(|f| f.ns).chain(limit);
@@ -92,9 +92,12 @@ fn strip(view: &View, rows: &[Shown]) -> Markup {
 }
 
 fn requirements(view: &View, rows: &[Shown]) -> Markup {
+    let coverage = rows.iter().find_map(|r| r.judged.interval).map_or_else(String::new, |i| {
+        format!(", with the exact binomial interval that covers the median in {:.1} %", i.coverage * 100.0)
+    });
     let mut table = Table::new(
         "At the profile's rate",
-        "medians of visits, with the exact binomial interval from six visits on",
+        &format!("median of visits{coverage}"),
         &["Row", "Contract", "Objectives", "Asked", "Achieved", "End-to-end p99", "Interval", "Publish p99", "Settle p99"],
     );
     for r in rows {
@@ -116,7 +119,7 @@ fn requirements(view: &View, rows: &[Shown]) -> Markup {
             || "–".to_owned(),
             |i| {
                 let (low, high) = (median_text(Some(i.low), limit), median_text(Some(i.high), limit));
-                format!("{low} – {high} ({:.1} %)", i.coverage * 100.0)
+                format!("{low} – {high}")
             },
         );
         let cells = vec![
@@ -134,25 +137,44 @@ fn requirements(view: &View, rows: &[Shown]) -> Markup {
     table.markup(view)
 }
 
+/// Counts that break a contract stand always, others where they are not zero everywhere; the rest is named below.
 fn checked(view: &View, rows: &[Shown]) -> Markup {
-    let mut table = Table::new(
-        "What became of every message",
-        "all visits and groups; the first five break a contract, the rest are counts of their own",
-        &[
-            "Row", "Lost", "Duplicated", "Reordered", "Corrupted", "Early", "Undelivered", "Redelivered", "Unfinished",
-            "Not sent", "Refused", "Failed", "Unknown", "Throttled", "Not checked",
-        ],
-    );
+    let all: [(&'static str, fn(&Shown) -> u64); 16] = [
+        ("Lost", |r| r.judged.row.check.lost),
+        ("Duplicated", |r| r.judged.row.check.duplicated),
+        ("Reordered", |r| r.judged.row.check.reordered),
+        ("Corrupted", |r| r.judged.row.check.corrupted),
+        ("Early", |r| r.judged.row.check.early),
+        ("Foreign", |r| r.judged.row.check.foreign),
+        ("Undelivered", |r| r.judged.row.check.undelivered),
+        ("Redelivered", |r| r.judged.row.check.redelivered),
+        ("Unfinished", |r| r.judged.row.end_to_end.response.unfinished()),
+        ("Not sent", |r| r.judged.row.counts.not_sent),
+        ("Refused", |r| r.judged.row.counts.refused),
+        ("Failed", |r| r.judged.row.counts.failed),
+        ("Unknown", |r| r.judged.row.counts.unknown),
+        ("Throttled", |r| r.judged.row.counts.throttled),
+        ("Not checked", |r| r.judged.row.check.not_checked),
+        ("Order not checked", |r| r.judged.row.check.order_not_checked),
+    ];
+    let (shown, zero): (Vec<_>, Vec<_>) =
+        all.into_iter().enumerate().partition(|(n, (_, of))| *n < 3 || rows.iter().any(|r| of(r) > 0));
+    let mut head = vec!["Row", "Acknowledged", "Delivered"];
+    head.extend(shown.iter().map(|(_, (name, _))| *name));
+    let mut table = Table::new("What became of every message", "all visits and groups, warm-up included", &head);
     for r in rows {
-        let (check, counts) = (&r.judged.row.check, &r.judged.row.counts);
-        let all = [
-            check.lost, check.duplicated, check.reordered, check.corrupted, check.early, check.undelivered,
-            check.redelivered, r.judged.row.end_to_end.response.unfinished(), counts.not_sent, counts.refused,
-            counts.failed, counts.unknown, counts.throttled, check.not_checked,
+        let mut cells = vec![
+            Cell::Figure(figures::count(r.judged.row.check.acknowledged)),
+            Cell::Figure(figures::count(r.judged.row.check.delivered)),
         ];
-        table.row(r.label(), r.is_control(), all.iter().map(|n| Cell::Figure(figures::count(*n))).collect());
+        cells.extend(shown.iter().map(|(_, (_, of))| Cell::Figure(figures::count(of(r)))));
+        table.row(r.label(), r.is_control(), cells);
     }
-    table.markup(view)
+    let zero: Vec<String> = zero.iter().map(|(_, (name, _))| name.to_lowercase()).collect();
+    html! {
+        (table.markup(view))
+        @if !zero.is_empty() { p.note { "None in any row: " (and_list(&zero)) "." } }
+    }
 }
 
 fn groups(view: &View) -> Markup {

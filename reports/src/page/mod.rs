@@ -14,6 +14,8 @@ mod trust;
 mod verdict_card;
 mod work;
 
+pub(crate) use trust::sentence as trust_sentence;
+
 use base64::Engine as _;
 use brokerlab_workloads::record::DecodeError;
 use maud::{DOCTYPE, Markup, PreEscaped, html};

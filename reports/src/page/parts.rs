@@ -5,6 +5,7 @@
 use maud::{Markup, PreEscaped, html};
 
 use crate::chart::{Ident, Plot};
+use crate::figures;
 use crate::result::Objectives;
 use crate::rows::Role;
 use crate::verdict::{Analysis, Judged};
@@ -116,7 +117,7 @@ impl Panel {
         html! {
             section.panel id=(view.id(self.id)) aria-labelledby=(heading) {
                 h2 id=(heading) { (self.question) }
-                p.lede { (self.sentence) }
+                p.lede { (figures::unbroken(&self.sentence)) }
                 (self.body)
             }
         }
@@ -142,10 +143,10 @@ impl Cell {
     fn markup(&self) -> Markup {
         match self {
             Self::Figure(text) => html! { td { (text) } },
-            Self::Words(text) => html! { td.w { (text) } },
-            Self::Yes(text) => html! { td.w { span.ok { (text) } } },
-            Self::No(text) => html! { td.w { span.no { (text) } } },
-            Self::Open(text) => html! { td.w { span.na { (text) } } },
+            Self::Words(text) => html! { td.w .l[text.chars().count() > 40] { (text) } },
+            Self::Yes(text) => html! { td.y { span.ok { (text) } } },
+            Self::No(text) => html! { td.y { span.no { (text) } } },
+            Self::Open(text) => html! { td.y { span.na { (text) } } },
         }
     }
 
@@ -189,8 +190,8 @@ impl Table {
                         tr { @for (n, head) in self.head.iter().enumerate() { th scope="col" .w[is_words(n)] { (head) } } }
                     }
                     tbody {
-                        @for (head, control, cells) in &self.rows {
-                            tr .control[*control] { th scope="row" { (head) } @for cell in cells { (cell.markup()) } }
+                        @for (n, (head, control, cells)) in self.rows.iter().enumerate() {
+                            tr .control[*control] .rep[n > 0 && self.rows[n - 1].0 == *head] { th scope="row" { (head) } @for cell in cells { (cell.markup()) } }
                         }
                     }
                 }

@@ -16,7 +16,7 @@ pub(super) fn panel(view: &View) -> Option<Panel> {
         file.seed,
         figures::count(digests(view.first()).first().map_or(0, |d| d.1))
     );
-    let body = html! { @for a in &view.analyses { (one(a, view.analyses.len() > 1)) } };
+    let body = html! { @for a in &view.analyses { (one(a)) } };
     Some(Panel { id: "repeat", question: "How do I repeat it?", sentence, body })
 }
 
@@ -32,11 +32,11 @@ fn digests(a: &Analysis) -> Vec<(String, u64)> {
     all
 }
 
-fn one(a: &Analysis, several: bool) -> Markup {
-    let file = a.file;
+fn one(a: &Analysis) -> Markup {
+    let (file, mark) = (a.file, a.mark.as_str());
     html! {
-        @if several { h3 { (file.profile.name) ", " (figures::utc(file.started_utc_ns)) } }
-        pre tabindex="0" role="region" aria-label=(format!("Command of {}", figures::utc(file.started_utc_ns))) { code { (file.command_line) } }
+        @if !mark.is_empty() { h3 { (mark.trim_start_matches(" · ")) ": " (file.profile.name) ", " (figures::utc(file.started_utc_ns)) } }
+        pre tabindex="0" role="region" aria-label=(format!("Command{mark}")) { code { (file.command_line) } }
         dl.facts {
             @for (name, value) in facts(file) { dt { (name) } dd { (value) } }
             @for (sha256, messages) in digests(a) {
@@ -44,7 +44,7 @@ fn one(a: &Analysis, several: bool) -> Markup {
             }
         }
         h3 { "Profile in force" }
-        pre tabindex="0" role="region" aria-label=(format!("Profile of {}", figures::utc(file.started_utc_ns))) { code { (file.profile.toml) } }
+        pre tabindex="0" role="region" aria-label=(format!("Profile in force{mark}")) { code { (file.profile.toml) } }
     }
 }
 

@@ -68,13 +68,18 @@ fn nines(view: &View, rows: &[Shown], id: &str, name: &str, of: for<'r> fn(&'r S
     for r in rows {
         for (sample, dashed, what) in [(&of(r).response, false, "response"), (&of(r).service, true, "service")] {
             let points = curve(sample);
-            let mark = |&(x, y): &(f64, f64)| Mark { x, y, title: String::new(), hollow: false };
+            // A mark at p90, p99, p99.9 …, so that rows are told apart by shape too.
+            let mark = |(n, &(x, y)): (usize, &(f64, f64))| {
+                let marked = !dashed && n % 10 == 0 && n > 0;
+                let read = || format!("{}, {} {what}: {}", r.label(), figures::quantile_name(x), figures::duration_f64(y));
+                Mark { x, y, title: if marked { read() } else { String::new() }, hollow: false }
+            };
             lines.push(Line {
                 ident: r.ident,
                 title: format!("{}: {name} {what} time", r.label()),
                 dashed,
                 joined: true,
-                marks: points.iter().map(mark).collect(),
+                marks: points.iter().enumerate().map(mark).collect(),
             });
         }
     }

@@ -74,7 +74,8 @@ fn light_markup(light: &Light) -> Markup {
     }
 }
 
-fn sentence(a: &Analysis) -> String {
+/// Whether the run can be believed, in a sentence or two.
+pub(crate) fn sentence(a: &Analysis) -> String {
     if !a.valid() {
         return format!("No: {}. The figures below are shown, and nothing is concluded from them.", why_not_valid(a));
     }

@@ -5,6 +5,7 @@
 use maud::{Markup, html};
 
 use super::letter;
+use crate::figures::unbroken;
 use crate::verdict::{Analysis, Decision};
 
 /// All cards, and what a reader of several must know.
@@ -73,14 +74,14 @@ fn card(a: &Analysis, n: Option<usize>) -> Markup {
                 @if let Some(n) = n { (letter(n)) " · " }
                 b { (word) } " · " (file.contract.to_string())
             }
-            @if n.is_none() { h1 { (a.conclusion.headline) } } @else { h2 { (a.conclusion.headline) } }
+            @if n.is_none() { h1 { (unbroken(&a.conclusion.headline)) } } @else { h2 { (unbroken(&a.conclusion.headline)) } }
             dl.reasons {
-                @for (subject, reason) in &a.conclusion.reasons { div { dt { (subject) } dd { (reason) } } }
+                @for (subject, reason) in &a.conclusion.reasons { div { dt { (subject) } dd { (unbroken(reason)) } } }
             }
             @if !a.conclusion.flips.is_empty() {
                 div.flips {
                     @if n.is_none() { h2 { "What would change this" } } @else { h3 { "What would change this" } }
-                    ul { @for flip in &a.conclusion.flips { li { (flip) } } }
+                    ul { @for flip in &a.conclusion.flips { li { (unbroken(flip)) } } }
                 }
             }
             @if let Some(caveat) = &a.conclusion.caveat { p.caveat { (caveat) } }

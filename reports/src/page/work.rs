@@ -135,7 +135,7 @@ fn fixed(view: &View) -> Markup {
             "Round trips", "Allocations", "Allocated",
         ],
     );
-    for (n, a) in view.analyses.iter().enumerate() {
+    for a in &view.analyses {
         for case in &a.file.fixed_cases {
             let mut cells = vec![
                 Cell::Words(case.case.clone()),
@@ -145,8 +145,7 @@ fn fixed(view: &View) -> Markup {
             cells.extend(counts(case).iter().map(|(_, count)| {
                 Cell::Figure(count.map_or_else(|| "–".to_owned(), figures::count))
             }));
-            let mark = if view.analyses.len() > 1 { format!(" · {}", super::letter(n)) } else { String::new() };
-            table.row(&format!("{}{mark}", case.backend), false, cells);
+            table.row(&format!("{}{}", case.backend, a.mark), false, cells);
         }
     }
     if table.rows.is_empty() { html! {} } else { table.markup(view) }

@@ -16,3 +16,12 @@ fn pages_are_written() {
     std::fs::write(folder.join("run.html"), render(std::slice::from_ref(&run)).unwrap()).unwrap();
     std::fs::write(folder.join("both.html"), render(&[compare, run]).unwrap()).unwrap();
 }
+
+#[test]
+fn tables_are_written() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    for (name, file) in [("compare", synthetic::comparison()), ("run", synthetic::run(synthetic::ROWS[2], 4.0))] {
+        let text = brokerlab_reports::table(&file, brokerlab_reports::Style::Plain).unwrap();
+        std::fs::write(folder.join(format!("{name}.txt")), text).unwrap();
+    }
+}

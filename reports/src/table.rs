@@ -1,0 +1,161 @@
+//! The table that a command prints: validity first, then a line a row, then the verdict.
+//!
+//! Leaves out writing it anywhere, and finding out whether the terminal shows colour.
+
+use brokerlab_workloads::record::DecodeError;
+use comfy_table::presets::NOTHING;
+use comfy_table::{Cell, CellAlignment, Table};
+
+use crate::figures;
+use crate::page::trust_sentence;
+use crate::result::ResultFile;
+use crate::rows::Role;
+use crate::verdict::{Analysis, Judged, median_text};
+
+/// Whether the text may carry terminal colours. The caller looks at NO_COLOR and at whether it writes to a terminal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Style {
+    /// Plain lines.
+    #[default]
+    Plain,
+    /// Bold and colour.
+    Color,
+}
+
+/// What a stretch of text stands out as.
+#[derive(Clone, Copy)]
+enum Tone {
+    Bold,
+    Good,
+    Bad,
+    Soft,
+}
+
+impl Style {
+    fn paint(self, tone: Tone, text: &str) -> String {
+        let code = match tone {
+            Tone::Bold => "1",
+            Tone::Good => "32",
+            Tone::Bad => "31",
+            Tone::Soft => "2",
+        };
+        match self {
+            Self::Plain => text.to_owned(),
+            Self::Color => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+        }
+    }
+}
+
+/// The table of a result with its verdict, lines ended by `\n`. An error means that a stored histogram can't be read.
+pub fn table(file: &ResultFile, style: Style) -> Result<String, DecodeError> {
+    let a = Analysis::of(file, "")?;
+    let mut out = String::new();
+    let mut line = |text: &str| {
+        out.push_str(text.trim_end());
+        out.push('\n');
+    };
+    let head = format!(
+        "{} at {} · {} · seed {}",
+        file.profile.name,
+        figures::trimmed(&figures::rate(file.profile.rate_per_s)),
+        file.contract,
+        file.seed
+    );
+    line(&style.paint(Tone::Soft, &head));
+    let (tone, word) = if a.valid() { (Tone::Good, "valid") } else { (Tone::Bad, "NOT VALID") };
+    line(&format!("{}  {}", style.paint(tone, word), trust_sentence(&a)));
+    if let Some(why) = &file.cut_short {
+        line(&format!("{}  {why}", style.paint(Tone::Bad, "CUT SHORT")));
+    }
+    for refusal in &file.refusals {
+        line(&format!("{}  {refusal}", style.paint(Tone::Bad, "refused")));
+    }
+    line("");
+    if !a.rows.is_empty() {
+        for text in rows(&a).lines() {
+            line(text);
+        }
+        line("");
+    }
+    line(&style.paint(Tone::Bold, &a.conclusion.headline));
+    for (subject, reason) in &a.conclusion.reasons {
+        line(&format!("  {}  {reason}", style.paint(Tone::Soft, &format!("{subject:<13}"))));
+    }
+    for flip in &a.conclusion.flips {
+        line(&format!("  {}  {flip}", style.paint(Tone::Soft, &format!("{:<13}", "Would change"))));
+    }
+    if let Some(caveat) = &a.conclusion.caveat {
+        line(&style.paint(Tone::Soft, caveat));
+    }
+    Ok(out)
+}
+
+const HEAD: [&str; 11] = [
+    "row",
+    "contract",
+    "lost/dup./reord.",
+    "achieved",
+    "publish\np50",
+    "\np99",
+    "end-to-end\np50",
+    "\np99",
+    "\np99.9",
+    "settle\np99",
+    "headroom",
+];
+
+fn rows(a: &Analysis) -> String {
+    let mut table = Table::new();
+    table.load_preset(NOTHING);
+    let last = HEAD.len() - 1;
+    let cell = |n: usize, text: &str| {
+        let left = n < 3 || n == last;
+        Cell::new(text).set_alignment(if left { CellAlignment::Left } else { CellAlignment::Right })
+    };
+    table.set_header(HEAD.iter().enumerate().map(|(n, text)| cell(n, text)));
+    for j in &a.rows {
+        table.add_row(texts(a, j).iter().enumerate().map(|(n, text)| cell(n, text)));
+    }
+    table.to_string()
+}
+
+fn texts(a: &Analysis, j: &Judged) -> [String; 11] {
+    let row = &j.row;
+    let limit = row.drain_limit_ns();
+    let saturated = row.saturated();
+    let shown = |sample: &crate::sample::Sample, q: f64| {
+        if saturated { "–".to_owned() } else { sample.shown(q).text(limit) }
+    };
+    let (response, publish) = (&row.end_to_end.response, &row.publish.response);
+    let p99 = if saturated {
+        "saturated".to_owned()
+    } else if a.is_comparison() {
+        median_text(j.median_p99_ns, limit)
+    } else {
+        shown(response, 0.99)
+    };
+    let achieved = if saturated {
+        format!("{} of {}", figures::rate(row.achieved_per_s()), figures::rate(row.offered_per_s()))
+    } else {
+        figures::rate(row.achieved_per_s())
+    };
+    let headroom = match (&j.headroom, row.role, saturated) {
+        (_, _, true) => format!("backlog {}", figures::count(row.counts.backlog_end)),
+        (Some(_), Role::Ceiling, _) => "the harness's own ceiling".to_owned(),
+        (Some(headroom), Role::Candidate | Role::Again, _) => headroom.text(),
+        (None, _, _) => "–".to_owned(),
+    };
+    [
+        row.label.clone(),
+        if row.kept() { "kept" } else { "BROKEN" }.to_owned(),
+        format!("{}/{}/{}", row.check.lost, row.check.duplicated, row.check.reordered),
+        achieved,
+        shown(publish, 0.5),
+        shown(publish, 0.99),
+        shown(response, 0.5),
+        p99,
+        shown(response, 0.999),
+        shown(&row.settle.response, 0.99),
+        headroom,
+    ]
+}
