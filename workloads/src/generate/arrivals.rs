@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use brokerlab_model::{Span, Time};
 
+use super::exponential::exponential;
 use super::intensity::{Course, Piece, Pieces};
-use super::stream::{Purpose, Stream, exponential};
+use super::stream::{Purpose, Stream};
 use super::trace::Trace;
 use crate::profile::{Arrivals, Profile, Spacing, Stage, Think};
 
@@ -148,7 +149,7 @@ impl Position {
             Schedule::Course { pieces, spacing } => {
                 let apart = matches!(pieces, Pieces::States { apart: true, .. });
                 let path = stream(if apart { producer } else { EVERYBODY }, Purpose::State);
-                let course = Box::new(Course::start(pieces, path));
+                let course = Box::new(Course::start(pieces, path, 1.0 / f64::from(owner.producers)));
                 let mut position = Self::Course { course, gaps: stream(producer, Purpose::Arrivals) };
                 let due = match spacing {
                     Spacing::Random => position.next(schedule, owner, 0),
@@ -168,8 +169,8 @@ impl Position {
 
     fn first_even(&mut self, pieces: &Pieces, owner: Owner) -> Option<Time> {
         let Self::Course { course, .. } = self else { return None };
-        let share = 1.0 / f64::from(owner.producers);
-        course.advance(pieces, f64::from(owner.producer) * share, share, owner.horizon).map(Time)
+        let amount = f64::from(owner.producer) / f64::from(owner.producers);
+        course.advance(pieces, amount, owner.horizon).map(Time)
     }
 
     /// When message `sequence` is due, after all before it; `None` when the schedule is over. In a closed loop it is due
@@ -191,7 +192,7 @@ impl Position {
                     Spacing::Random => exponential(gaps.at(sequence)),
                     Spacing::Even => 1.0,
                 };
-                course.advance(pieces, amount, 1.0 / f64::from(owner.producers), owner.horizon).map(Time)
+                course.advance(pieces, amount, owner.horizon).map(Time)
             }
             (Self::Closed { .. }, _) => Some(Time::NEVER),
             (Self::Trace, Schedule::Trace { trace, factor }) => {

@@ -23,18 +23,11 @@ pub(crate) fn event(seed: Draws, key: u64, position: u64, length: usize, out: &m
         out.truncate(end - length);
         return shortest(length, out);
     }
-    let mut i = 1;
-    loop {
-        let before = out.len();
-        if i > 1 {
-            out.push(b',');
-        }
-        item(seed.draw(i), out);
-        if out.len() + 2 > end {
-            out.truncate(before);
-            break;
-        }
-        i += 1;
+    // Room for the items, `]}` kept free; the first item has no comma.
+    let room = end - out.len() - 2;
+    for i in 0..(room + 1) / ITEM.len() {
+        let item = item(seed.draw(1 + i as u64));
+        out.extend_from_slice(&item[usize::from(i == 0)..]);
     }
     out.push(b']');
     let left = end - out.len() - 1;
@@ -62,14 +55,24 @@ fn head(seed: Draws, key: u64, position: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\",\"items\":[");
 }
 
-fn item(bits: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"sku\":");
-    decimal(100_000 + below(bits, 900_000), out);
-    out.extend_from_slice(b",\"quantity\":");
-    decimal(1 + (bits & 7), out);
-    out.extend_from_slice(b",\"cents\":");
-    decimal(99 + (bits >> 8 & 0x3FFF), out);
-    out.push(b'}');
+/// An item has fixed places for its digits: one copy, then twelve digits. A comma comes first; the list's first item goes
+/// without.
+const ITEM: &[u8; 42] = b",{\"sku\":100000,\"quantity\":1,\"cents\":10000}";
+
+fn item(bits: u64) -> [u8; ITEM.len()] {
+    let mut item = *ITEM;
+    digits(100_000 + below(bits, 900_000) as u32, &mut item[8..14]);
+    digits(1 + (bits & 7) as u32, &mut item[26..27]);
+    digits(10_000 + (bits >> 8 & 0xFFFF) as u32, &mut item[36..41]);
+    item
+}
+
+/// Writes the lowest digits of `number` over `places`.
+fn digits(mut number: u32, places: &mut [u8]) {
+    for place in places.iter_mut().rev() {
+        *place = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
 }
 
 /// Exactly `length` bytes of words; a last one is cut.

@@ -7,6 +7,7 @@
 mod alias;
 mod arrivals;
 mod date;
+mod exponential;
 mod files;
 mod intensity;
 mod json;

@@ -57,15 +57,16 @@ impl Filler {
         let seed = Draws(draws.draw(DRAW));
         match self {
             Self::Random => {
-                out.resize(end, 0);
-                random(seed, &mut out[body..]);
+                out.reserve(end - start);
+                out.extend_from_slice(&[0; STAMP_LEN]);
+                append_random(seed, end - body, out);
             }
             Self::Compressible { random: count } => {
                 out.resize(end, b' ');
                 out[start..body].fill(0);
                 for (i, unit) in out[body..].chunks_mut(UNIT).enumerate() {
                     let take = (*count).min(unit.len());
-                    random(Draws(seed.draw(1 << 32 | i as u64)), &mut unit[..take]);
+                    fill_random(Draws(seed.draw(1 << 32 | i as u64)), &mut unit[..take]);
                 }
             }
             Self::Json => {
@@ -89,18 +90,37 @@ impl Filler {
     }
 }
 
-/// Fills with random bytes, eight to a draw.
+/// Bytes that are made at once, on the stack: no byte of `out` is written twice.
+const BLOCK: usize = 64;
+
+/// Appends random bytes, eight to a draw.
 #[inline]
-fn random(seed: Draws, body: &mut [u8]) {
-    let mut words = body.chunks_exact_mut(8);
-    let mut i = 0;
-    for word in &mut words {
-        word.copy_from_slice(&seed.draw(i).to_le_bytes());
-        i += 1;
+fn append_random(seed: Draws, length: usize, out: &mut Vec<u8>) {
+    let block = |first: u64| {
+        let mut block = [0; BLOCK];
+        for (i, word) in (first..).zip(block.chunks_exact_mut(8)) {
+            word.copy_from_slice(&seed.draw(i).to_le_bytes());
+        }
+        block
+    };
+    let words = BLOCK as u64 / 8;
+    for i in 0..(length / BLOCK) as u64 {
+        out.extend_from_slice(&block(i * words));
     }
-    let rest = words.into_remainder();
-    let last = seed.draw(i).to_le_bytes();
-    rest.copy_from_slice(&last[..rest.len()]);
+    let rest = length % BLOCK;
+    let first = (length / BLOCK) as u64 * words;
+    if rest > 8 {
+        out.extend_from_slice(&block(first)[..rest]);
+    } else if rest > 0 {
+        out.extend_from_slice(&seed.draw(first).to_le_bytes()[..rest]);
+    }
+}
+
+/// Fills with random bytes, eight to a draw.
+fn fill_random(seed: Draws, bytes: &mut [u8]) {
+    for (i, word) in (0..).zip(bytes.chunks_mut(8)) {
+        word.copy_from_slice(&seed.draw(i).to_le_bytes()[..word.len()]);
+    }
 }
 
 /// One of `choices`.

@@ -80,12 +80,6 @@ pub(crate) const fn below(bits: u64, n: u64) -> u64 {
     ((bits as u128 * n as u128) >> 64) as u64
 }
 
-/// A unit-mean exponential out of 64 uniform bits.
-#[inline]
-pub(crate) fn exponential(bits: u64) -> f64 {
-    -libm::log(unit(bits))
-}
-
 /// Philox4x32 with ten rounds: the block function of the published generator.
 pub(crate) const fn philox4x32_10(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     let mut round = 0;

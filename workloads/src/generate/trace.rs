@@ -111,13 +111,12 @@ impl Rows {
         }
         if let Some(key) = key {
             let next = self.trace.names.len() as u32;
-            let number = match self.numbers.get(key) {
-                Some(&number) => number,
-                None => {
-                    self.numbers.insert(key.to_owned(), next);
-                    self.trace.names.push(key.to_owned());
-                    next
-                }
+            let number = if let Some(&number) = self.numbers.get(key) {
+                number
+            } else {
+                self.numbers.insert(key.to_owned(), next);
+                self.trace.names.push(key.to_owned());
+                next
             };
             self.trace.keys.push(number);
         }
@@ -220,11 +219,10 @@ fn csv_error(text: &str, file: &str, error: &csv::Error) -> ProfileError {
     let at = error.position().map_or(0, |p| p.byte() as usize).min(text.len());
     let at = text[at..].find(|c: char| c != '\n' && c != '\r').map_or(at, |i| at + i);
     let end = text[at..].find('\n').map_or(text.len(), |i| at + i);
-    let message = match error.kind() {
-        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("this row has {len} cells, the header has {expected_len}")
-        }
-        _ => format!("this row is not CSV: {error}"),
+    let message = if let csv::ErrorKind::UnequalLengths { expected_len, len, .. } = error.kind() {
+        format!("this row has {len} cells, the header has {expected_len}")
+    } else {
+        format!("this row is not CSV: {error}")
     };
     ProfileError::at(file, text, at..end, "", message, "give each row as many comma-separated cells as the header")
 }

@@ -4,8 +4,9 @@
 
 use brokerlab_model::Span;
 
+use super::exponential::exponential;
 use super::normal::normal;
-use super::stream::{Purpose, Stream, exponential};
+use super::stream::{Purpose, Stream};
 use crate::profile::Work;
 
 /// A compiled distribution of working times of one group.

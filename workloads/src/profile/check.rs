@@ -290,7 +290,7 @@ impl Check<'_> {
     }
 
     fn channels(&self, channels: &Channels) -> Outcome {
-        let one_way = channels.name.is_some() != !channels.names.is_empty();
+        let one_way = channels.name.is_some() == channels.names.is_empty();
         self.ensure(one_way, "channels", "channels are named by `name` or by `names`", "write exactly one of them")?;
         self.count(channels.len(), COUNT_MAX, "channels.count")?;
         if let Some(name) = &channels.name {
@@ -308,8 +308,8 @@ impl Check<'_> {
         sorted.sort_unstable();
         let distinct = sorted.windows(2).all(|w| w[0] != w[1]);
         self.ensure(distinct, "channels.names", "two channels have one name", "give each channel its own name")?;
-        let named = sorted.first().is_none_or(|n| !n.is_empty());
-        self.ensure(named, "channels", "a channel's name is empty", "give each channel a name")
+        let filled = sorted.first().is_none_or(|n| !n.is_empty());
+        self.ensure(filled, "channels", "a channel's name is empty", "give each channel a name")
     }
 
     fn groups(&self, p: &Profile) -> Outcome {

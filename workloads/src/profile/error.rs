@@ -20,9 +20,16 @@ pub struct ProfileError {
     pub message: String,
     /// What to write instead.
     pub remedy: String,
-    /// The faulty line; empty when the file could not be read.
-    pub excerpt: String,
-    /// How many characters the caret line underlines.
+    /// The faulty line and what of it is at fault.
+    pub excerpt: Box<Excerpt>,
+}
+
+/// The faulty line of a profile; empty when the file could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Excerpt {
+    /// The line as written.
+    pub text: String,
+    /// How many characters are underlined, from the error's column on.
     pub width: usize,
 }
 
@@ -36,8 +43,7 @@ impl ProfileError {
             key: String::new(),
             message: message.into(),
             remedy: remedy.into(),
-            excerpt: String::new(),
-            width: 0,
+            excerpt: Box::default(),
         }
     }
 
@@ -54,7 +60,8 @@ impl ProfileError {
         let line_start = text[..start].rfind('\n').map_or(0, |i| i + 1);
         let line_end = text[start..].find('\n').map_or(text.len(), |i| start + i);
         let end = floor_boundary(text, span.end).clamp(start, line_end);
-        let excerpt = text[line_start..line_end].trim_end_matches('\r').to_owned();
+        let line = text[line_start..line_end].trim_end_matches('\r').to_owned();
+        let width = text[start..end].chars().count().max(1);
         Self {
             file: file.to_owned(),
             line: text[..start].matches('\n').count() + 1,
@@ -62,8 +69,7 @@ impl ProfileError {
             key: key.into(),
             message: message.into(),
             remedy: remedy.into(),
-            width: text[start..end].chars().count().max(1),
-            excerpt,
+            excerpt: Box::new(Excerpt { text: line, width }),
         }
     }
 }
@@ -84,11 +90,11 @@ impl fmt::Display for ProfileError {
         let gutter = self.line.to_string().len();
         // A tab before the fault is kept as a tab, so that the caret stands beneath it at any tab width.
         let indent: String =
-            self.excerpt.chars().take(self.column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+            self.excerpt.text.chars().take(self.column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
         writeln!(f, "{}", self.message)?;
         writeln!(f, "{:gutter$} |", "")?;
-        writeln!(f, "{} | {}", self.line, self.excerpt)?;
-        writeln!(f, "{:gutter$} | {indent}{}", "", "^".repeat(self.width))?;
+        writeln!(f, "{} | {}", self.line, self.excerpt.text)?;
+        writeln!(f, "{:gutter$} | {indent}{}", "", "^".repeat(self.excerpt.width))?;
         write!(f, "{:gutter$} = remedy: {}", "", self.remedy)
     }
 }
@@ -104,7 +110,7 @@ mod tests {
         let text = "name = \"é\"\nséed = \"x\"\n";
         let at = text.find("\"x\"").unwrap();
         let error = ProfileError::at("a.toml", text, at..at + 3, "seed", "no number", "write one");
-        assert_eq!((error.line, error.column, error.width), (2, 8, 3));
+        assert_eq!((error.line, error.column, error.excerpt.width), (2, 8, 3));
         assert_eq!(
             error.to_string(),
             "a.toml:2:8: seed: no number\n  |\n2 | séed = \"x\"\n  |        ^^^\n  = remedy: write one"
@@ -114,8 +120,8 @@ mod tests {
     #[test]
     fn a_span_beyond_the_text_is_cut_to_it() {
         let error = ProfileError::at("a", "é", 1..99, "", "m", "r");
-        assert_eq!((error.line, error.column, error.width), (1, 1, 1));
+        assert_eq!((error.line, error.column, error.excerpt.width), (1, 1, 1));
         let error = ProfileError::at("a", "ab\ncd", 1..5, "", "m", "r");
-        assert_eq!((error.line, error.column, error.width), (1, 2, 1));
+        assert_eq!((error.line, error.column, error.excerpt.width), (1, 2, 1));
     }
 }

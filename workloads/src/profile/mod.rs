@@ -21,7 +21,7 @@ use brokerlab_model::{Contract, Span};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use self::error::ProfileError;
+pub use self::error::{Excerpt, ProfileError};
 pub use self::figures::{LANES_MAX, LanesError};
 pub use self::objective::{Count, Metric, Objective};
 pub use self::schema::schema;

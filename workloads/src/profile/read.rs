@@ -102,7 +102,17 @@ fn plain(found: &Unexpected<'_>) -> String {
         Unexpected::Str(s) => format!("the text \"{s}\""),
         Unexpected::Map => "a table".to_owned(),
         Unexpected::Seq => "a list".to_owned(),
-        other => other.to_string(),
+        Unexpected::Char(_)
+        | Unexpected::Bytes(_)
+        | Unexpected::Unit
+        | Unexpected::Option
+        | Unexpected::NewtypeStruct
+        | Unexpected::Enum
+        | Unexpected::UnitVariant
+        | Unexpected::NewtypeVariant
+        | Unexpected::TupleVariant
+        | Unexpected::StructVariant
+        | Unexpected::Other(_) => found.to_string(),
     }
 }
 
@@ -127,7 +137,7 @@ struct Reader<'a> {
     skip: Option<&'static str>,
 }
 
-impl<'de> IntoDeserializer<'de, Fault> for Reader<'_> {
+impl IntoDeserializer<'_, Fault> for Reader<'_> {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {

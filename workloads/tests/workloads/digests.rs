@@ -6,10 +6,10 @@
 use brokerlab_workloads::{Fold, Profile, Workload, body_crc, digest, fold_of, key_hash};
 
 const GOLDEN: [(&str, &str); 5] = [
-    ("order-processing", "0af200a52ddf8da2255603b4b07d18ff3d0f02c35d3842f198fa15e48d1b346b"),
-    ("iot-telemetry", "9f28a7c76b199b0c591025721a6abff11adf10a15321f870cd8932541d87971a"),
-    ("fraud-detection", "304c9abe09e36c33ce442e520f39560e5506d5e7dca80ce0ee90fdbbd670436e"),
-    ("pub-sub-fanout", "a4cae987763cb01f38bdc8fa3c03f61ea43381a910af5afc5afd570c84caa044"),
+    ("order-processing", "ca3decaaf4746227f882c1036fb7fe16528fb80d30d1446e37c0dbd436f292ff"),
+    ("iot-telemetry", "db1068609394464e4fe63cf435dd6eec1665119a0ad1c4abc0da4c039d854f33"),
+    ("fraud-detection", "6c05b1a2e4cc0b57fe7ae9f72ba4f04fd45136497cb755afaf6016b62be5f64e"),
+    ("pub-sub-fanout", "c14afb181a629ffde096c0e2e16603e7863c7a2c8c40400171b0a714890320ab"),
     ("flight-replay", "ae48c30702c677ceae1ad74bc53b394253b6fc3c66a9eb467cdbe03b17b27de4"),
 ];
 

@@ -57,7 +57,7 @@ mine.toml:4:32: arrivals.rat: unknown key `rat`
 #[test]
 fn an_unknown_kind_is_shown_with_the_nearest_known_one() {
     let error = changed("poisson", "poison");
-    assert_eq!((error.line, error.column, error.width), (4, 21, 8));
+    assert_eq!((error.line, error.column, error.excerpt.width), (4, 21, 8));
     assert_eq!(error.message, "`poison` is none of the known values");
     assert!(
         error.remedy.starts_with("did you mean `poisson`? Known here: constant, poisson, mmpp, on-off,"),
@@ -107,119 +107,101 @@ fn a_fault_of_toml_itself_is_shown_where_it_stands() {
     assert!(error.message.contains("duplicate"), "{error}");
 }
 
+/// What is replaced, by what, the line of the fault, and its message.
+const IMPOSSIBLE: &[(&str, &str, usize, &str)] = &[
+    ("rate = \"1k/s\"", "rate = \"0/s\"", 4, "the mean rate is zero: no message would ever be due"),
+    ("sizes = \"100B\"", "sizes = \"31B\"", 5, "31B is below the 32-byte stamp with which each message begins"),
+    ("\"1s\"", "\"0s\"", 3, "this length of time is zero"),
+    ("count = 10", "count = 0", 6, "the number of keys is not between 1 and 2^40"),
+    ("members = 2", "members = 0", 10, "0 is not between 1 and 1048576"),
+    (
+        "members = 2",
+        "members = 2\nwork = { kind = \"log-normal\", time = \"1ms\", sigma = 9 }",
+        11,
+        "this sigma is not between 0 and 5",
+    ),
+    (
+        "sizes = \"100B\"",
+        "sizes = { kind = \"trace\" }",
+        5,
+        "sizes come from the trace, but the arrivals name no column of sizes",
+    ),
+    (
+        "kind = \"uniform\", count = 10",
+        "kind = \"trace\"",
+        6,
+        "keys come from the trace, but the arrivals name no column of keys",
+    ),
+    (
+        "kind = \"uniform\", count = 10",
+        "kind = \"hot-set\", count = 10, hot = 10, share = 0.5",
+        6,
+        "the hot keys are none or all of the keys",
+    ),
+    (
+        "kind = \"uniform\", count = 10",
+        "kind = \"hot-set\", count = 10, hot = 1, share = 80",
+        6,
+        "this share is not between 0 and 1",
+    ),
+    (
+        "sizes = \"100B\"",
+        "sizes = { kind = \"uniform\", min = \"100B\", max = \"99B\" }",
+        5,
+        "the smallest size is above the largest",
+    ),
+    ("sizes = \"100B\"", "sizes = { kind = \"empirical\", values = [] }", 5, "no size has a weight above zero"),
+    ("duration = \"1s\"", "duration = \"1s\"\ncontract = { copies = 0 }", 4, "no copy at all would be acknowledged"),
+    ("duration = \"1s\"", "duration = \"1s\"\nconnections = 2", 4, "2 is not between 1 and 1"),
+    (
+        "duration = \"1s\"",
+        "duration = \"1s\"\npayload = { kind = \"compressible\", ratio = 0.5 }",
+        4,
+        "this ratio is not between 1 and 100",
+    ),
+    ("duration = \"1s\"", "duration = \"1s\"\nchannels = { name = \"a-{}\" }", 4, "a pattern needs a count"),
+    ("duration = \"1s\"", "duration = \"1s\"\nchannels = { name = \"a\", count = 3 }", 4, "a count needs a pattern"),
+    ("duration = \"1s\"", "duration = \"1s\"\nchannels = { names = [\"a\", \"a\"] }", 4, "two channels have one name"),
+    (
+        "duration = \"1s\"",
+        "duration = \"1s\"\nobjectives = [\"lost = 0\", \"lost <= 2\"]",
+        4,
+        "an earlier objective bounds the same figure",
+    ),
+    ("members = 2", "members = 2\n[[groups]]\nname = \"all\"\nmembers = 1", 12, "two groups have one name"),
+    ("members = 2", "members = 2\n[[pauses]]\ngroup = \"al\"\nat = \"0s\"\nfor = \"1s\"", 12, "there is no group `al`"),
+    (
+        "members = 2",
+        "members = 2\n[[pauses]]\ngroup = \"all\"\nat = \"500ms\"\nfor = \"1s\"",
+        14,
+        "the pause ends after the measured window: its backlog could not be seen to drain",
+    ),
+    (
+        "kind = \"poisson\", rate = \"1k/s\"",
+        "kind = \"mmpp\", states = [{ rate = \"1/s\", for = \"1s\" }]",
+        4,
+        "one state never changes",
+    ),
+    (
+        "kind = \"poisson\", rate = \"1k/s\"",
+        "kind = \"steps\", steps = [{ rate = \"0/s\", for = \"1s\" }]",
+        4,
+        "the mean rate is zero: no message would ever be due",
+    ),
+    (
+        "kind = \"poisson\", rate = \"1k/s\"",
+        "kind = \"closed-loop\", think = \"0s\", rate = \"1/s\"",
+        4,
+        "a rate cannot scale a think time of zero",
+    ),
+];
+
 #[test]
 fn impossible_combinations_name_their_line() {
-    let cases = [
-        ("rate = \"1k/s\"", "rate = \"0/s\"", 4, "the mean rate is zero: no message would ever be due"),
-        ("sizes = \"100B\"", "sizes = \"31B\"", 5, "31B is below the 32-byte stamp with which each message begins"),
-        ("\"1s\"", "\"0s\"", 3, "this length of time is zero"),
-        ("count = 10", "count = 0", 6, "the number of keys is not between 1 and 2^40"),
-        ("members = 2", "members = 0", 10, "0 is not between 1 and 1048576"),
-        (
-            "members = 2",
-            "members = 2\nwork = { kind = \"log-normal\", time = \"1ms\", sigma = 9 }",
-            11,
-            "this sigma is not between 0 and 5",
-        ),
-        (
-            "sizes = \"100B\"",
-            "sizes = { kind = \"trace\" }",
-            5,
-            "sizes come from the trace, but the arrivals name no column of sizes",
-        ),
-        (
-            "kind = \"uniform\", count = 10",
-            "kind = \"trace\"",
-            6,
-            "keys come from the trace, but the arrivals name no column of keys",
-        ),
-        (
-            "kind = \"uniform\", count = 10",
-            "kind = \"hot-set\", count = 10, hot = 10, share = 0.5",
-            6,
-            "the hot keys are none or all of the keys",
-        ),
-        (
-            "kind = \"uniform\", count = 10",
-            "kind = \"hot-set\", count = 10, hot = 1, share = 80",
-            6,
-            "this share is not between 0 and 1",
-        ),
-        (
-            "sizes = \"100B\"",
-            "sizes = { kind = \"uniform\", min = \"100B\", max = \"99B\" }",
-            5,
-            "the smallest size is above the largest",
-        ),
-        ("sizes = \"100B\"", "sizes = { kind = \"empirical\", values = [] }", 5, "no size has a weight above zero"),
-        (
-            "duration = \"1s\"",
-            "duration = \"1s\"\ncontract = { copies = 0 }",
-            4,
-            "no copy at all would be acknowledged",
-        ),
-        ("duration = \"1s\"", "duration = \"1s\"\nconnections = 2", 4, "2 is not between 1 and 1"),
-        (
-            "duration = \"1s\"",
-            "duration = \"1s\"\npayload = { kind = \"compressible\", ratio = 0.5 }",
-            4,
-            "this ratio is not between 1 and 100",
-        ),
-        ("duration = \"1s\"", "duration = \"1s\"\nchannels = { name = \"a-{}\" }", 4, "a pattern needs a count"),
-        (
-            "duration = \"1s\"",
-            "duration = \"1s\"\nchannels = { name = \"a\", count = 3 }",
-            4,
-            "a count needs a pattern",
-        ),
-        (
-            "duration = \"1s\"",
-            "duration = \"1s\"\nchannels = { names = [\"a\", \"a\"] }",
-            4,
-            "two channels have one name",
-        ),
-        (
-            "duration = \"1s\"",
-            "duration = \"1s\"\nobjectives = [\"lost = 0\", \"lost <= 2\"]",
-            4,
-            "an earlier objective bounds the same figure",
-        ),
-        ("members = 2", "members = 2\n[[groups]]\nname = \"all\"\nmembers = 1", 12, "two groups have one name"),
-        (
-            "members = 2",
-            "members = 2\n[[pauses]]\ngroup = \"al\"\nat = \"0s\"\nfor = \"1s\"",
-            12,
-            "there is no group `al`",
-        ),
-        (
-            "members = 2",
-            "members = 2\n[[pauses]]\ngroup = \"all\"\nat = \"500ms\"\nfor = \"1s\"",
-            14,
-            "the pause ends after the measured window: its backlog could not be seen to drain",
-        ),
-        (
-            "kind = \"poisson\", rate = \"1k/s\"",
-            "kind = \"mmpp\", states = [{ rate = \"1/s\", for = \"1s\" }]",
-            4,
-            "one state never changes",
-        ),
-        (
-            "kind = \"poisson\", rate = \"1k/s\"",
-            "kind = \"steps\", steps = [{ rate = \"0/s\", for = \"1s\" }]",
-            4,
-            "the mean rate is zero: no message would ever be due",
-        ),
-        (
-            "kind = \"poisson\", rate = \"1k/s\"",
-            "kind = \"closed-loop\", think = \"0s\", rate = \"1/s\"",
-            4,
-            "a rate cannot scale a think time of zero",
-        ),
-    ];
-    for (from, to, line, message) in cases {
+    for (from, to, line, message) in IMPOSSIBLE {
         let error = changed(from, to);
-        assert_eq!((error.line, error.message.as_str()), (line, message), "{error}");
-        assert!(!error.remedy.is_empty() && !error.key.is_empty() && !error.excerpt.is_empty(), "{error}");
+        assert_eq!((error.line, error.message.as_str()), (*line, *message), "{error}");
+        assert!(!error.remedy.is_empty() && !error.key.is_empty() && !error.excerpt.text.is_empty(), "{error}");
     }
 }
 
@@ -265,7 +247,7 @@ fn an_override_is_checked_as_the_file_is_and_is_named() {
     assert_eq!((error.file.as_str(), error.column), ("--set arivals.rate", 1));
     assert!(error.remedy.starts_with("did you mean `arrivals`?"), "{error}");
     let error = set("groups.0.membres", "3");
-    assert_eq!((error.column, error.width, error.message.as_str()), (10, 7, "unknown key `membres`"));
+    assert_eq!((error.column, error.excerpt.width, error.message.as_str()), (10, 7, "unknown key `membres`"));
     let error = set("groups.7.members", "3");
     assert_eq!((error.column, error.message.as_str()), (8, "`7` names no element of this list of 1"));
     let error = set("sizes.max", "3B");
@@ -286,12 +268,12 @@ mod traces {
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("t.csv"), csv).unwrap();
         let arrivals = format!("kind = \"trace\", file = \"t.csv\"{columns}");
-        let mut text = GOOD.replace("kind = \"poisson\", rate = \"1k/s\"", &arrivals);
+        let mut profile = GOOD.replace("kind = \"poisson\", rate = \"1k/s\"", &arrivals);
         // A column of sizes is read where sizes come from it.
         if columns.contains("size") {
-            text = text.replace("sizes = \"100B\"", "sizes = \"trace\"");
+            profile = profile.replace("sizes = \"100B\"", "sizes = \"trace\"");
         }
-        std::fs::write(folder.join("p.toml"), text).unwrap();
+        std::fs::write(folder.join("p.toml"), profile).unwrap();
         Profile::load(folder.join("p.toml").to_str().unwrap())
     }
 
@@ -306,8 +288,11 @@ mod traces {
     fn an_unordered_time_is_shown_with_its_line() {
         let error = replay("unordered", "time,k\n10,a\n12,b\n11,a\n", "").unwrap_err();
         assert!(error.file.ends_with("t.csv"), "{}", error.file);
-        assert_eq!((error.line, error.column, error.width), (4, 1, 2));
-        assert_eq!((error.message.as_str(), error.excerpt.as_str()), ("this time is before the one above it", "11,a"));
+        assert_eq!((error.line, error.column, error.excerpt.width), (4, 1, 2));
+        assert_eq!(
+            (error.message.as_str(), error.excerpt.text.as_str()),
+            ("this time is before the one above it", "11,a")
+        );
         assert_eq!(error.remedy, "sort the trace by time");
         let error = replay("unordered-2", "time\n10\n9\n", "").unwrap_err();
         assert_eq!((error.line, error.message.as_str()), (3, "this time is before the one above it"));
@@ -316,7 +301,7 @@ mod traces {
     #[test]
     fn an_unparsable_time_and_size_are_shown_with_their_column() {
         let error = replay("time", "k,time\na,10\nb,tomorrow\n", "").unwrap_err();
-        assert_eq!((error.line, error.column, error.width, error.key.as_str()), (3, 3, 8, "time"));
+        assert_eq!((error.line, error.column, error.excerpt.width, error.key.as_str()), (3, 3, 8, "time"));
         assert_eq!(error.message, "`tomorrow` is not a time");
         let error = replay("size", "time,n\n1,40\n2,big\n", ", size = \"n\"").unwrap_err();
         assert_eq!((error.line, error.column, error.message.as_str()), (3, 3, "`big` is not a number of bytes"));

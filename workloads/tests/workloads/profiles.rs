@@ -81,7 +81,7 @@ fn every_short_form_sets_its_field_in_every_built_in_profile() {
                 "lanes" => assert_eq!(profile.lanes(true), Ok(7)),
                 "work" => assert!(profile.groups.iter().all(|g| g.work.mean().0 == 33_000)),
                 "contract" => {
-                    assert_eq!(profile.contract.to_string(), "at-most-once, order none, memory, 1 copy, coupled")
+                    assert_eq!(profile.contract.to_string(), "at-most-once, order none, memory, 1 copy, coupled");
                 }
                 "duration" => assert_eq!(profile.duration.0, 60_000_000_000),
                 "seed" => assert_eq!(profile.seed, 7),

@@ -29,7 +29,7 @@ fn located(text: &str, outcome: Result<Profile, brokerlab_workloads::ProfileErro
     let printed = error.to_string();
     assert!(!error.message.is_empty() && !error.remedy.is_empty(), "{printed}");
     assert!(error.line <= text.split('\n').count().max(1), "{printed}");
-    assert!(error.column <= error.excerpt.chars().count() + 1, "{printed}");
+    assert!(error.column <= error.excerpt.text.chars().count() + 1, "{printed}");
     assert!(error.line == 0 || printed.contains('^'), "{printed}");
 }
 
