@@ -45,8 +45,8 @@ impl LogOptions {
         match contract.delivery {
             Delivery::AtMostOnce => settings.add(
                 "offset.commit",
-                "before delivery",
-                "at-most-once: what was handed out is never read again",
+                "before delivery, written, not flushed",
+                "at-most-once: what was handed out is not read again while the machine stays up",
             ),
             Delivery::AtLeastOnce => settings.add(
                 "offset.commit",

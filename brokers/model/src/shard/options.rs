@@ -54,7 +54,11 @@ impl ShardOptions {
         let mut settings = Settings::default();
         match contract.delivery {
             Delivery::AtMostOnce => {
-                settings.add("checkpoint", "before delivery", "at-most-once: what was handed out is never read again");
+                settings.add(
+                    "checkpoint",
+                    "before delivery, written, not flushed",
+                    "at-most-once: what was handed out is not read again while the machine stays up",
+                );
             }
             Delivery::AtLeastOnce => {
                 let why = "at-least-once: what was not checkpointed is read again by the shard's next lease owner";
