@@ -32,7 +32,7 @@ impl World {
     pub(crate) fn open_anywhere(url: &str, contract: Contract) -> Self {
         let folder = (contract.storage != Storage::Memory).then(folder);
         let data = folder.as_ref().map(|folder| folder.path().join("data"));
-        Self { folder: folder, ..Self::open(url, contract, data.as_deref()) }
+        Self { folder, ..Self::open(url, contract, data.as_deref()) }
     }
 
     pub(crate) fn open(url: &str, contract: Contract, data: Option<&Path>) -> Self {
