@@ -57,22 +57,26 @@ fn push(rows: &mut Rows, row: &Row, columns: Columns<'_>) -> Result<(), RowFault
 }
 
 fn nanoseconds(field: &Field, unit: Span) -> Option<i128> {
-    let micros = match field {
-        Field::TimestampMillis(ms) => i128::from(*ms) * 1_000,
-        Field::TimestampMicros(us) => i128::from(*us),
-        Field::Date(days) => i128::from(*days) * 86_400_000_000,
+    if let Field::TimestampMillis(ms) = field {
+        Some(i128::from(*ms) * 1_000_000)
+    } else if let Field::TimestampMicros(us) = field {
+        Some(i128::from(*us) * 1_000)
+    } else if let Field::Date(days) = field {
+        Some(i128::from(*days) * 86_400_000_000_000)
+    } else {
         // A double is printed with as many digits as tell it apart, then read exactly.
-        other => return parse_time(&text(other), unit),
-    };
-    Some(micros * 1_000)
+        parse_time(&text(field), unit)
+    }
 }
 
 /// A cell as CSV would have it: texts without quotes.
 fn text(field: &Field) -> String {
-    match field {
-        Field::Str(text) => text.clone(),
-        Field::Bytes(bytes) => String::from_utf8_lossy(bytes.data()).into_owned(),
-        other => other.to_string(),
+    if let Field::Str(text) = field {
+        text.clone()
+    } else if let Field::Bytes(bytes) = field {
+        String::from_utf8_lossy(bytes.data()).into_owned()
+    } else {
+        field.to_string()
     }
 }
 

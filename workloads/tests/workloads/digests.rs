@@ -6,9 +6,9 @@
 use brokerlab_workloads::{Fold, Profile, Workload, body_crc, digest, fold_of, key_hash};
 
 const GOLDEN: [(&str, &str); 5] = [
-    ("order-processing", "ca3decaaf4746227f882c1036fb7fe16528fb80d30d1446e37c0dbd436f292ff"),
+    ("order-processing", "c5fba69c8d7b89713d49f0e0d4929cce587eb03fc55f579b4c1b397f9ec7e579"),
     ("iot-telemetry", "db1068609394464e4fe63cf435dd6eec1665119a0ad1c4abc0da4c039d854f33"),
-    ("fraud-detection", "6c05b1a2e4cc0b57fe7ae9f72ba4f04fd45136497cb755afaf6016b62be5f64e"),
+    ("fraud-detection", "1ce2e323ff90cf88e2244d87f97c305b66b0fbd6784f9c5945613a9d597687b3"),
     ("pub-sub-fanout", "c14afb181a629ffde096c0e2e16603e7863c7a2c8c40400171b0a714890320ab"),
     ("flight-replay", "ae48c30702c677ceae1ad74bc53b394253b6fc3c66a9eb467cdbe03b17b27de4"),
 ];
