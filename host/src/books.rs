@@ -9,8 +9,9 @@ use std::sync::atomic::Ordering;
 use brokerlab_model::{Span, Time};
 use brokerlab_workloads::check::{Arrived, MessageId};
 use brokerlab_workloads::profile::{Count, Metric, Objective};
-use brokerlab_workloads::record::{Delay, Moments, Plan, Recorder};
+use brokerlab_workloads::record::{Delay, Moments, Plan, Recorder, Unacknowledged};
 
+use crate::fitness::thread_cpu;
 use crate::shared::{Blame, Shared, locked};
 
 /// A delivery that waits for the checker.
@@ -69,11 +70,15 @@ pub(crate) struct Books<'a> {
     pub(crate) start: Time,
     /// Up to here the loop's time is accounted for.
     pub(crate) mark: Time,
-    /// Time in generator, recorder and checker.
-    pub(crate) harness: Span,
-    pub(crate) acknowledged: u64,
-    pub(crate) ended_otherwise: u64,
-    pub(crate) delivered: u64,
+    /// Time in generator, recorder and checker, by the clock.
+    harness: Span,
+    /// Time inside backend calls, by the clock.
+    backend: Span,
+    /// CPU of this thread when the schedule began.
+    cpu_at_start: Span,
+    acknowledged: u64,
+    ended_otherwise: u64,
+    delivered: u64,
     response_sum: i64,
     last_delivery: Time,
     pub(crate) uninvited: BTreeMap<Uninvited, u64>,
@@ -93,6 +98,8 @@ impl<'a> Books<'a> {
             start: Time::NEVER,
             mark: shared.clock.now(),
             harness: Span::ZERO,
+            backend: Span::ZERO,
+            cpu_at_start: Span::ZERO,
             acknowledged: 0,
             ended_otherwise: 0,
             delivered: 0,
@@ -111,6 +118,8 @@ impl<'a> Books<'a> {
         // Lanes that moved while members joined are no news.
         self.uninvited.clear();
         self.harness = Span::ZERO;
+        self.backend = Span::ZERO;
+        self.cpu_at_start = thread_cpu();
         self.recorder = Recorder::new(plan_of(self.shared), start);
     }
 
@@ -125,9 +134,24 @@ impl<'a> Books<'a> {
     /// Reads the clock and counts the time since the mark as spent inside backend calls.
     pub(crate) fn backend_until_now(&mut self) -> Time {
         let now = self.shared.clock.now();
+        self.backend = self.backend + now.since(self.mark);
         locked(&self.shared.blame[self.index]).backend.inside(self.mark, now);
         self.mark = now;
         now
+    }
+
+    /// CPU of generator, recorder and checker. Called on the loop's own thread when the run is over.
+    ///
+    /// Their time by the clock is exact as long as nobody takes the core away; otherwise their share of the thread's CPU is less, and
+    /// that is what they cost.
+    pub(crate) fn harness_cpu(&self) -> Span {
+        let awake = self.harness.0 + self.backend.0;
+        if awake == 0 {
+            return Span::ZERO;
+        }
+        let cpu = Span(thread_cpu().0.saturating_sub(self.cpu_at_start.0));
+        let share = (cpu.0 as f64 * (self.harness.0 as f64 / awake as f64)) as u64;
+        Span(share.min(self.harness.0))
     }
 
     pub(crate) fn note(&mut self, what: Uninvited) {
@@ -140,6 +164,12 @@ impl<'a> Books<'a> {
         self.recorder.published(moments, delay);
         self.acks.push(id);
         self.watch(Metric::Publish, moments.completed.minus(moments.intended));
+    }
+
+    /// A publish ended, and not by being acknowledged.
+    pub(crate) fn not_acknowledged(&mut self, intended: Time, completed: Time, how: Unacknowledged) {
+        self.ended_otherwise += 1;
+        self.recorder.not_acknowledged(intended, completed, how);
     }
 
     /// A settlement of a message due at `due` was confirmed.

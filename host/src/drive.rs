@@ -12,6 +12,7 @@ use brokerlab_model::{Blocked, Completions, Span, Time, WaitOn, Worker};
 use brokerlab_workloads::Workload;
 
 use crate::books::Books;
+use crate::fitness::thread_switches;
 use crate::member::Member;
 use crate::producer::Connection;
 use crate::shared::Shared;
@@ -54,6 +55,9 @@ pub(crate) struct Loop<'a> {
     completions: Completions,
     ready: Vec<u32>,
     waiter: Waiter,
+    /// What generator, recorder and checker cost, and how often the kernel switched this thread; known when the run is over.
+    pub(crate) harness: Span,
+    pub(crate) switches: Option<(u64, u64)>,
     schedule_end: Time,
     drain_end: Time,
 }
@@ -79,6 +83,8 @@ impl<'a> Loop<'a> {
             completions: Completions::default(),
             ready: Vec::new(),
             waiter: Waiter::new(shared.spec.waiting),
+            harness: Span::ZERO,
+            switches: None,
             schedule_end: Time::NEVER,
             drain_end: Time::NEVER,
         }
@@ -133,6 +139,7 @@ impl<'a> Loop<'a> {
     /// Runs until the schedule is over and drained, the drain limit has come, or the run is cut short. `each_pass` is told the
     /// time once per pass.
     pub(crate) fn run(&mut self, each_pass: &mut dyn FnMut(&Shared<'_>, Time)) -> Result<(), RunError> {
+        self.switches = thread_switches();
         loop {
             let now = self.books.own_until_now();
             each_pass(self.shared(), now);
@@ -142,6 +149,9 @@ impl<'a> Loop<'a> {
                 self.poll()?;
                 self.books.flush();
                 self.books.publish_status(0);
+                self.harness = self.books.harness_cpu();
+                let before = self.switches.unwrap_or_default();
+                self.switches = thread_switches().map(|now| (now.0 - before.0, now.1 - before.1));
                 return Ok(());
             }
             if !self.pass(now)? {

@@ -88,7 +88,13 @@ impl Ended {
         let checker = std::mem::replace(&mut *locked(&shared.checker), Checker::new(EMPTY));
         let (first, others) = loops.split_first().expect("a run has at least one loop");
         let mut recorder = first.books.recorder.clone();
-        others.iter().for_each(|of| recorder.merge(&of.books.recorder));
+        let mut resources = after.resources_since(before);
+        for of in others {
+            recorder.merge(&of.books.recorder);
+            let (voluntary, involuntary) = of.switches.unwrap_or_default();
+            resources.voluntary_context_switches += voluntary;
+            resources.involuntary_context_switches += involuntary;
+        }
         Self {
             recorder,
             checks: checker.finish(&held, &published, &spec.contract),
@@ -97,8 +103,8 @@ impl Ended {
             loops: loops.len() as u32,
             start,
             end,
-            harness: loops.iter().fold(Span::ZERO, |sum, of| sum + of.books.harness),
-            resources: after.resources_since(before),
+            harness: loops.iter().fold(Span::ZERO, |sum, of| sum + of.harness),
+            resources,
             fitness: after.fitness_since(before),
             work,
             matches_published,

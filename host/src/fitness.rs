@@ -23,11 +23,12 @@ pub struct Look {
 /// Counters of the whole machine.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Machine {
-    /// Core time of all states together.
-    pub(crate) all_ns: u64,
-    pub(crate) steal_ns: u64,
-    /// CPU of every other process by (pid, start), its reaped children included.
-    pub(crate) others_ns: u64,
+    /// Core time of all states together, in nanoseconds.
+    pub(crate) all: u64,
+    /// Core time taken by the hypervisor.
+    pub(crate) steal: u64,
+    /// CPU of every other process, its reaped children included.
+    pub(crate) others: u64,
 }
 
 /// Counters of this process.
@@ -80,12 +81,12 @@ impl Look {
         let mut fitness = FitnessRecord::default();
         if let (Some(now), Some(then)) = (&self.machine, &earlier.machine) {
             let elapsed = self.at.since(earlier.at).0;
-            let all = now.all_ns.saturating_sub(then.all_ns);
+            let all = now.all.saturating_sub(then.all);
             if all > 0 {
-                fitness.steal_share = Some(now.steal_ns.saturating_sub(then.steal_ns) as f64 / all as f64);
+                fitness.steal_share = Some(now.steal.saturating_sub(then.steal) as f64 / all as f64);
             }
             if elapsed > 0 {
-                let others = now.others_ns.saturating_sub(then.others_ns);
+                let others = now.others.saturating_sub(then.others);
                 fitness.other_processes_cores = Some(others as f64 / elapsed as f64);
             }
         }
@@ -99,6 +100,11 @@ impl Look {
 /// CPU time of the calling thread.
 pub(crate) fn thread_cpu() -> Span {
     Span(cpu_ns(ClockId::ThreadCPUTime))
+}
+
+/// How often the calling thread gave up its core by itself, and how often it was taken from it.
+pub(crate) fn thread_switches() -> Option<(u64, u64)> {
+    system::thread_switches()
 }
 
 /// Bytes that the page cache has still to write to storage; none where the system does not tell.
@@ -135,7 +141,7 @@ mod system {
             + total.irq.unwrap_or(0)
             + total.softirq.unwrap_or(0)
             + steal;
-        Some(Machine { all_ns: all * tick_ns, steal_ns: steal * tick_ns, others_ns: others_ticks()? * tick_ns })
+        Some(Machine { all: all * tick_ns, steal: steal * tick_ns, others: others_ticks()? * tick_ns })
     }
 
     /// CPU of all processes but this one. A process that ends in between moves its share to the parent that reaps it, so the sum
@@ -153,7 +159,7 @@ mod system {
     pub(super) fn own() -> Option<Own> {
         let process = Process::myself().ok()?;
         let (stat, status) = (process.stat().ok()?, process.status().ok()?);
-        // Context switches are counted by thread; those of threads that have ended are lost with them.
+        // Context switches are counted by thread and are lost with it: threads that end before the last look add their own.
         let mut own = Own {
             user_ticks: stat.utime,
             system_ticks: stat.stime,
@@ -168,6 +174,12 @@ mod system {
             }
         }
         Some(own)
+    }
+
+    pub(super) fn thread_switches() -> Option<(u64, u64)> {
+        let thread = rustix::thread::gettid().as_raw_nonzero().get();
+        let status = Process::myself().ok()?.task_from_tid(thread).ok()?.status().ok()?;
+        Some((status.voluntary_ctxt_switches?, status.nonvoluntary_ctxt_switches?))
     }
 
     pub(super) fn dirty_bytes() -> Option<u64> {
@@ -221,6 +233,10 @@ mod system {
         None
     }
 
+    pub(super) fn thread_switches() -> Option<(u64, u64)> {
+        None
+    }
+
     pub(super) fn throttled_ns() -> Option<u64> {
         None
     }
@@ -234,7 +250,7 @@ mod tests {
         Look {
             at: Time(at),
             process_cpu_ns: at / 2,
-            machine: machine.map(|(all_ns, steal_ns, others_ns)| Machine { all_ns, steal_ns, others_ns }),
+            machine: machine.map(|(all, steal, others)| Machine { all, steal, others }),
             own: machine.map(|_| Own {
                 user_ticks: at / 100,
                 system_ticks: at / 300,
@@ -268,7 +284,7 @@ mod tests {
     #[test]
     fn linux_tells_of_itself_and_of_others() {
         let look = Look::now(&crate::clock::WallClock::new());
-        assert!(look.machine.is_some_and(|m| m.all_ns > 0 && m.others_ns > 0));
+        assert!(look.machine.is_some_and(|m| m.all > 0 && m.others > 0));
         assert!(look.own.is_some_and(|o| o.peak_rss_bytes > 0));
         assert!(dirty_bytes().is_some());
     }

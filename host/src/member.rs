@@ -110,8 +110,8 @@ impl Member {
     }
 
     /// Lanes that it holds.
-    pub(crate) fn lanes(&self) -> i64 {
-        self.lanes.values().filter(|lane| lane.assigned).count() as i64
+    pub(crate) fn lanes(&self) -> u64 {
+        self.lanes.values().filter(|lane| lane.assigned).count() as u64
     }
 
     /// Deliveries that are not settled yet, as far as the member knows.

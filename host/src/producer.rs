@@ -344,17 +344,12 @@ impl Connection {
                 self.retry(sent, completed, books);
                 return Ok(());
             }
-            Status::Refused(_) => self.lost(sent, completed, books, Unacknowledged::Refused),
-            Status::Failed(_) => self.lost(sent, completed, books, Unacknowledged::Failed),
-            Status::Unknown => self.lost(sent, completed, books, Unacknowledged::Unknown),
+            Status::Refused(_) => books.not_acknowledged(sent.intended, completed, Unacknowledged::Refused),
+            Status::Failed(_) => books.not_acknowledged(sent.intended, completed, Unacknowledged::Failed),
+            Status::Unknown => books.not_acknowledged(sent.intended, completed, Unacknowledged::Unknown),
         }
         self.completed(sent.producer, completed, books);
         Ok(())
-    }
-
-    fn lost(&mut self, sent: Sent, completed: Time, books: &mut Books<'_>, how: Unacknowledged) {
-        books.ended_otherwise += 1;
-        books.recorder.not_acknowledged(sent.intended, completed, how);
     }
 
     fn retry(&mut self, sent: Sent, completed: Time, books: &mut Books<'_>) {

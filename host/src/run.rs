@@ -16,7 +16,7 @@ use crate::finish::{Ended, measurement};
 use crate::fitness::{Look, dirty_bytes};
 use crate::shared::Shared;
 use crate::spec::{Phase, Progress, RunError, RunSpec};
-use crate::start::{Administrator, Crew, Expected, connect_all, start_together};
+use crate::start::{Administrator, Crew, Crews, Expected, connect_all, start_together};
 use crate::wait::{Waiter, Waiting};
 
 /// How often progress is told.
@@ -103,7 +103,7 @@ fn drive(
     quick: Vec<Box<dyn Worker>>,
 ) -> Result<Ended, RunError> {
     let loops = if clock.is_manual() { 1 } else { spec.threads.max(1) };
-    let (mut crews, owners) = connect_all(broker, spec, loops, clock)?;
+    let Crews { mut crews, owners } = connect_all(broker, spec, loops, clock)?;
     let expected = Expected::new(broker, spec, &crews);
     let connections: Vec<usize> = crews.iter().map(|crew| crew.connections.len()).collect();
     let checker = Checker::new(check_plan(spec));

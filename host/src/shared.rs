@@ -29,7 +29,7 @@ pub(crate) struct Status {
     /// Whether its last pass before the start brought nothing.
     pub(crate) quiet: AtomicBool,
     /// Lanes that its members hold.
-    pub(crate) lanes: AtomicI64,
+    pub(crate) lanes: AtomicU64,
     pub(crate) acknowledged: AtomicU64,
     /// Publishes that ended in another way.
     pub(crate) ended_otherwise: AtomicU64,

@@ -185,14 +185,22 @@ pub(crate) struct Crew {
     pub(crate) members: Vec<Member>,
 }
 
-/// Connects everybody, dealt out over `loops`: connections in turn, and each group's members in turn. Also gives each producer's
-/// loop and its connection there.
+/// Everybody who was connected.
+#[derive(Debug)]
+pub(crate) struct Crews {
+    /// By loop.
+    pub(crate) crews: Vec<Crew>,
+    /// By producer: its loop, and its connection there.
+    pub(crate) owners: Vec<(u32, u32)>,
+}
+
+/// Connects everybody, dealt out over `loops`: connections in turn, and each group's members in turn.
 pub(crate) fn connect_all(
     broker: &mut dyn Broker,
     spec: &RunSpec,
     loops: usize,
     clock: &dyn Clock,
-) -> Result<(Vec<Crew>, Vec<(u32, u32)>), RunError> {
+) -> Result<Crews, RunError> {
     let workload = &spec.workload;
     let profile = workload.profile();
     let mut crews: Vec<Crew> = (0..loops).map(|_| Crew::default()).collect();
@@ -229,7 +237,7 @@ pub(crate) fn connect_all(
             crews[at].members.push(Member::new(client, plan));
         }
     }
-    Ok((crews, owners))
+    Ok(Crews { crews, owners })
 }
 
 /// Over how many messages the digest is taken, unless fewer are due.
@@ -288,14 +296,14 @@ pub(crate) fn start_together(
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Expected {
     connections: u64,
-    lanes: i64,
+    lanes: u64,
 }
 
 impl Expected {
     pub(crate) fn new(broker: &dyn Broker, spec: &RunSpec, crews: &[Crew]) -> Self {
         let profile = spec.workload.profile();
         let assigned = broker.capabilities().has(Feature::LaneAssignment);
-        let lanes = profile.groups.len() as i64 * i64::from(spec.workload.channels()) * i64::from(spec.lanes);
+        let lanes = profile.groups.len() as u64 * u64::from(spec.workload.channels()) * u64::from(spec.lanes);
         Self {
             connections: crews.iter().map(|crew| crew.connections.len() as u64).sum(),
             lanes: if assigned { lanes } else { 0 },
@@ -310,7 +318,7 @@ impl Expected {
 
     fn missing(&self, shared: &Shared<'_>) -> Option<String> {
         let connected = shared.sum(|status| &status.connected);
-        let lanes = shared.sum_signed(|status| &status.lanes);
+        let lanes = shared.sum(|status| &status.lanes);
         let ready = connected >= self.connections && lanes >= self.lanes;
         (!ready).then(|| {
             format!(

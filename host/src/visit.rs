@@ -261,13 +261,13 @@ fn tail(mut from: impl Read) -> String {
     String::from_utf8_lossy(&kept).into_owned()
 }
 
+/// How a child opens the backend that its task names; an error is told to the parent as it is.
+pub type Open<'a> = dyn FnMut(&VisitSpec) -> Result<Box<dyn Broker>, String> + 'a;
+
 /// The child's side: reads a task from standard input, opens the backend, runs it, and answers on standard output.
 ///
 /// `stop` is raised when standard input ends; whoever else raises it ends the run early too. Returns whether there was a measurement.
-pub fn serve(
-    open: &mut dyn FnMut(&VisitSpec) -> Result<Box<dyn Broker>, String>,
-    stop: &Arc<AtomicBool>,
-) -> io::Result<bool> {
+pub fn serve(open: &mut Open<'_>, stop: &Arc<AtomicBool>) -> io::Result<bool> {
     let mut task = String::new();
     io::stdin().lock().read_line(&mut task)?;
     let asked = Arc::clone(stop);
@@ -282,7 +282,7 @@ pub fn serve(
     Ok(measured)
 }
 
-fn answer(task: &str, open: &mut dyn FnMut(&VisitSpec) -> Result<Box<dyn Broker>, String>, stop: &AtomicBool) -> Line {
+fn answer(task: &str, open: &mut Open<'_>, stop: &AtomicBool) -> Line {
     let spec: VisitSpec = match serde_json::from_str(task) {
         Ok(spec) => spec,
         Err(error) => return Line::Error(format!("the visit's task can't be read: {error}")),

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use brokerlab_host::{ManualClock, run};
 use brokerlab_model::{Span, Time};
+use brokerlab_workloads::measurement::{FitnessRecord, ResourceRecord};
 use brokerlab_workloads::validity::judge;
 
 use crate::toy::{Manners, Toy};
@@ -238,8 +239,8 @@ fn two_runs_of_one_seed_are_equal_byte_for_byte() {
         [("arrivals", "{ kind = \"poisson\", rate = \"1500/s\" }"), ("producers", "3"), ("groups.*.members", "2")];
     let [first, second] = [0, 1].map(|_| {
         let (mut measurement, toy) = measured(manners.clone(), &more);
-        measurement.resources = Default::default();
-        measurement.fitness = Default::default();
+        measurement.resources = ResourceRecord::default();
+        measurement.fitness = FitnessRecord::default();
         (serde_json::to_string(&measurement).unwrap(), toy.seen().stamps)
     });
     assert_eq!(first, second);

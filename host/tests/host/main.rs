@@ -1,5 +1,7 @@
 //! The whole host on a manual clock: every test here runs the real loop, pacer, recorder and checker in virtual time.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
 mod accounting;
 mod embedded;
 mod moments;

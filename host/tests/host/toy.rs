@@ -310,10 +310,10 @@ impl State {
             let kept = Message { channel: message.channel, arena: Bytes::from(arena), slice };
             let status = self.status(stamp.producer, stamp.sequence);
             let done = self.done_after(now, status);
-            let token = message.token;
+            let asked = message.token;
             let message = (status == Status::Done && !hit(stamp.sequence, self.manners.drop_every)).then_some(kept);
             if self.published < self.manners.silent_after {
-                self.queue.push_back(Waiting { client, token, done, status, message });
+                self.queue.push_back(Waiting { client, token: asked, done, status, message });
             }
             self.published += 1;
         }
