@@ -73,9 +73,9 @@ fn item(bits: u64) -> [u8; ITEM.len()] {
 fn eight_digits(bits: u64) -> [u8; 8] {
     const BYTES: u64 = 0x00FF_00FF_00FF_00FF;
     const DIGITS: u64 = 0x000F_000F_000F_000F;
-    let even = ((bits & BYTES) * 10 >> 8) & DIGITS;
-    let odd = ((bits >> 8 & BYTES) * 10 >> 8) & DIGITS;
-    ((even | odd << 8) + 0x3030_3030_3030_3030).to_le_bytes()
+    let even = (((bits & BYTES) * 10) >> 8) & DIGITS;
+    let odd = ((((bits >> 8) & BYTES) * 10) >> 8) & DIGITS;
+    ((even | (odd << 8)) + 0x3030_3030_3030_3030).to_le_bytes()
 }
 
 /// Exactly `length` bytes of words; a last one is cut.
