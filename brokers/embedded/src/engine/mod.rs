@@ -24,14 +24,8 @@ use crate::store::{Limits, StorageFacts, Store, StoreError};
 pub struct EngineBroker {
     shared: Arc<Shared>,
     capabilities: Capabilities,
-    contract_settings: ContractSettings,
-    storage: Storage,
-}
-
-/// What `honour` answers from: the model that would be asked is behind the lock.
-#[derive(Debug)]
-struct ContractSettings {
     limits: Limits,
+    storage: Storage,
 }
 
 /// What clients, workers and the broker share.
@@ -101,7 +95,7 @@ impl EngineBroker {
             deadline: AtomicU64::new(next_deadline.unwrap_or(Time::NEVER).0),
             waiting: AtomicBool::new(false),
         };
-        Ok(Self { shared: Arc::new(shared), capabilities, contract_settings: ContractSettings { limits }, storage })
+        Ok(Self { shared: Arc::new(shared), capabilities, limits, storage })
     }
 
     /// What is below the store.
@@ -152,7 +146,7 @@ impl Broker for EngineBroker {
 
     fn honour(&self, contract: &Contract) -> Result<Settings, Unsupported> {
         let mut settings = self.shared.lock().model.honour(contract)?;
-        add_storage_settings(&mut settings, contract.storage, &self.contract_settings.limits);
+        add_storage_settings(&mut settings, contract.storage, &self.limits);
         Ok(settings)
     }
 
