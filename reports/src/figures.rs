@@ -119,6 +119,7 @@ pub fn quantile_name(q: f64) -> String {
 pub fn unbroken(text: &str) -> String {
     const UNITS: [&str; 16] =
         ["ns", "µs", "ms", "s", "/s", "k/s", "M/s", "B", "kB", "MB", "GB", "TB", "kB/s", "MB/s", "%", "shards"];
+    let text = text.replace("1–2×", "1–\u{2060}2×").replace("2–10×", "2–\u{2060}10×");
     let mut out = String::with_capacity(text.len());
     let mut after_number = false;
     for word in text.split(' ') {

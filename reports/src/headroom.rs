@@ -127,7 +127,7 @@ pub fn headroom(row: &Row, objectives: &Objectives, ceiling_per_s: Option<f64>) 
     let best_per_s = row.stairs.iter().map(|s| s.achieved_per_s).fold(row.achieved_per_s(), f64::max);
     let near_ceiling = ceiling_per_s.is_some_and(|ceiling| best_per_s >= CEILING_SHARE * ceiling);
     let limited_by = failed.filter(|stair| stair.cell.counts.throttled > 0).map(|stair| setting(row, stair));
-    let floor = if limited_by.is_some() {
+    let floor = if limited_by.is_some() || factor < 1.0 {
         None
     } else if near_ceiling {
         Some(Floor::HarnessLimited)

@@ -218,7 +218,8 @@ fn objectives_reason(a: &Analysis) -> String {
             || "no response time asked".to_owned(),
             |ns| format!("asked ≤ {}", figures::trimmed(&figures::duration(ns))),
         );
-        parts.push(format!("Met at end-to-end p99 {} ({asked}).", and_list(&p99s)));
+        let merged = if a.is_comparison() { ", all visits merged," } else { "" };
+        parts.push(format!("Met{merged} at end-to-end p99 {} ({asked}).", and_list(&p99s)));
     }
     if !missed.is_empty() {
         parts.push(format!("Missed by {}.", and_list(&missed)));
@@ -239,8 +240,8 @@ fn headroom_reason(a: &Analysis) -> String {
             None => by_text.push((text, vec![j.row.label.clone()])),
         }
     }
-    let parts: Vec<String> = by_text.iter().map(|(text, who)| format!("{}: {text}", and_list(who))).collect();
-    format!("Times your load: {}.", parts.join("; "))
+    let parts: Vec<String> = by_text.iter().map(|(text, who)| format!("{} {text}", and_list(who))).collect();
+    format!("In multiples of your load: {}.", parts.join("; "))
 }
 
 fn response_reason(a: &Analysis) -> String {

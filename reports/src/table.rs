@@ -81,8 +81,9 @@ pub fn table(file: &ResultFile, style: Style) -> Result<String, DecodeError> {
     for (subject, reason) in &a.conclusion.reasons {
         line(&format!("  {}  {reason}", style.paint(Tone::Soft, &format!("{subject:<13}"))));
     }
-    for flip in &a.conclusion.flips {
-        line(&format!("  {}  {flip}", style.paint(Tone::Soft, &format!("{:<13}", "Would change"))));
+    for (n, flip) in a.conclusion.flips.iter().enumerate() {
+        let label = if n == 0 { "Would change" } else { "" };
+        line(&format!("  {}  {flip}", style.paint(Tone::Soft, &format!("{label:<13}"))));
     }
     if let Some(caveat) = &a.conclusion.caveat {
         line(&style.paint(Tone::Soft, caveat));
@@ -106,7 +107,7 @@ const HEAD: [&str; 11] = [
 
 fn rows(a: &Analysis) -> String {
     let mut table = Table::new();
-    table.load_preset(NOTHING);
+    table.load_style(NOTHING);
     let last = HEAD.len() - 1;
     let cell = |n: usize, text: &str| {
         let left = n < 3 || n == last;

@@ -32,7 +32,7 @@ pub(super) fn panel(view: &View) -> Option<Panel> {
 }
 
 fn messages(n: f64) -> String {
-    figures::rate(n).trim_end_matches("/s").trim_end().to_owned()
+    if n < 10_000.0 { figures::count(n as u64) } else { figures::trimmed(&figures::rate(n)).replace("/s", "") }
 }
 
 fn p99(tick: &Tick) -> Option<f64> {

@@ -1,27 +1,153 @@
-//! The page from made-up results.
+//! The page from made-up results: complete, self-contained, the same bytes from the same file.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use brokerlab_reports::page::render;
+use base64::Engine as _;
+use brokerlab_reports::{ResultFile, render, write_page};
+use sha2::{Digest as _, Sha256};
 
-use crate::synthetic;
+use crate::synthetic::{self, ROWS};
 
-#[test]
-fn pages_are_written() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    std::fs::create_dir_all(folder).unwrap();
-    let compare = synthetic::comparison();
-    std::fs::write(folder.join("compare.html"), render(std::slice::from_ref(&compare)).unwrap()).unwrap();
-    let run = synthetic::run(synthetic::ROWS[1], 1.0);
-    std::fs::write(folder.join("run.html"), render(std::slice::from_ref(&run)).unwrap()).unwrap();
-    std::fs::write(folder.join("both.html"), render(&[compare, run]).unwrap()).unwrap();
+fn page(file: &ResultFile) -> String {
+    render(std::slice::from_ref(file)).unwrap()
+}
+
+/// Leaves the page where a browser can be pointed at it.
+fn keep(name: &str, html: &str) {
+    write_page(&Path::new(env!("CARGO_TARGET_TMPDIR")).join(name), html).unwrap();
+}
+
+fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
+    text.split(start).skip(1).map(|rest| rest.split_once(end).unwrap().0).collect()
 }
 
 #[test]
-fn tables_are_written() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    for (name, file) in [("compare", synthetic::comparison()), ("run", synthetic::run(synthetic::ROWS[2], 4.0))] {
-        let text = brokerlab_reports::table(&file, brokerlab_reports::Style::Plain).unwrap();
-        std::fs::write(folder.join(format!("{name}.txt")), text).unwrap();
+fn the_same_file_gives_the_same_bytes() {
+    let file = synthetic::comparison();
+    let folder = tempfile::tempdir().unwrap();
+    let path = file.write(folder.path()).unwrap();
+    let (first, again) = (page(&file), page(&ResultFile::read(&path).unwrap()));
+    assert!(first == again, "a page differs after its file was written and read");
+    keep("compare.html", &first);
+}
+
+#[test]
+fn the_page_asks_for_nothing_and_its_policy_knows_its_style() {
+    let html = page(&synthetic::comparison());
+    assert!(html.len() <= 600_000, "{} bytes", html.len());
+    for word in ["http:", "https:", "<script", " src=", "url(", "@import", " style=", "<link"] {
+        assert!(!html.contains(word), "{word}");
     }
+    let style = between(&html, "<style>", "</style>");
+    let hash = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(style[0].as_bytes()));
+    assert!(html.contains(&format!("default-src 'none'; style-src 'sha256-{hash}'")));
+}
+
+#[test]
+fn every_panel_has_its_question_a_sentence_and_figures_in_a_table() {
+    let html = page(&synthetic::comparison());
+    let panels = between(&html, "<section class=\"panel\"", "</section>");
+    assert_eq!(panels.len(), 8);
+    let questions: Vec<&str> = panels.iter().map(|p| between(p, "<h2", "</h2>")[0].split_once('>').unwrap().1).collect();
+    assert_eq!(
+        questions,
+        [
+            "Can I trust this run?",
+            "How far does each go?",
+            "Does each meet my requirements?",
+            "Which promises can each keep?",
+            "What do the unluckiest messages see?",
+            "Is it stable?",
+            "What does a message cost in work?",
+            "How do I repeat it?"
+        ]
+    );
+    for (panel, question) in panels.iter().zip(&questions) {
+        assert!(panel.contains("class=\"lede\""), "{question}");
+        let charts = panel.matches("<svg class=\"chart\"").count();
+        assert!(charts == 0 || panel.contains("<table"), "{question}: a chart without its figures");
+        assert_eq!(panel.matches("<table").count(), panel.matches("<caption").count(), "{question}");
+    }
+    assert!(html.find("Can I trust").unwrap() < html.find("<svg class=\"chart\"").unwrap(), "validity before any figure");
+}
+
+#[test]
+fn ids_are_unique_also_with_several_files() {
+    let mut closed = synthetic::run(ROWS[3], 1.0);
+    closed.profile.closed_loop = true;
+    let html = render(&[synthetic::comparison(), synthetic::run(ROWS[1], 1.0), closed]).unwrap();
+    let ids = between(&html, " id=\"", "\"");
+    assert_eq!(ids.len(), ids.iter().collect::<BTreeSet<_>>().len());
+    assert!(html.contains("queue · B") && html.contains("direct · C"));
+    let open_panels = html.split_once("id=\"trust-2\"").unwrap().0;
+    assert!(!open_panels.contains("<th scope=\"row\">direct · C"), "closed and open loops share no table");
+    keep("several.html", &html);
+}
+
+#[test]
+fn results_that_differ_in_contract_are_not_comparable() {
+    let mut other = synthetic::run(ROWS[1], 1.0);
+    other.contract.storage = brokerlab_model::Storage::Fsync;
+    let html = render(&[synthetic::run(ROWS[0], 1.0), other]).unwrap();
+    assert!(html.contains("Not comparable: they differ in contracts."));
+}
+
+#[test]
+fn a_red_light_greys_the_verdict() {
+    let mut file = synthetic::comparison();
+    assert!(!page(&file).contains("verdict grey"));
+    for cell in &mut file.cells {
+        cell.fitness.late_p999_ns = 50_000_000;
+    }
+    let html = page(&file);
+    assert!(html.contains("class=\"verdict grey\"") && html.contains("class=\"no\">generator lateness, p99.9"));
+    keep("not-valid.html", &html);
+}
+
+#[test]
+fn a_run_has_no_panels_of_a_comparison() {
+    let html = page(&synthetic::run(ROWS[1], 1.0));
+    assert!(!html.contains("How far does each go?") && !html.contains("Two identical rows"));
+    assert!(html.contains("queue carries"));
+    keep("run.html", &html);
+}
+
+#[test]
+fn a_saturated_run_is_headed_by_what_was_asked_and_achieved() {
+    let html = page(&synthetic::run(ROWS[1], 40.0));
+    let head = between(&html, "<h1>", "</h1>")[0].replace('\u{a0}', " ");
+    assert!(head.starts_with("queue is saturated: asked 800 k/s, achieved 18"), "{head}");
+    assert!(!head.contains("p99") && !html.contains("What do the unluckiest"));
+    keep("saturated.html", &html);
+}
+
+#[test]
+fn a_quantile_among_the_unfinished_is_never() {
+    let mut file = synthetic::run(ROWS[1], 1.0);
+    file.cells[0].end_to_end.unfinished = 600;
+    let html = page(&file);
+    assert!(html.contains("never (&gt; 250 ms)"), "p99 lies among 600 unfinished of 12,600");
+    assert!(html.contains("<td>600</td>"), "the count stands beside it");
+}
+
+#[test]
+fn cpu_is_not_shown_where_the_loops_spin() {
+    let mut file = synthetic::comparison();
+    file.waiting = "spin".to_owned();
+    let html = page(&file);
+    assert!(!html.contains("CPU time per message") && html.contains("the loops spin"));
+}
+
+#[test]
+fn a_small_page_is_as_it_was() {
+    let mut file = synthetic::run(ROWS[0], 0.25);
+    file.promise_ladder.truncate(3);
+    file.fixed_cases.truncate(1);
+    let html = page(&file);
+    let (head, rest) = html.split_once("<style>").unwrap();
+    let body = rest.split_once("</style>").unwrap().1;
+    let head = head.split_once("sha256-").map_or(head, |(before, _)| before);
+    let lines = format!("{head}…{body}").replace("><", ">\n<");
+    insta::assert_snapshot!(lines);
 }

@@ -2,6 +2,8 @@
 //!
 //! Leaves out any measuring; times are drawn, so that the same file comes out on every machine.
 
+use std::sync::LazyLock;
+
 use brokerlab_model::{Availability, Contract, Delivery, Missing, Order, Settings, Unsupported, WorkCounts};
 use brokerlab_reports::result::{
     Command, FixedCase, HostFacts, LadderAnswer, LadderRow, Objectives, ProfileRecord, ResultFile, SCHEMA_VERSION,
@@ -296,7 +298,8 @@ pub(crate) fn empty(command: Command) -> ResultFile {
 
 /// Six rounds of six rows in changing order, then five steps of staircase for each backend.
 pub(crate) fn comparison() -> ResultFile {
-    comparison_of(&ROWS, 6)
+    static ONCE: LazyLock<ResultFile> = LazyLock::new(|| comparison_of(&ROWS, 6));
+    ONCE.clone()
 }
 
 /// The same over other rows.

@@ -1,0 +1,183 @@
+//! What is concluded from made-up comparisons, and the exit code that follows.
+
+use brokerlab_reports::headroom::{Class, Floor};
+use brokerlab_reports::{Analysis, Conclusion, Decision, ResultFile, conclude};
+use brokerlab_workloads::measurement::{Measurement, Point, World};
+
+use crate::synthetic::{self, ROWS, Shape};
+
+fn conclusion(change: impl Fn(&mut Measurement)) -> Conclusion {
+    let mut file = synthetic::comparison();
+    file.cells.iter_mut().for_each(change);
+    conclude(&file).unwrap()
+}
+
+fn is(cell: &Measurement, row: &str) -> bool {
+    cell.row == row
+}
+
+/// Candidates of one shape, so that nothing but what a test changes separates them.
+fn alike(first: Shape, second: Shape) -> ResultFile {
+    let again = Shape { row: "log (again)", ..first };
+    synthetic::comparison_of(&[first, second, again], 6)
+}
+
+const LOG: Shape = ROWS[0];
+const LIKE_LOG: Shape = Shape { row: "queue", backend: "queue", ..LOG };
+
+#[test]
+fn rows_of_one_class_are_a_tie_and_the_others_are_named() {
+    let c = conclude(&synthetic::comparison()).unwrap();
+    assert_eq!(c.decision, Decision::Tie(vec!["log".to_owned(), "direct".to_owned()]));
+    assert!(c.valid && c.exit.code(None) == 0);
+    assert!(c.flips.iter().any(|f| f.contains("decoupled") && f.contains("direct can't")), "{:?}", c.flips);
+    assert!(c.caveat.is_some_and(|text| text.contains("not Kafka, RabbitMQ, SQS or Kinesis")));
+}
+
+#[test]
+fn a_row_alone_in_the_highest_class_is_chosen() {
+    let mut file = synthetic::comparison();
+    file.cells.retain(|c| c.backend != "direct");
+    let c = conclude(&file).unwrap();
+    assert_eq!(c.decision, Decision::Winner("log".to_owned()));
+    assert!(c.headline.contains("furthest"), "{}", c.headline);
+}
+
+#[test]
+fn a_response_time_decides_only_by_a_tenth_of_the_objective() {
+    let slower = Shape { typical_ns: LOG.typical_ns * 3.0, ..LIKE_LOG };
+    let mut file = alike(LOG, slower);
+    assert_eq!(conclude(&file).unwrap().decision, Decision::Tie(vec!["log".to_owned(), "queue".to_owned()]));
+    file.objectives.end_to_end_p99_max_ns = Some(20_000_000);
+    assert_eq!(conclude(&file).unwrap().decision, Decision::Winner("log".to_owned()));
+}
+
+#[test]
+fn rows_too_close_to_call_are_a_tie_however_tight_the_objective() {
+    let mut file = alike(LOG, LIKE_LOG);
+    file.objectives.end_to_end_p99_max_ns = Some(1_000_000_000);
+    assert!(matches!(conclude(&file).unwrap().decision, Decision::Tie(_)));
+}
+
+#[test]
+fn identical_rows_that_differ_make_it_inconclusive() {
+    let slow = synthetic::comparison_of(&[Shape { typical_ns: 900e3, ..LOG }], 6);
+    let mut file = synthetic::comparison();
+    for cell in file.cells.iter_mut().filter(|c| is(c, "log (again)")) {
+        let Point::Visit { round } = cell.point else { continue };
+        let other = slow.cells.iter().find(|c| c.point == Point::Visit { round }).unwrap();
+        cell.end_to_end = other.end_to_end.clone();
+    }
+    let c = conclude(&file).unwrap();
+    assert_eq!(c.decision, Decision::Inconclusive);
+    assert_eq!(c.exit.code(None), 0);
+}
+
+#[test]
+fn a_broken_contract_excludes_the_row_and_ends_with_3() {
+    let c = conclusion(|cell| {
+        if is(cell, "log") && cell.point == (Point::Visit { round: 2 }) {
+            cell.groups[0].check.lost = 1;
+            cell.groups[0].check.broken.push("1 message lost".to_owned());
+        }
+    });
+    assert_eq!(c.exit.contract_broken, ["log"]);
+    assert_eq!(c.exit.code(None), 3);
+    assert_eq!(c.decision, Decision::Winner("direct".to_owned()));
+}
+
+#[test]
+fn a_busy_machine_is_not_valid_names_no_winner_and_ends_with_0() {
+    let c = conclusion(|cell| cell.fitness.other_processes_cores = Some(0.9));
+    assert!(!c.valid);
+    assert_eq!(c.decision, Decision::NotValid);
+    assert!(c.headline.contains("CPU of other processes"), "{}", c.headline);
+    assert_eq!(c.exit.code(None), 0);
+    assert_eq!(c.exit.code(Some("log")), 4);
+    assert_eq!(c.exit.code(Some("null")), 4);
+}
+
+#[test]
+fn one_visit_in_six_may_miss_a_threshold_and_two_may_not() {
+    let bad = |rounds: u32| {
+        conclusion(move |cell| {
+            if is(cell, "queue") && matches!(cell.point, Point::Visit { round } if round < rounds) {
+                cell.fitness.steal_share = Some(0.2);
+            }
+        })
+    };
+    assert!(bad(1).valid);
+    assert!(!bad(2).valid);
+}
+
+#[test]
+fn a_saturated_row_is_left_out_and_is_no_failure() {
+    let weak = Shape { most_per_s: 12_000.0, throttles: false, ..ROWS[2] };
+    let file = synthetic::comparison_of(&[LOG, weak, ROWS[4], ROWS[5]], 6);
+    let analysis = Analysis::of(&file, "").unwrap();
+    let shard = analysis.candidates().find(|j| j.row.label == "shard").unwrap();
+    assert!(shard.excluded.iter().any(|why| why.contains("saturated")), "{:?}", shard.excluded);
+    assert_eq!(shard.headroom.as_ref().map(|h| h.class), Some(Class::Below1));
+    assert_eq!(analysis.conclusion.decision, Decision::Winner("log".to_owned()));
+    assert_eq!(analysis.conclusion.exit.code(None), 0);
+    assert_eq!(analysis.conclusion.exit.code(Some("shard")), 4);
+}
+
+#[test]
+fn when_no_comparable_row_meets_the_objectives_it_ends_with_3() {
+    let mut file = synthetic::comparison();
+    file.objectives.end_to_end_p99_max_ns = Some(1_000);
+    let c = conclude(&file).unwrap();
+    assert_eq!(c.decision, Decision::None);
+    assert_eq!(c.exit.code(None), 3);
+}
+
+#[test]
+fn headroom_says_what_held_a_row() {
+    let file = synthetic::comparison();
+    let analysis = Analysis::of(&file, "").unwrap();
+    let of = |label: &str| {
+        analysis.rows.iter().find(|j| j.row.label == label).and_then(|j| j.headroom.clone()).unwrap()
+    };
+    assert_eq!((of("log").class, of("log").floor), (Class::Above10, Some(Floor::HarnessLimited)));
+    assert_eq!((of("queue").class, of("queue").floor), (Class::From2To10, None));
+    assert_eq!(of("shard").text(), "1–2× (limited by setting: 39 shards × 1,000 records/s)");
+}
+
+#[test]
+fn five_rounds_or_other_transports_name_no_winner_by_response_time() {
+    let slower = Shape { typical_ns: LOG.typical_ns * 4.0, ..LIKE_LOG };
+    let mut file = synthetic::comparison_of(&[LOG, slower], 5);
+    file.objectives.end_to_end_p99_max_ns = Some(20_000_000);
+    assert!(matches!(conclude(&file).unwrap().decision, Decision::Tie(_)));
+    let mut file = alike(LOG, slower);
+    for cell in file.cells.iter_mut().filter(|c| c.backend == "queue") {
+        cell.loops.transport = "loopback".to_owned();
+    }
+    assert_eq!(conclude(&file).unwrap().decision, Decision::NotComparable);
+}
+
+#[test]
+fn an_embedded_row_beside_a_live_one_is_shown_and_not_ranked() {
+    let c = conclusion(|cell| {
+        if cell.backend == "direct" {
+            cell.world = World::Live;
+        }
+    });
+    assert_eq!(c.decision, Decision::Winner("direct".to_owned()));
+}
+
+#[test]
+fn a_run_ends_with_4_when_saturated_and_3_when_an_objective_is_missed() {
+    let saturated = conclude(&synthetic::run(ROWS[1], 40.0)).unwrap();
+    assert!(saturated.headline.contains("saturated") && saturated.headline.contains("asked 800 k/s"));
+    assert_eq!(saturated.exit.code(None), 4);
+    let mut file = synthetic::run(ROWS[1], 1.0);
+    assert_eq!(conclude(&file).unwrap().decision, Decision::Single { met: true });
+    file.objectives.end_to_end_p99_max_ns = Some(1_000);
+    assert_eq!(conclude(&file).unwrap().exit.code(None), 3);
+    file.cells[0].fitness.steal_share = Some(0.5);
+    assert_eq!(conclude(&file).unwrap().exit.code(None), 4, "objectives are judged on valid rows only");
+    file.cut_short = Some("Ctrl-C".to_owned());
+    assert_eq!(conclude(&file).unwrap().exit.code(None), 1);
+}
