@@ -58,8 +58,9 @@ pub fn a_revoked_lane_is_held_until_it_is_released(rig: &mut dyn Rig) {
     let second = session.serving("g", channel);
     session.until("a lane to be revoked", |s| s.revoked(first).len() == 1);
     let moving = session.revoked(first)[0];
-    session.idle();
+    let held = hold(&mut session, first, producer, channel, moving);
     assert_eq!(session.lanes(second), [], "it is held");
+    assert_eq!(held, 0, "a lane that is being taken away brings nothing new");
     let theirs: Vec<_> = receipts(&got).into_iter().filter(|receipt| receipt.lane == moving).collect();
     assert!(!theirs.is_empty(), "ten keys reach both of two lanes");
     for status in session.settled(first, &theirs, Verdict::Ack) {
@@ -75,7 +76,7 @@ pub fn a_revoked_lane_is_held_until_it_is_released(rig: &mut dyn Rig) {
     let stale = session.settled(first, &theirs[..1], Verdict::Ack)[0];
     assert!(matches!(stale, Status::Refused(_)), "{stale:?} for a receipt of a lane that is gone");
     session.serve(first);
-    let more = keyed(channel, 10..50, 40);
+    let more = keyed(channel, 30..50, 20);
     session.publish(producer, &more);
     session.until("50 deliveries", |s| s.got(first).len() + s.got(second).len() >= 50);
     session.idle();
@@ -86,6 +87,17 @@ pub fn a_revoked_lane_is_held_until_it_is_released(rig: &mut dyn Rig) {
         "the second member reads what moved, and only that"
     );
     session.end();
+}
+
+/// Publishes 20 messages to both lanes and grants as many to the member from which `moving` is revoked; returns how many of
+/// them came from that lane.
+fn hold(session: &mut Session<'_>, member: Who, producer: Who, channel: Channel, moving: LaneId) -> usize {
+    let before = session.got(member).len();
+    session.ask(member, Control::Grant(20));
+    session.publish(producer, &keyed(channel, 10..30, 10));
+    session.until("the other lane to go on", |s| s.got(member).len() > before);
+    session.idle();
+    session.got(member)[before..].iter().filter(|got| got.receipt.lane == moving).count()
 }
 
 /// A lane that is not revoked can't be released, nor one of somebody else's.
