@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::breaker::BreakerOptions;
 use super::{DirectModel, DirectOptions};
-use crate::contract::{Contract, Delivery, Order};
+use crate::completion::{Failure, Status};
+use crate::contract::{Availability, Contract, Delivery, Order};
 use crate::time::Span;
 use crate::trial::{Command, Rules, Trial, command, exhaust};
 
@@ -67,4 +68,129 @@ fn every_interleaving_of_six_commands_of_two_consumers() {
         Command::Pass { ms: 30 },
     ];
     assert_eq!(exhaust(&trial, &alphabet, 6), (0..=6).map(|n| 7u64.pow(n)).sum::<u64>());
+}
+
+fn put(trial: &mut Trial<DirectModel>, count: u8, keys: u8) {
+    trial.run(Command::Publish { producer: 0, count, keys });
+}
+
+fn store(trial: &mut Trial<DirectModel>) {
+    trial.run(Command::Store { barriers: u8::MAX, fails: false });
+}
+
+const fn failed(failure: Failure) -> Status {
+    Status::Failed(failure)
+}
+
+#[test]
+fn receivers_take_turns_and_a_full_one_is_passed_over() {
+    let options = DirectOptions { service_queue: 2, retries: 0, ..DirectOptions::default() };
+    let mut trial = trial(Contract::default(), options, 1, 1, 2);
+    put(&mut trial, 5, 0);
+    store(&mut trial);
+    assert_eq!(trial.published, [failed(Failure::Overloaded), Status::Done, Status::Done, Status::Done, Status::Done]);
+    trial.run(Command::Grant { member: 0, count: 9 });
+    trial.run(Command::Settle { member: 0, back: 0, verdict: 0 });
+    put(&mut trial, 2, 0);
+    store(&mut trial);
+    assert_eq!(trial.published[5..], [failed(Failure::Overloaded), Status::Done], "one place was freed");
+    let to: Vec<(u32, u64)> = trial.delivered.iter().map(|(to, receipt)| (*to, receipt.position)).collect();
+    assert_eq!(to, [(10, 0), (10, 2), (10, 5)]);
+}
+
+#[test]
+fn a_burst_is_absorbed_by_a_retry() {
+    let options = DirectOptions { service_queue: 2, ..DirectOptions::default() };
+    let mut trial = trial(Contract::default(), options, 1, 1, 1);
+    trial.run(Command::Grant { member: 0, count: 99 });
+    put(&mut trial, 4, 0);
+    store(&mut trial);
+    assert_eq!(trial.published, [Status::Done; 2]);
+    trial.run(Command::Settle { member: 0, back: 0, verdict: 0 });
+    trial.run(Command::Settle { member: 0, back: 1, verdict: 0 });
+    trial.run(Command::Pass { ms: 20 });
+    store(&mut trial);
+    assert_eq!(trial.published, [Status::Done; 4]);
+    assert_eq!(trial.delivered.len(), 4);
+}
+
+#[test]
+fn without_a_receiver_requests_fail_after_their_retries_and_the_breaker_opens() {
+    let breaker = BreakerOptions { calls: 10, failures: 3, open_for: Span::from_secs(5), probes: 1 };
+    let options = DirectOptions { breaker, ..DirectOptions::default() };
+    let mut trial = trial(Contract::default(), options, 1, 1, 0);
+    put(&mut trial, 3, 0);
+    trial.run(Command::Pass { ms: 30 });
+    assert_eq!(trial.published, [], "they are tried again");
+    trial.run(Command::Pass { ms: 200 });
+    assert_eq!(trial.published, [failed(Failure::NoReceiver); 3]);
+    put(&mut trial, 2, 0);
+    assert_eq!(trial.published[3..], [failed(Failure::CircuitOpen); 2], "nothing is sent");
+    assert_eq!(trial.ledger.ends.get(&0), Some(&3), "and nothing is written");
+    trial.run(Command::Join { group: 0 });
+    for _ in 0..5 {
+        trial.run(Command::Pass { ms: 1_000 });
+    }
+    put(&mut trial, 2, 0);
+    assert_eq!(trial.published[5..], [failed(Failure::CircuitOpen)], "one probe at a time");
+    store(&mut trial);
+    put(&mut trial, 1, 0);
+    store(&mut trial);
+    assert_eq!(trial.published[6..], [Status::Done; 2], "the probe closed it");
+}
+
+#[test]
+fn an_answer_that_does_not_come_in_time_is_a_failure_and_is_never_served() {
+    let mut trial = trial(Contract::default(), DirectOptions::default(), 1, 1, 1);
+    trial.run(Command::Grant { member: 0, count: 9 });
+    put(&mut trial, 2, 0);
+    for _ in 0..5 {
+        trial.run(Command::Pass { ms: 200 });
+    }
+    assert_eq!(trial.published, [failed(Failure::Timeout); 2]);
+    store(&mut trial);
+    assert_eq!(trial.delivered, []);
+    trial.drain();
+}
+
+#[test]
+fn every_group_takes_a_request_or_none_serves_it() {
+    let mut trial = trial(Contract::default(), DirectOptions { retries: 0, ..DirectOptions::default() }, 1, 2, 0);
+    trial.run(Command::Join { group: 0 });
+    trial.run(Command::Grant { member: 0, count: 9 });
+    put(&mut trial, 1, 0);
+    store(&mut trial);
+    assert_eq!((trial.published.as_slice(), trial.delivered.len()), (&[failed(Failure::NoReceiver)][..], 0));
+    trial.run(Command::Join { group: 1 });
+    put(&mut trial, 1, 0);
+    store(&mut trial);
+    assert_eq!(trial.published[1..], [Status::Done]);
+    trial.drain();
+}
+
+#[test]
+fn answered_requests_of_a_receiver_that_leaves_wait_for_another() {
+    let mut trial = trial(Contract::default(), DirectOptions::default(), 1, 1, 1);
+    trial.run(Command::Grant { member: 0, count: 1 });
+    put(&mut trial, 3, 0);
+    store(&mut trial);
+    trial.run(Command::Close { member: 0 });
+    assert_eq!(trial.ledger.state(0, 0), (3, 0, Some(0)));
+    trial.run(Command::Join { group: 0 });
+    trial.run(Command::Grant { member: 0, count: 9 });
+    let got: Vec<(u32, u64, u32)> =
+        trial.delivered.iter().map(|(to, receipt)| (*to, receipt.position, receipt.epoch)).collect();
+    assert_eq!(got, [(10, 0, 0), (11, 0, 1), (11, 1, 0), (11, 2, 0)], "the one in work counts as delivered before");
+}
+
+#[test]
+fn what_it_cannot_keep_is_refused_with_a_reason() {
+    let refused = |contract: Contract| {
+        let refusal = DirectModel::new(DirectOptions::default(), &contract).expect_err("refused");
+        refusal.missing.into_iter().map(|missing| missing.axis).collect::<Vec<_>>()
+    };
+    let base = Contract::default();
+    assert_eq!(refused(Contract { availability: Availability::Decoupled, ..base }), ["availability"]);
+    assert_eq!(refused(Contract { order: Order::Total, copies: 2, ..base }), ["order", "copies"]);
+    assert_eq!(refused(Contract { delivery: Delivery::ExactlyOnce, ..base }), ["delivery"]);
 }

@@ -82,7 +82,9 @@ impl QueueModel {
         }
     }
 
+    /// In rounds: of what is ready, each member in line gets its part of what the round has left.
     fn dispatch_evenly(&mut self, now: Time, group: u32, out: &mut Effects) {
+        let mut turns = 0;
         while let Some(&lane) = self.groups[group as usize].ready.front() {
             let queue = self.queue_of(lane, group);
             let ready = self.ready(lane, queue);
@@ -92,8 +94,10 @@ impl QueueModel {
                 continue;
             }
             let Some((member, capacity)) = self.next_waiting(group) else { return };
-            let sharers = self.groups[group as usize].waiting.len() as u64;
-            let most = ready.div_ceil(sharers).min(capacity);
+            let in_line = self.groups[group as usize].waiting.len() as u64;
+            turns = if turns == 0 { in_line } else { in_line.min(turns) };
+            let most = ready.div_ceil(turns).min(capacity);
+            turns -= 1;
             self.hand_out(now, lane, group, member, most, out);
             let entry = &mut self.groups[group as usize];
             if let Some(turn) = entry.waiting.pop_front() {

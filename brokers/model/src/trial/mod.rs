@@ -384,7 +384,7 @@ impl<M: Model> Trial<M> {
         for group in 0..self.ledger.groups {
             self.run(Command::Join { group: group as u8 });
         }
-        for _ in 0..200 {
+        for _ in 0..24 {
             self.store(u8::MAX, false);
             for member in self.members.keys().copied().collect::<Vec<_>>() {
                 let at = self.members.keys().position(|&other| other == member).expect("it is there") as u8;
