@@ -1,2 +1,83 @@
-//! Under construction.
-fn main() {}
+//! The `brokerlab` binary: reads the command line, calls one subcommand, turns its end into an exit code.
+//!
+//! Leaves out all arithmetic; each subcommand is a file that composes the crates below.
+
+mod args;
+mod backends;
+mod compare;
+mod doctor;
+mod drive;
+mod exit;
+mod facts;
+mod finish;
+mod fixed;
+mod interrupt;
+mod plan;
+mod profiles;
+mod progress;
+mod report;
+mod run;
+mod session;
+mod view;
+mod visit;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::exit::Exit;
+
+/// Compares messaging models and brokers under one workload and one contract.
+#[derive(Debug, Parser)]
+#[command(name = "brokerlab", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 failure or cut short; 2 bad input; 3 a broken contract, a missed objective or a count that rose;
+4 a run that is not valid or is saturated.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Compares models under one workload and one contract: the main job
+    Compare(compare::CompareArgs),
+    /// Runs one backend
+    Run(run::RunArgs),
+    /// Lists, shows and checks workload profiles
+    #[command(subcommand)]
+    Profiles(profiles::ProfilesCommand),
+    /// Shows what each backend is and which contracts it keeps, by which settings
+    Backends(backends::BackendsArgs),
+    /// Rebuilds the page from result files, or compares exact counts with a baseline
+    Report(report::ReportArgs),
+    /// Says whether this machine is fit to measure
+    Doctor(doctor::DoctorArgs),
+    /// One visit of a comparison, in a process of its own: reads its task from standard input
+    #[command(hide = true)]
+    Visit,
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    let ended = match cli.command {
+        Command::Compare(args) => compare::compare(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Profiles(command) => profiles::profiles(&command),
+        Command::Backends(args) => backends::backends(&args),
+        Command::Report(args) => report::report(&args),
+        Command::Doctor(args) => doctor::doctor(&args),
+        Command::Visit => visit::visit(),
+    };
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            progress::say_error(&error);
+            Exit::into(exit::of_error(&error))
+        }
+    }
+}

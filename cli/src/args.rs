@@ -1,0 +1,104 @@
+//! The flags that mean the same in every subcommand, and what they set in a profile.
+//!
+//! Leaves out flags of one subcommand only; they stand with it.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// How loops wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WaitingArg {
+    /// Sleep in poll(2) until something is due: the default, kind to the other processes.
+    #[default]
+    Park,
+    /// Give the core away and look again.
+    Yield,
+    /// Look again at once: the lowest response times, a whole core for each loop.
+    Spin,
+}
+
+/// Which hop lies between a client and an embedded backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TransportArg {
+    /// A hand-over in this process.
+    #[default]
+    InProcess,
+    /// A loopback socket and a process of its own.
+    Loopback,
+}
+
+/// What the workload is.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ProfileArgs {
+    /// A built-in profile's name or a TOML file.
+    #[arg(long, value_name = "NAME|FILE", default_value = "order-processing")]
+    pub profile: String,
+    /// Seed of every random stream; the profile's own when it is not given.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// The measured window of a run or of one visit, for example 10s.
+    #[arg(long, value_name = "D")]
+    pub duration: Option<String>,
+    /// Overrides any field of the profile; checked as the file is. Repeatable.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+    /// Mean rate of all producers together, for example 20k/s.
+    #[arg(long, value_name = "RATE")]
+    pub rate: Option<String>,
+    /// Message size, for example 512B (a fixed size).
+    #[arg(long, value_name = "SIZE")]
+    pub size: Option<String>,
+    /// Number of producers.
+    #[arg(long, value_name = "N")]
+    pub producers: Option<u32>,
+    /// Number of members of every consumer group.
+    #[arg(long, value_name = "N")]
+    pub consumers: Option<u32>,
+    /// Lanes of every channel: partitions, queues, shards, endpoints.
+    #[arg(long, value_name = "N")]
+    pub lanes: Option<u32>,
+    /// Work per message of every consumer group, for example 200us (constant).
+    #[arg(long, value_name = "D")]
+    pub work: Option<String>,
+    /// The promise: words such as at-least-once,per-key,fsync,copies=1,decoupled; an axis not named takes its default.
+    #[arg(long, value_name = "WORDS")]
+    pub contract: Option<String>,
+}
+
+/// How it is driven.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct DriveArgs {
+    /// Where backends store; a folder is made in it for each visit and removed afterwards.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Loops that drive clients; at most one per core. One core is left for storage when it is not given.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<u32>,
+    /// How loops wait when nothing is due.
+    #[arg(long, value_enum, default_value_t)]
+    pub waiting: WaitingArg,
+    /// The hop between clients and embedded backends.
+    #[arg(long, value_enum, default_value_t)]
+    pub transport: TransportArg,
+    /// Run backends that keep less than the contract, under the name "weaker than asked".
+    #[arg(long)]
+    pub accept_weaker: bool,
+}
+
+/// What is written and said.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct OutputArgs {
+    /// Folder for report.html and results.json.
+    #[arg(long, value_name = "DIR", default_value = "brokerlab-out")]
+    pub out: PathBuf,
+    /// One JSON document on standard output; progress goes to standard error.
+    #[arg(long)]
+    pub json: bool,
+    /// Only the table, the verdict and errors.
+    #[arg(long)]
+    pub quiet: bool,
+    /// Open the page after the run.
+    #[arg(long)]
+    pub view: bool,
+}

@@ -1,0 +1,140 @@
+//! `brokerlab backends`: what each backend is, and the promise ladder: every contract × backend, kept by which settings or
+//! refused for what.
+
+use std::fmt::Write as _;
+
+use anyhow::Context as _;
+use brokerlab_embedded::{BackendUrl, Kind, catalogue, honour};
+use brokerlab_model::{Contract, Feature};
+use brokerlab_reports::result::{LadderAnswer, LadderRow};
+use clap::Args;
+use serde_json::json;
+
+use crate::exit::{BadInput, Exit};
+use crate::progress;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  brokerlab backends
+  brokerlab backends --contract at-least-once,per-key,fsync,decoupled
+  brokerlab backends --ladder")]
+pub(crate) struct BackendsArgs {
+    /// Only this contract: who keeps it by which settings, who refuses it for what.
+    #[arg(long, value_name = "WORDS")]
+    contract: Option<String>,
+    /// The whole promise ladder, settings and reasons included.
+    #[arg(long)]
+    ladder: bool,
+    /// One JSON document on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn backends(args: &BackendsArgs) -> anyhow::Result<Exit> {
+    let rows = match &args.contract {
+        Some(words) => vec![row(words.parse().map_err(BadInput::new)?, &urls())],
+        None => ladder(),
+    };
+    let text = if args.json {
+        let backends: Vec<_> = catalogue().iter().map(listed).collect();
+        let document = json!({ "backends": backends, "promise_ladder": rows });
+        serde_json::to_string_pretty(&document).context("can't write the document")?
+    } else if args.contract.is_some() || args.ladder {
+        rows.iter().map(explained).collect()
+    } else {
+        overview(&rows)
+    };
+    progress::print(&text);
+    Ok(Exit::Success)
+}
+
+/// The ranked backends by their plain names.
+fn urls() -> Vec<BackendUrl> {
+    let ranked = Kind::ALL.iter().filter(|kind| **kind != Kind::Null);
+    ranked.filter_map(|kind| BackendUrl::parse(kind.name()).ok()).collect()
+}
+
+/// Every contract × backend.
+pub(crate) fn ladder() -> Vec<LadderRow> {
+    let urls = urls();
+    Contract::ladder().into_iter().map(|contract| row(contract, &urls)).collect()
+}
+
+fn row(contract: Contract, urls: &[BackendUrl]) -> LadderRow {
+    let answers = urls
+        .iter()
+        .map(|url| LadderAnswer { backend: url.name().to_owned(), answer: honour(url, &contract) })
+        .collect();
+    LadderRow { contract, answers }
+}
+
+fn listed(listed: &brokerlab_embedded::Listed) -> serde_json::Value {
+    let capabilities = &listed.capabilities;
+    json!({
+        "name": capabilities.name,
+        "lane": capabilities.words.lane,
+        "features": capabilities.features,
+        "max_message_bytes": capabilities.max_message_bytes,
+        "limits": capabilities.limits.iter()
+            .map(|limit| json!({ "name": limit.name, "value": limit.value, "source": limit.source }))
+            .collect::<Vec<_>>(),
+        "parameters": listed.parameters()
+            .map(|parameter| json!({ "name": parameter.name, "what": parameter.what }))
+            .collect::<Vec<_>>(),
+    })
+}
+
+/// What each backend is, then one line for each contract.
+fn overview(rows: &[LadderRow]) -> String {
+    let mut text = String::from(
+        "Embedded backends: models in one process, not Kafka, RabbitMQ, SQS or Kinesis; shapes and counts carry over, rates do not.\n",
+    );
+    for listed in catalogue() {
+        let capabilities = &listed.capabilities;
+        let _ = writeln!(text, "\n{}  (its lane is a {})", capabilities.name, capabilities.words.lane);
+        let has: Vec<_> = Feature::ALL.iter().filter(|f| capabilities.has(**f)).map(|f| f.name()).collect();
+        let not: Vec<_> = Feature::ALL.iter().filter(|f| !capabilities.has(**f)).map(|f| f.name()).collect();
+        let or_none = |names: Vec<&str>| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+        let _ = writeln!(text, "  has      {}\n  has not  {}", or_none(has), or_none(not));
+        for limit in &capabilities.limits {
+            let _ = writeln!(text, "  limit    {}: {} ({})", limit.name, limit.value, limit.source);
+        }
+        for parameter in listed.parameters() {
+            let _ = writeln!(text, "  ?{:<24} {}", parameter.name, parameter.what);
+        }
+    }
+    text.push_str(
+        "\nPromise ladder (yes: kept; -: refused; --ladder or --contract tells by which settings, or for what)\n",
+    );
+    let names: Vec<_> =
+        rows.first().map(|row| row.answers.iter().map(|a| a.backend.as_str()).collect()).unwrap_or_default();
+    let _ = writeln!(text, "  {:<66}{}", "", names.iter().map(|name| format!("{name:<8}")).collect::<String>());
+    for row in rows {
+        let marks: String =
+            row.answers.iter().map(|a| format!("{:<8}", if a.answer.is_ok() { "yes" } else { "-" })).collect();
+        let _ = writeln!(text, "  {:<66}{marks}", row.contract.to_string());
+    }
+    text
+}
+
+fn explained(row: &LadderRow) -> String {
+    let mut text = format!("{}\n", row.contract);
+    for answer in &row.answers {
+        match &answer.answer {
+            Ok(settings) => {
+                let _ = writeln!(text, "  {}: kept by", answer.backend);
+                for setting in &settings.0 {
+                    let _ = writeln!(text, "      {} = {}  ({})", setting.name, setting.value, setting.why);
+                }
+            }
+            Err(unsupported) => {
+                let _ = writeln!(text, "  {}: refused", answer.backend);
+                for missing in &unsupported.missing {
+                    let _ = writeln!(text, "      {} {}: {}", missing.axis, missing.asked, missing.reason);
+                }
+            }
+        }
+    }
+    text
+}

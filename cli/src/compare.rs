@@ -1,0 +1,72 @@
+//! `brokerlab compare`, the main job: every row under one workload and one contract, rounds of visits in random order with two
+//! controls, then a staircase of load for each row; a table, a verdict, a page and a result file.
+
+use std::sync::atomic::Ordering;
+
+use brokerlab_reports::result::Command;
+use clap::Args;
+
+use crate::args::{DriveArgs, OutputArgs, ProfileArgs};
+use crate::exit::{BadInput, Exit};
+use crate::finish::finish;
+use crate::plan::{self, Depth, Row};
+use crate::session::Session;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  brokerlab compare
+  brokerlab compare --profile fraud-detection --backend log --backend queue --contract per-key,fsync
+  brokerlab compare --rate 50k/s --size 1KiB --consumers 8 --work 100us --thorough")]
+pub(crate) struct CompareArgs {
+    #[command(flatten)]
+    profile: ProfileArgs,
+    /// A backend: log, queue, shard, direct, with parameters as in log?partitions=8. Repeatable; all four when none is given.
+    #[arg(long = "backend", value_name = "NAME|URL")]
+    backends: Vec<String>,
+    #[command(flatten)]
+    drive: DriveArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// Ten minutes instead of one: longer visits, more rounds, intervals.
+    #[arg(long)]
+    thorough: bool,
+    /// Makes one row decisive: exit code 4 when it is not valid or is saturated.
+    #[arg(long, value_name = "BACKEND")]
+    require: Option<String>,
+}
+
+/// The four embedded models.
+const ALL: [&str; 4] = ["log", "queue", "shard", "direct"];
+
+pub(crate) fn compare(args: &CompareArgs) -> anyhow::Result<Exit> {
+    let urls = if args.backends.is_empty() { ALL.map(str::to_owned).to_vec() } else { args.backends.clone() };
+    if let Some(required) = &args.require
+        && !urls.contains(required)
+    {
+        return Err(BadInput::new(format!("--require {required}: it is not among the backends that are compared")));
+    }
+    let mut session = Session::begin(Command::Compare, &args.profile, &args.drive, &args.output)?;
+    let kept = session.keepers(&urls)?;
+    session.fixed_cases(&kept)?;
+    let rows = plan::rows(&kept);
+    let depth = if args.thorough { Depth::thorough() } else { Depth::quick() };
+    if !args.thorough && args.profile.duration.is_none() {
+        session.note_if_longer_than_a_minute(&rows, &depth);
+    }
+    make_visits(&mut session, &rows, &depth)?;
+    finish(session, &args.output, args.require.as_deref())
+}
+
+fn make_visits(session: &mut Session, rows: &[Row], depth: &Depth) -> anyhow::Result<()> {
+    let visits = plan::visits(rows, depth, session.seed());
+    session.expect(visits.len() as u64);
+    for visit in visits {
+        if session.stopped.load(Ordering::Relaxed) {
+            session.cut_short("interrupted");
+            break;
+        }
+        session.visit(&rows[visit.row], visit.point, depth.stretch)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! From flags to a checked profile and to how it is driven: what `run`, `compare` and their children share.
+
+use brokerlab_host::Waiting;
+use brokerlab_workloads::profile::{self, Profile};
+
+use crate::args::{DriveArgs, ProfileArgs, TransportArg, WaitingArg};
+use crate::exit::BadInput;
+
+/// Overrides of profile fields, in the order in which they are laid over the file.
+pub(crate) type Sets = Vec<(String, String)>;
+
+/// Reads `path=value` pairs.
+pub(crate) fn parse_sets(pairs: &[String]) -> anyhow::Result<Sets> {
+    let split = |pair: &String| {
+        let (path, value) = pair.split_once('=').ok_or_else(|| {
+            BadInput::new(format!(
+                "--set {pair}: there is no `=`; write --set path.to.field=value, for example --set producers=8"
+            ))
+        })?;
+        Ok((path.trim().to_owned(), value.trim().to_owned()))
+    };
+    pairs.iter().map(split).collect()
+}
+
+/// Every override on the command line: `--set` first, then the short forms.
+pub(crate) fn sets(args: &ProfileArgs) -> anyhow::Result<Sets> {
+    let mut sets = parse_sets(&args.set)?;
+    let number = |n: Option<u32>| n.map(|n| n.to_string());
+    let short = [
+        ("rate", args.rate.clone()),
+        ("size", args.size.clone()),
+        ("producers", number(args.producers)),
+        ("consumers", number(args.consumers)),
+        ("lanes", number(args.lanes)),
+        ("work", args.work.clone()),
+        ("contract", args.contract.clone()),
+        ("duration", args.duration.clone()),
+        ("seed", args.seed.map(|seed| seed.to_string())),
+    ];
+    for (flag, value) in short {
+        let Some(value) = value else { continue };
+        let path = profile::set_paths().iter().find(|(name, _)| *name == flag).map(|(_, path)| *path);
+        sets.push((path.unwrap_or(flag).to_owned(), value));
+    }
+    Ok(sets)
+}
+
+/// The profile with its overrides.
+pub(crate) fn load(args: &ProfileArgs, sets: &Sets) -> anyhow::Result<Profile> {
+    Profile::load_with(&args.profile, sets).map_err(BadInput::new)
+}
+
+/// How many loops: as asked, or one per core less one that is left for storage and the system.
+pub(crate) fn threads(args: &DriveArgs) -> anyhow::Result<u32> {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+    match args.threads {
+        None => Ok(cores.saturating_sub(1).max(1)),
+        Some(0) => Err(BadInput::new("--threads 0: at least one loop must drive the clients")),
+        Some(asked) if asked > cores => Err(BadInput::new(format!(
+            "--threads {asked}: this machine has {cores} cores, and loops beyond one per core measure the scheduler; ask for at most {cores}"
+        ))),
+        Some(asked) => Ok(asked),
+    }
+}
+
+/// The waiting policy of all rows.
+pub(crate) fn waiting(args: &DriveArgs) -> Waiting {
+    match args.waiting {
+        WaitingArg::Park => Waiting::Park,
+        WaitingArg::Yield => Waiting::Yield,
+        WaitingArg::Spin => Waiting::Spin,
+    }
+}
+
+/// Refuses what is not built yet, by name.
+pub(crate) fn check_transport(args: &DriveArgs) -> anyhow::Result<()> {
+    match args.transport {
+        TransportArg::InProcess => Ok(()),
+        TransportArg::Loopback => Err(BadInput::new(
+            "--transport loopback: the embedded backends have no loopback transport yet; use in-process, which is the same \
+             hand-over for all of them",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_forms_become_overrides_after_the_long_ones() {
+        let args = ProfileArgs {
+            set: vec!["producers = 3".to_owned()],
+            rate: Some("5k/s".to_owned()),
+            seed: Some(9),
+            ..ProfileArgs::default()
+        };
+        let sets = sets(&args).unwrap();
+        let expected = [("producers", "3"), ("arrivals.rate", "5k/s"), ("seed", "9")];
+        assert_eq!(sets, expected.map(|(path, value)| (path.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn a_set_without_a_value_is_refused_with_the_way_to_write_it() {
+        let error = parse_sets(&["producers".to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("--set path.to.field=value"), "{error}");
+    }
+}

@@ -1,0 +1,148 @@
+//! Which visits a comparison makes, in which order, and how long each is.
+//!
+//! Leaves out running them.
+
+use brokerlab_workloads::measurement::Point;
+
+/// One row of a comparison: a backend, or one of the two controls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    /// The label in tables: the plain name, `log (again)` for the second A/A row.
+    pub label: String,
+    /// As it was asked for: `log?partitions=8`.
+    pub url: String,
+}
+
+/// One visit to be made.
+#[derive(Clone, Debug)]
+pub(crate) struct Visit {
+    /// Index of its row.
+    pub row: usize,
+    /// Where it stands in the comparison.
+    pub point: Point,
+}
+
+/// How thorough a comparison is.
+#[derive(Clone, Debug)]
+pub(crate) struct Depth {
+    /// Rounds, each of which visits every row once.
+    pub rounds: u32,
+    /// Loads of the staircase, as multiples of the profile's rate, rising.
+    pub factors: Vec<f64>,
+    /// How much longer than the profile says a visit is.
+    pub stretch: u32,
+}
+
+impl Depth {
+    /// Under a minute: shapes and the verdict's direction.
+    pub(crate) fn quick() -> Self {
+        Self { rounds: 6, factors: vec![1.0, 2.0, 5.0, 10.0, 20.0], stretch: 1 }
+    }
+
+    /// Ten minutes: intervals on every row's response time.
+    pub(crate) fn thorough() -> Self {
+        Self { rounds: 12, factors: vec![1.0, 2.0, 5.0, 10.0, 20.0], stretch: 8 }
+    }
+}
+
+/// The rows of a comparison: each backend once, then the two controls. The second A/A row repeats the first backend.
+pub(crate) fn rows(urls: &[String]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for url in urls {
+        let name = plain_name(url);
+        let same = urls.iter().filter(|other| plain_name(other) == name).count();
+        let label = if same > 1 { url.clone() } else { name.to_owned() };
+        rows.push(Row { label, url: url.clone() });
+    }
+    if let Some(first) = rows.first().cloned() {
+        rows.push(Row { label: format!("{} (again)", first.label), url: first.url });
+    }
+    if !urls.iter().any(|url| plain_name(url) == "null") {
+        rows.push(Row { label: "null".to_owned(), url: "null".to_owned() });
+    }
+    rows
+}
+
+/// The row of a run by itself.
+pub(crate) fn single(url: &str) -> Row {
+    Row { label: plain_name(url).to_owned(), url: url.to_owned() }
+}
+
+fn plain_name(url: &str) -> &str {
+    url.split(['?', ':']).next().unwrap_or(url)
+}
+
+/// Every visit in the order in which it is made: rounds in an order drawn from `seed`, then one staircase for each row but the
+/// second A/A row.
+pub(crate) fn visits(rows: &[Row], depth: &Depth, seed: u64) -> Vec<Visit> {
+    let mut visits = Vec::new();
+    for round in 0..depth.rounds {
+        for row in shuffled(rows.len(), seed, round) {
+            visits.push(Visit { row, point: Point::Visit { round } });
+        }
+    }
+    for (row, _) in rows.iter().enumerate().filter(|(_, row)| !row.label.ends_with("(again)")) {
+        for (step, &factor) in depth.factors.iter().enumerate() {
+            visits.push(Visit { row, point: Point::Stair { step: step as u32, factor } });
+        }
+    }
+    visits
+}
+
+/// The numbers below `count` in an order that seed and round fix (Fisher and Yates).
+fn shuffled(count: usize, seed: u64, round: u32) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    let mut state = seed ^ (u64::from(round) << 32) ^ 0x6272_6f6b_6572_6c61;
+    for last in (1..count).rev() {
+        state = mix(state);
+        order.swap(last, (state % (last as u64 + 1)) as usize);
+    }
+    order
+}
+
+/// One step of SplitMix64 (Steele, Lea, Flood 2014).
+fn mix(state: u64) -> u64 {
+    let z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> Vec<String> {
+        ["log", "queue", "shard", "direct"].map(str::to_owned).to_vec()
+    }
+
+    #[test]
+    fn a_comparison_has_both_controls_and_visits_every_row_once_a_round() {
+        let rows = rows(&names());
+        let labels: Vec<_> = rows.iter().map(|row| row.label.as_str()).collect();
+        assert_eq!(labels, ["log", "queue", "shard", "direct", "log (again)", "null"]);
+        let visits = visits(&rows, &Depth::quick(), 1);
+        assert_eq!(visits.len(), 6 * 6 + 5 * 5);
+        for round in 0..6 {
+            let mut seen: Vec<_> =
+                visits.iter().filter(|visit| visit.point == Point::Visit { round }).map(|visit| visit.row).collect();
+            seen.sort_unstable();
+            assert_eq!(seen, [0, 1, 2, 3, 4, 5], "round {round}");
+        }
+    }
+
+    #[test]
+    fn the_order_comes_from_the_seed_and_differs_between_rounds() {
+        assert_eq!(shuffled(6, 7, 3), shuffled(6, 7, 3));
+        let orders: Vec<_> = (0..6).map(|round| shuffled(6, 7, round)).collect();
+        assert!(orders.iter().any(|order| *order != orders[0]));
+        assert_ne!(orders, (0..6).map(|round| shuffled(6, 8, round)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn two_settings_of_one_backend_keep_their_urls_apart() {
+        let rows = rows(&["log?partitions=1".to_owned(), "log?partitions=8".to_owned()]);
+        assert_eq!(rows[0].label, "log?partitions=1");
+        assert_eq!(rows[2].label, "log?partitions=1 (again)");
+    }
+}

@@ -1,0 +1,87 @@
+//! What a person sees while it runs: a bar on a terminal, plain lines elsewhere, nothing with `--quiet`.
+//!
+//! Everything here goes to standard error; standard output belongs to the table or the JSON document.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// The progress of a command made of `steps` equal parts.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    plain: bool,
+}
+
+impl Progress {
+    /// A bar on a terminal, a line for each step elsewhere, nothing when `quiet`.
+    pub(crate) fn new(steps: u64, quiet: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let target =
+            if quiet || !terminal { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(10) };
+        let bar = ProgressBar::with_draw_target(Some(steps), target);
+        if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {elapsed_precise} {wide_msg}") {
+            bar.set_style(style.progress_chars("━╸ "));
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self { bar, plain: !quiet && !terminal }
+    }
+
+    /// Shows what goes on now.
+    pub(crate) fn now(&self, message: String) {
+        self.bar.set_message(message);
+    }
+
+    /// One step is done; `line` stands where there is no bar.
+    pub(crate) fn step(&self, line: &str) {
+        self.bar.inc(1);
+        if self.plain {
+            say(line);
+        }
+    }
+
+    /// A line that stays, above the bar.
+    pub(crate) fn note(&self, line: &str) {
+        if self.plain {
+            say(line);
+        } else {
+            self.bar.println(line);
+        }
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// One line on standard error.
+pub(crate) fn say(line: &str) {
+    // Nobody is left to tell when standard error is gone.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// An error with everything that caused it, each on a line of its own.
+pub(crate) fn say_error(error: &anyhow::Error) {
+    let mut text = format!("error: {error}");
+    for cause in error.chain().skip(1) {
+        text.push_str("\n  because: ");
+        text.push_str(&cause.to_string());
+    }
+    say(&text);
+}
+
+/// Text on standard output; a reader that went away is no failure of ours.
+pub(crate) fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes());
+    if !text.ends_with('\n') {
+        let _ = out.write_all(b"\n");
+    }
+}
+
+/// Text on standard output, byte for byte.
+pub(crate) fn print_exactly(text: &str) {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}

@@ -1,0 +1,302 @@
+//! One `run` or `compare` on its way: what was asked, the visits made so far, and the result that grows with each of them.
+//!
+//! Leaves out the order of visits (`plan`) and the end (`finish`).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use brokerlab_embedded::{BackendUrl, Kind, honour};
+use brokerlab_host::visit::{VisitError, VisitSpec, spawn, wait_for_write_back};
+use brokerlab_model::Span;
+use brokerlab_reports::result::{Command, Objectives, ProfileRecord, ResultFile, SCHEMA_VERSION};
+use brokerlab_workloads::measurement::{Measurement, Point, World};
+use brokerlab_workloads::profile::{Count, Metric, Objective, Profile};
+
+use crate::args::{DriveArgs, OutputArgs, ProfileArgs};
+use crate::drive::{self, Sets};
+use crate::exit::BadInput;
+use crate::plan::{Depth, Row};
+use crate::progress::Progress;
+use crate::{backends, facts, fixed, interrupt};
+
+/// How long write-back of an earlier visit is waited for.
+const WRITE_BACK_WAIT: Span = Span::from_millis(100);
+/// Dirty bytes that need no mention: less than a visit of any backend leaves.
+const DIRTY_WORTH_A_NOTE: u64 = 1 << 20;
+
+/// A command on its way.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Raised by Ctrl-C.
+    pub(crate) stopped: Arc<AtomicBool>,
+    profile: Profile,
+    sets: Sets,
+    profile_name: String,
+    drive: DriveArgs,
+    threads: u32,
+    folder: tempfile::TempDir,
+    quiet: bool,
+    progress: Progress,
+    started: u64,
+    visits: u32,
+    left_dirty: u64,
+    result: ResultFile,
+}
+
+impl Session {
+    /// Checks everything that can be checked before anything runs.
+    pub(crate) fn begin(
+        command: Command,
+        profile: &ProfileArgs,
+        drive: &DriveArgs,
+        output: &OutputArgs,
+    ) -> anyhow::Result<Self> {
+        drive::check_transport(drive)?;
+        let sets = drive::sets(profile)?;
+        let loaded = drive::load(profile, &sets)?;
+        let threads = drive::threads(drive)?;
+        std::fs::create_dir_all(&output.out)
+            .and_then(|()| tempfile::tempfile_in(&output.out).map(drop))
+            .with_context(|| format!("can't write into {}; name another folder with --out", output.out.display()))?;
+        let folder = data_folder(drive)?;
+        let quiet = output.quiet || output.json;
+        let started = facts::utc_ns();
+        let waiting = drive::waiting(drive).name().to_owned();
+        let result = ResultFile {
+            schema_version: SCHEMA_VERSION,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            git_revision: facts::revision(),
+            command,
+            command_line: facts::command_line(),
+            started_utc_ns: started,
+            elapsed_ns: 0,
+            profile: record(&loaded, &sets),
+            objectives: objectives(&loaded),
+            contract: loaded.contract,
+            seed: loaded.seed,
+            host: facts::host(folder.path(), loaded.contract.storage),
+            waiting,
+            cells: Vec::new(),
+            promise_ladder: backends::ladder(),
+            fixed_cases: Vec::new(),
+            refusals: Vec::new(),
+            notes: Vec::new(),
+            cut_short: None,
+        };
+        Ok(Self {
+            stopped: interrupt::flag()?,
+            profile: loaded,
+            sets,
+            profile_name: profile.profile.clone(),
+            drive: drive.clone(),
+            threads,
+            folder,
+            quiet,
+            progress: Progress::new(0, quiet),
+            started,
+            visits: 0,
+            left_dirty: 0,
+            result,
+        })
+    }
+
+    /// The seed that orders the visits.
+    pub(crate) fn seed(&self) -> u64 {
+        self.profile.seed
+    }
+
+    /// The backends among `urls` that keep the contract. The others are recorded as refusals, and said.
+    pub(crate) fn keepers(&mut self, urls: &[String]) -> anyhow::Result<Vec<String>> {
+        let mut kept = Vec::new();
+        for text in urls {
+            let url = BackendUrl::parse(text).map_err(BadInput::new)?;
+            self.lanes(&url)?;
+            match honour(&url, &self.profile.contract) {
+                Ok(_) => kept.push(text.clone()),
+                Err(unsupported) => {
+                    self.progress.note(&format!("left out: {unsupported}"));
+                    self.result.refusals.push(unsupported);
+                }
+            }
+        }
+        if kept.is_empty() {
+            let reasons: Vec<_> = self.result.refusals.iter().map(ToString::to_string).collect();
+            return Err(BadInput::new(format!(
+                "no backend keeps the contract {}: {}; `brokerlab backends` shows who keeps what",
+                self.profile.contract,
+                reasons.join("; ")
+            )));
+        }
+        Ok(kept)
+    }
+
+    /// The fixed case of each backend: exact counts that do not depend on the machine.
+    pub(crate) fn fixed_cases(&mut self, urls: &[String]) -> anyhow::Result<()> {
+        for text in urls {
+            let url = BackendUrl::parse(text).map_err(BadInput::new)?;
+            if let Some(case) = fixed::case(&url, self.folder.path())? {
+                self.result.fixed_cases.push(case);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that a profile makes a comparison of more than about a minute, before it begins.
+    pub(crate) fn note_if_longer_than_a_minute(&mut self, rows: &[Row], depth: &Depth) {
+        let visits = rows.len() as u64 * (u64::from(depth.rounds) + depth.factors.len() as u64);
+        let all = Span(self.profile.horizon().0.saturating_mul(visits));
+        if all > Span::from_secs(90) {
+            self.progress.note(&format!(
+                "{} visits of {} each take about {all}; --duration shortens them",
+                visits,
+                self.profile.horizon()
+            ));
+        }
+    }
+
+    /// How many visits there will be.
+    pub(crate) fn expect(&mut self, visits: u64) {
+        self.progress = Progress::new(visits, self.quiet);
+    }
+
+    /// Marks the result as ended early.
+    pub(crate) fn cut_short(&mut self, why: &str) {
+        self.result.cut_short.get_or_insert_with(|| why.to_owned());
+    }
+
+    /// Makes one visit in a process of its own and keeps what it measured.
+    pub(crate) fn visit(&mut self, row: &Row, point: Point, stretch: u32) -> anyhow::Result<()> {
+        let url = BackendUrl::parse(&row.url).map_err(BadInput::new)?;
+        let what = match point {
+            Point::Visit { round } => format!("round {} · {}", round + 1, row.label),
+            Point::Stair { factor, .. } => format!("staircase × {factor} · {}", row.label),
+            Point::Run => row.label.clone(),
+        };
+        self.progress.now(what.clone());
+        self.left_dirty = self.left_dirty.max(wait_for_write_back(WRITE_BACK_WAIT).unwrap_or(0));
+        let spec = self.spec(row, &url, point, stretch)?;
+        let exe = std::env::current_exe().context("can't find the path of this program")?;
+        let bar = &self.progress;
+        let measured = spawn(&exe, &["visit".as_ref()], &spec, &self.stopped, &mut |told| {
+            bar.now(format!("{what} · {:.0}/s · mean response {}", told.rate_per_s, told.response_mean));
+        });
+        let measured = measured.map_err(|error| visit_failed(&what, error))?;
+        self.progress.step(&format!("{what}: {}", said(&measured)));
+        if let Some(why) = &measured.cut_short {
+            self.result.cut_short.get_or_insert_with(|| why.clone());
+        }
+        self.result.cells.push(measured);
+        Ok(())
+    }
+
+    fn lanes(&self, url: &BackendUrl) -> anyhow::Result<u32> {
+        match url.lanes() {
+            Some(lanes) => Ok(lanes),
+            None => self.profile.lanes(url.kind() == Kind::Shard).map_err(BadInput::new),
+        }
+    }
+
+    fn spec(&mut self, row: &Row, url: &BackendUrl, point: Point, stretch: u32) -> anyhow::Result<VisitSpec> {
+        self.visits += 1;
+        let (factor, stretch) = match point {
+            Point::Stair { factor, .. } => (factor, 1),
+            Point::Visit { .. } | Point::Run => (1.0, stretch),
+        };
+        let mut sets = self.sets.clone();
+        if stretch > 1 {
+            let longer = self.profile.duration.0 / 1_000_000 * u64::from(stretch);
+            sets.push(("duration".to_owned(), format!("{longer}ms")));
+        }
+        Ok(VisitSpec {
+            profile: self.profile.text().to_owned(),
+            profile_name: self.profile_name.clone(),
+            sets,
+            rate_factor: factor,
+            row: row.label.clone(),
+            backend_url: row.url.clone(),
+            contract: self.profile.contract,
+            world: World::Embedded,
+            point,
+            lanes: self.lanes(url)?,
+            transport: "in-process".to_owned(),
+            threads: self.threads as usize,
+            waiting: drive::waiting(&self.drive),
+            seed: self.profile.seed,
+            replication: if let Point::Visit { round } = point { round } else { 0 },
+            run: self.visits,
+            data: Some(self.folder.path().to_owned()),
+        })
+    }
+
+    /// The result so far. Takes the bar away.
+    pub(crate) fn into_result(mut self) -> ResultFile {
+        self.progress.finish();
+        if self.stopped.load(Ordering::Relaxed) {
+            self.cut_short("interrupted");
+        }
+        if self.left_dirty > DIRTY_WORTH_A_NOTE {
+            self.result.notes.push(format!(
+                "write-back of earlier visits was not done after {WRITE_BACK_WAIT}: up to {:.1} MB were left when a visit began",
+                self.left_dirty as f64 / 1e6
+            ));
+        }
+        self.result.elapsed_ns = facts::utc_ns().saturating_sub(self.started);
+        self.result
+    }
+}
+
+fn visit_failed(what: &str, error: VisitError) -> anyhow::Error {
+    anyhow::Error::new(error).context(format!("{what} failed"))
+}
+
+/// One line on a visit, where there is no bar.
+fn said(measured: &Measurement) -> String {
+    let counts = &measured.counts;
+    format!("{} of {} due messages acknowledged", counts.acknowledged, counts.due)
+}
+
+/// A folder for the data of all visits, removed at the end.
+fn data_folder(drive: &DriveArgs) -> anyhow::Result<tempfile::TempDir> {
+    let parent: PathBuf = drive.data.clone().unwrap_or_else(std::env::temp_dir);
+    std::fs::create_dir_all(&parent)
+        .and_then(|()| tempfile::Builder::new().prefix("brokerlab-").tempdir_in(&parent))
+        .with_context(|| format!("can't store in {}; name another folder with --data", parent.display()))
+}
+
+fn record(profile: &Profile, sets: &Sets) -> ProfileRecord {
+    let mut toml = profile.text().to_owned();
+    for (path, value) in sets {
+        toml.push_str(&format!("\n# overridden on the command line: {path} = {value}"));
+    }
+    ProfileRecord {
+        name: profile.name.clone(),
+        toml,
+        rate_per_s: profile.mean_rate(),
+        message_bytes_mean: profile.mean_size(),
+        closed_loop: profile.is_closed_loop(),
+        producers: profile.producers,
+        consumers: profile.groups.iter().map(|group| group.members).sum(),
+    }
+}
+
+fn objectives(profile: &Profile) -> Objectives {
+    let mut asked = Objectives::default();
+    for objective in &profile.objectives {
+        match *objective {
+            Objective::Quantile { metric, at_most, .. } => match metric {
+                Metric::EndToEnd => asked.end_to_end_p99_max_ns = Some(at_most.0),
+                Metric::Publish => asked.publish_p99_max_ns = Some(at_most.0),
+                Metric::Settle => asked.settle_p99_max_ns = Some(at_most.0),
+            },
+            Objective::Count { count, at_most } => match count {
+                Count::Lost => asked.lost_max = Some(at_most),
+                Count::Duplicated => asked.duplicated_max = Some(at_most),
+                Count::Reordered => asked.reordered_max = Some(at_most),
+                Count::Corrupted | Count::Undelivered => {}
+            },
+        }
+    }
+    asked
+}
