@@ -384,7 +384,11 @@ impl<M: Model> Trial<M> {
         for group in 0..self.ledger.groups {
             self.run(Command::Join { group: group as u8 });
         }
-        for _ in 0..24 {
+        for _ in 0..400 {
+            let unsettled = self.ledger.entries.values().any(|entry| entry.standing != Standing::Settled);
+            if !unsettled && self.open.values().all(|(_, asked)| *asked == Asked::Grant) {
+                break;
+            }
             self.store(u8::MAX, false);
             for member in self.members.keys().copied().collect::<Vec<_>>() {
                 let at = self.members.keys().position(|&other| other == member).expect("it is there") as u8;
