@@ -75,7 +75,7 @@ pub fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -125,7 +125,8 @@ pub fn unbroken(text: &str) -> String {
     for word in text.split(' ') {
         let bare = word.trim_end_matches(['.', ',', ';', ':', ')']);
         if !out.is_empty() || after_number {
-            let kept = (after_number && UNITS.contains(&bare)) || matches!(out.chars().last(), Some('≤' | '≥' | '<' | '>' | '×'));
+            let kept = (after_number && UNITS.contains(&bare))
+                || matches!(out.chars().last(), Some('≤' | '≥' | '<' | '>' | '×'));
             out.push(if kept { '\u{a0}' } else { ' ' });
         }
         out.push_str(word);
@@ -180,7 +181,10 @@ mod tests {
         assert_eq!(factor(10.0), "10×");
         assert_eq!(quantile_name(0.999), "p99.9");
         assert_eq!(quantile_name(0.5), "p50");
-        assert_eq!(unbroken("at 1.23 ms, 20.0 k/s (≤ 5 ms) in 3 rows"), "at 1.23\u{a0}ms, 20.0\u{a0}k/s (≤\u{a0}5\u{a0}ms) in 3 rows");
+        assert_eq!(
+            unbroken("at 1.23 ms, 20.0 k/s (≤ 5 ms) in 3 rows"),
+            "at 1.23\u{a0}ms, 20.0\u{a0}k/s (≤\u{a0}5\u{a0}ms) in 3 rows"
+        );
         assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
         assert_eq!(and_list(&["a", "b", "c"]), "a, b and c");
     }

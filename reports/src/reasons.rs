@@ -175,28 +175,20 @@ fn contract_reason(a: &Analysis) -> String {
         .collect();
     let refused: Vec<String> = a.file.refusals.iter().map(|r| r.backend.clone()).collect();
     let kept: Vec<&Judged> = a.candidates().filter(|j| j.row.kept()).collect();
-    let mut text = String::new();
-    if !broken.is_empty() {
-        text = format!("{}. ", broken.join("; "));
-    }
+    let mut parts: Vec<String> = broken.iter().map(|text| format!("{text}.")).collect();
     if !kept.is_empty() {
         let messages: u64 = kept.iter().map(|j| j.row.check.acknowledged).sum();
         let lost: u64 = kept.iter().map(|j| j.row.check.lost).sum();
         let duplicated: u64 = kept.iter().map(|j| j.row.check.duplicated).sum();
-        let who = if kept.len() == a.candidates().count() && kept.len() > 1 {
-            "All".to_owned()
-        } else {
-            and_list(&labels(&kept))
-        };
-        text += &format!(
-            "{who} kept it over {}: {lost} lost, {duplicated} duplicated.",
-            figures::plural(messages, "checked message")
-        );
+        let all = kept.len() == a.candidates().count() && kept.len() > 1;
+        let who = if all { "All".to_owned() } else { and_list(&labels(&kept)) };
+        let checked = figures::plural(messages, "checked message");
+        parts.push(format!("{who} kept it over {checked}: {lost} lost, {duplicated} duplicated."));
     }
     if !refused.is_empty() {
-        text += &format!(" {} refused it.", and_list(&refused));
+        parts.push(format!("{} refused it.", and_list(&refused)));
     }
-    text
+    parts.join(" ")
 }
 
 fn objectives_reason(a: &Analysis) -> String {
@@ -269,7 +261,8 @@ fn response_reason(a: &Analysis) -> String {
     if !decisive.is_empty() {
         parts.push(format!("In every round {}.", and_list(&decisive)));
     }
-    let limit = a.file.objectives.end_to_end_p99_max_ns.map(|limit| figures::duration_f64(limit as f64 * DECIDING_SHARE));
+    let limit =
+        a.file.objectives.end_to_end_p99_max_ns.map(|limit| figures::duration_f64(limit as f64 * DECIDING_SHARE));
     if let (Some(limit), false) = (limit, small.is_empty()) {
         parts.push(format!(
             "{} in every round, by up to {}, but by less than {}, a tenth of the objective: that never decides.",
@@ -281,7 +274,10 @@ fn response_reason(a: &Analysis) -> String {
     if close > 0 && close == a.pairs.len() as u64 && close > 1 {
         parts.push("All pairs are too close to call.".to_owned());
     } else if close > 0 {
-        parts.push(format!("{} too close to call.", if close == 1 { "1 pair is".to_owned() } else { format!("{close} pairs are") }));
+        parts.push(format!(
+            "{} too close to call.",
+            if close == 1 { "1 pair is".to_owned() } else { format!("{close} pairs are") }
+        ));
     }
     parts.join(" ")
 }

@@ -283,7 +283,7 @@ pub fn write_page(path: &Path, html: &str) -> Result<(), WriteError> {
 /// Writes into a temporary file of the same folder and renames it, so that a reader never meets half a file.
 fn write_whole(
     path: &Path,
-    fill: impl FnOnce(&mut BufWriter<&std::fs::File>) -> std::io::Result<()>,
+    write: impl FnOnce(&mut BufWriter<&std::fs::File>) -> std::io::Result<()>,
 ) -> Result<(), WriteError> {
     let attempt = || -> std::io::Result<()> {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -297,7 +297,7 @@ fn write_whole(
         }
         let file = builder.tempfile_in(folder)?;
         let mut out = BufWriter::new(file.as_file());
-        fill(&mut out)?;
+        write(&mut out)?;
         out.flush()?;
         drop(out);
         file.as_file().sync_all()?;

@@ -58,10 +58,8 @@ impl Axis {
         let step = nice_above((high - low) / 5.0);
         let (first, last) = ((low / step).floor(), (high / step).ceil());
         let count = (last - first) as i32;
-        let ticks = (0..=count)
-            .map(|n| (first + f64::from(n)) * step)
-            .map(|v| (v, figures::trimmed(&name(v))))
-            .collect();
+        let ticks =
+            (0..=count).map(|n| (first + f64::from(n)) * step).map(|v| (v, figures::trimmed(&name(v)))).collect();
         Self { scale: Scale::Linear, low: first * step, high: last * step, ticks }
     }
 

@@ -167,7 +167,8 @@ impl Plot {
 
     fn draw(&self, sheet: &Sheet) -> Result<(), Box<dyn std::error::Error>> {
         let area = Svg::new(sheet, WIDTH, HEIGHT).into_drawing_area();
-        let left = (self.y.widest() as i32 * LETTERS * 56 / 100 + 10).clamp(30, 90);
+        let widest = i32::try_from(self.y.widest()).unwrap_or(i32::MAX).min(12);
+        let left = (widest * LETTERS * 56 / 100 + 10).max(30);
         let mut chart = ChartBuilder::on(&area)
             .margin_top(14 * FINE)
             .margin_right(16 * FINE)

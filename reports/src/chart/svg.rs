@@ -176,7 +176,11 @@ impl DrawingBackend for Svg {
     fn draw_circle<S: BackendStyle>(&mut self, (x, y): BackendCoord, radius: u32, _: &S, fill: bool) -> Drawn {
         let class = if fill { "m" } else { "o" };
         let radius = Units(i32::try_from(radius).unwrap_or(i32::MAX));
-        self.sheet.put(format_args!("<circle class=\"{class}\" cx=\"{}\" cy=\"{}\" r=\"{radius}\"/>", Units(x), Units(y)));
+        self.sheet.put(format_args!(
+            "<circle class=\"{class}\" cx=\"{}\" cy=\"{}\" r=\"{radius}\"/>",
+            Units(x),
+            Units(y)
+        ));
         Ok(())
     }
 
@@ -208,7 +212,11 @@ impl DrawingBackend for Svg {
             FontTransform::Rotate180 => format!(" transform=\"rotate(180 {} {y})\"", Units(x)),
             FontTransform::Rotate270 => format!(" transform=\"rotate(270 {} {y})\"", Units(x)),
         };
-        self.sheet.put(format_args!("<text class=\"{class}\" x=\"{}\" y=\"{y}\"{anchor}{turn}>{}</text>", Units(x), escaped(text)));
+        self.sheet.put(format_args!(
+            "<text class=\"{class}\" x=\"{}\" y=\"{y}\"{anchor}{turn}>{}</text>",
+            Units(x),
+            escaped(text)
+        ));
         Ok(())
     }
 

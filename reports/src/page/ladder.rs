@@ -48,7 +48,11 @@ fn sentence(file: &ResultFile, names: &[String]) -> String {
         .iter()
         .map(|name| format!("{name} keeps {}", file.promise_ladder.iter().filter(|row| keeps(row, name)).count()))
         .collect();
-    format!("Of {} contracts, {}. The rest is refused, with what is missing, and never kept in part.", file.promise_ladder.len(), and_list(&texts))
+    format!(
+        "Of {} contracts, {}. The rest is refused, with what is missing, and never kept in part.",
+        file.promise_ladder.len(),
+        and_list(&texts)
+    )
 }
 
 /// The line of a contract in the matrix: all but storage and availability.
@@ -71,7 +75,12 @@ fn pip(class: &str) -> Markup {
 }
 
 /// Class and words of one field: which availabilities are kept.
-fn field(file: &ResultFile, (delivery, order, copies): Line, storage: Storage, backend: &str) -> (&'static str, &'static str) {
+fn field(
+    file: &ResultFile,
+    (delivery, order, copies): Line,
+    storage: Storage,
+    backend: &str,
+) -> (&'static str, &'static str) {
     let kept = |availability| {
         let contract = Contract { delivery, order, storage, copies, availability };
         file.promise_ladder.iter().find(|row| row.contract == contract).map(|row| keeps(row, backend))
@@ -140,8 +149,11 @@ fn order_word(order: Order) -> &'static str {
 
 /// By which settings the contract of this run was kept.
 fn settings(view: &View) -> Markup {
-    let mut table =
-        Table::new("How this contract was kept", "settings in force, bounds included", &["Row", "Setting", "Value", "What for"]);
+    let mut table = Table::new(
+        "How this contract was kept",
+        "settings in force, bounds included",
+        &["Row", "Setting", "Value", "What for"],
+    );
     for r in view.candidates() {
         let Some(cell) = r.judged.row.example() else { continue };
         for setting in &cell.settings.0 {
@@ -156,7 +168,11 @@ fn settings(view: &View) -> Markup {
             );
         }
     }
-    if table.rows.is_empty() { html! {} } else { table.markup(view) }
+    if table.rows.is_empty() {
+        html! {}
+    } else {
+        table.markup(view)
+    }
 }
 
 /// Every reason of a refusal once, with how many contracts it closes.

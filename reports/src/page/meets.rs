@@ -10,7 +10,7 @@ use crate::compare::Outcome;
 use crate::figures::{self, and_list};
 use crate::verdict::median_text;
 
-pub(super) fn panel(view: &View) -> Option<Panel> {
+pub(super) fn panel(view: &View) -> Panel {
     let rows = view.rows();
     let body = html! {
         @if view.compares() {
@@ -23,7 +23,7 @@ pub(super) fn panel(view: &View) -> Option<Panel> {
         (pairs(view))
         (notes(view))
     };
-    Some(Panel { id: "meets", question: "Does each meet my requirements?", sentence: sentence(view), body })
+    Panel { id: "meets", question: "Does each meet my requirements?", sentence: sentence(view), body }
 }
 
 fn sentence(view: &View) -> String {
@@ -31,10 +31,9 @@ fn sentence(view: &View) -> String {
     let (met, not): (Vec<&Shown>, Vec<&Shown>) =
         rows.iter().partition(|r| r.judged.excluded.is_empty() && r.judged.missed.is_empty());
     let names = |rows: &[&Shown]| and_list(&rows.iter().map(|r| r.label().to_owned()).collect::<Vec<_>>());
-    let asked = view
-        .objectives()
-        .end_to_end_p99_max_ns
-        .map_or_else(String::new, |ns| format!(" End-to-end p99 ≤ {} is asked.", figures::trimmed(&figures::duration(ns))));
+    let asked = view.objectives().end_to_end_p99_max_ns.map_or_else(String::new, |ns| {
+        format!(" End-to-end p99 ≤ {} is asked.", figures::trimmed(&figures::duration(ns)))
+    });
     let not: Vec<String> = not
         .iter()
         .map(|r| {
@@ -70,21 +69,33 @@ fn strip(view: &View, rows: &[Shown]) -> Markup {
             let title = format!("{}: median {}", r.label(), figures::duration_f64(ns));
             lines.push(Line { ident: r.ident, title, dashed: false, joined: true, marks: vec![end(-0.38), end(0.38)] });
         }
-        lines.push(Line { ident: r.ident, title: r.label().to_owned(), dashed: false, joined: false, marks: marks.collect() });
+        lines.push(Line {
+            ident: r.ident,
+            title: r.label().to_owned(),
+            dashed: false,
+            joined: false,
+            marks: marks.collect(),
+        });
     }
     let limit = view.objectives().end_to_end_p99_max_ns.map(|ns| ns as f64);
     let values = rows.iter().flat_map(|r| r.judged.row.figures()).map(|f| f.ns).chain(limit);
     let plot = Plot {
         id: view.id("visits"),
         title: "End-to-end response p99 of each visit".to_owned(),
-        description: "One mark a visit at the profile's rate, a line at the median of each row; the figures are in the table.".to_owned(),
+        description:
+            "One mark a visit at the profile's rate, a line at the median of each row; the figures are in the table."
+                .to_owned(),
         x: Axis::places(&names),
         y: Axis::log(values, figures::duration_f64),
         x_title: String::new(),
         lines,
         bars: Vec::new(),
         rules: limit
-            .map(|at| Rule { upright: false, at, label: format!("objective {}", figures::trimmed(&figures::duration_f64(at))) })
+            .map(|at| Rule {
+                upright: false,
+                at,
+                label: format!("objective {}", figures::trimmed(&figures::duration_f64(at))),
+            })
             .into_iter()
             .collect(),
     };
@@ -98,12 +109,26 @@ fn requirements(view: &View, rows: &[Shown]) -> Markup {
     let mut table = Table::new(
         "At the profile's rate",
         &format!("median of visits{coverage}"),
-        &["Row", "Contract", "Objectives", "Asked", "Achieved", "End-to-end p99", "Interval", "Publish p99", "Settle p99"],
+        &[
+            "Row",
+            "Contract",
+            "Objectives",
+            "Asked",
+            "Achieved",
+            "End-to-end p99",
+            "Interval",
+            "Publish p99",
+            "Settle p99",
+        ],
     );
     for r in rows {
         let (j, row) = (r.judged, &r.judged.row);
         let limit = row.drain_limit_ns();
-        let kept = if row.kept() { Cell::Yes("kept".to_owned()) } else { Cell::No(format!("broken: {}", and_list(&row.broken()))) };
+        let kept = if row.kept() {
+            Cell::Yes("kept".to_owned())
+        } else {
+            Cell::No(format!("broken: {}", and_list(&row.broken())))
+        };
         let saturated = row.saturated();
         let objectives = if saturated {
             Cell::No(format!("saturated, backlog {}", figures::count(row.counts.backlog_end)))
@@ -137,9 +162,12 @@ fn requirements(view: &View, rows: &[Shown]) -> Markup {
     table.markup(view)
 }
 
+/// One count of a row by its name.
+type Count = (&'static str, fn(&Shown) -> u64);
+
 /// Counts that break a contract stand always, others where they are not zero everywhere; the rest is named below.
 fn checked(view: &View, rows: &[Shown]) -> Markup {
-    let all: [(&'static str, fn(&Shown) -> u64); 16] = [
+    let all: [Count; 16] = [
         ("Lost", |r| r.judged.row.check.lost),
         ("Duplicated", |r| r.judged.row.check.duplicated),
         ("Reordered", |r| r.judged.row.check.reordered),
@@ -178,11 +206,8 @@ fn checked(view: &View, rows: &[Shown]) -> Markup {
 }
 
 fn groups(view: &View) -> Markup {
-    let mut table = Table::new(
-        "Consumer groups",
-        "first visit",
-        &["Row", "Group", "Members", "Idle", "Utilisation", "Lanes"],
-    );
+    let mut table =
+        Table::new("Consumer groups", "first visit", &["Row", "Group", "Members", "Idle", "Utilisation", "Lanes"]);
     for r in view.candidates() {
         let Some(cell) = r.judged.row.example() else { continue };
         for group in &cell.groups {
@@ -226,7 +251,11 @@ fn pairs(view: &View) -> Markup {
             table.row(&format!("{first} and {second}"), false, cells);
         }
     }
-    if table.rows.is_empty() { html! {} } else { table.markup(view) }
+    if table.rows.is_empty() {
+        html! {}
+    } else {
+        table.markup(view)
+    }
 }
 
 /// Findings that are no failures, each once.

@@ -103,14 +103,14 @@ fn masthead(analyses: &[Analysis]) -> Markup {
 fn panels(analyses: &[&Analysis], part: usize) -> Markup {
     let view = parts::View::new(analyses, part);
     let all = [
-        trust::panel(&view),
+        Some(trust::panel(&view)),
         reach::panel(&view),
-        meets::panel(&view),
+        Some(meets::panel(&view)),
         ladder::panel(&view),
         tail::panel(&view),
         stable::panel(&view),
         work::panel(&view),
-        repeat::panel(&view),
+        Some(repeat::panel(&view)),
     ];
     let all: Vec<parts::Panel> = all.into_iter().flatten().collect();
     html! {

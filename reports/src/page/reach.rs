@@ -34,11 +34,7 @@ fn sentence(view: &View) -> String {
     let ceiling = view.first().ceiling_per_s.map_or_else(String::new, |rate| {
         format!(" The harness itself reached {}; what comes near that is a floor.", figures::rate(rate))
     });
-    format!(
-        "In multiples of the profile's {}: {}.{ceiling}",
-        figures::trimmed(&figures::rate(rate)),
-        and_list(&texts)
-    )
+    format!("In multiples of the profile's {}: {}.{ceiling}", figures::trimmed(&figures::rate(rate)), and_list(&texts))
 }
 
 fn title(r: &Shown, stair: &Stair) -> String {
@@ -70,9 +66,7 @@ fn lines(rows: &[Shown], y: fn(&Stair) -> Option<f64>) -> Vec<Line> {
                 .row
                 .stairs
                 .iter()
-                .filter_map(|s| {
-                    y(s).map(|y| Mark { x: s.offered_per_s, y, title: title(r, s), hollow: !s.sustained })
-                })
+                .filter_map(|s| y(s).map(|y| Mark { x: s.offered_per_s, y, title: title(r, s), hollow: !s.sustained }))
                 .collect(),
         })
         .collect()
@@ -92,7 +86,9 @@ fn achieved(view: &View, rows: &[Shown]) -> Markup {
     let plot = Plot {
         id: view.id("achieved"),
         title: "Achieved rate".to_owned(),
-        description: "Messages acknowledged per second against messages offered per second; the figures are in the table.".to_owned(),
+        description:
+            "Messages acknowledged per second against messages offered per second; the figures are in the table."
+                .to_owned(),
         x: Axis::log(offered(rows).chain([rate]), figures::rate),
         y: Axis::log(reached.chain([rate]), figures::rate),
         x_title: "offered".to_owned(),

@@ -9,7 +9,7 @@ use crate::figures;
 use crate::result::ResultFile;
 use crate::verdict::Analysis;
 
-pub(super) fn panel(view: &View) -> Option<Panel> {
+pub(super) fn panel(view: &View) -> Panel {
     let file = view.first().file;
     let sentence = format!(
         "The same profile and seed {} give the same messages on every machine; {} were digested here.",
@@ -17,7 +17,7 @@ pub(super) fn panel(view: &View) -> Option<Panel> {
         figures::count(digests(view.first()).first().map_or(0, |d| d.1))
     );
     let body = html! { @for a in &view.analyses { (one(a)) } };
-    Some(Panel { id: "repeat", question: "How do I repeat it?", sentence, body })
+    Panel { id: "repeat", question: "How do I repeat it?", sentence, body }
 }
 
 /// Every digest of the file with its number of messages, each once.
@@ -78,14 +78,25 @@ fn facts(file: &ResultFile) -> Vec<(&'static str, String)> {
         figures::plural(u64::from(file.profile.consumers), "consumer")
     );
     vec![
-        ("Version", format!("brokerlab {}, revision {revision}, result schema {}", file.tool_version, file.schema_version)),
+        (
+            "Version",
+            format!("brokerlab {}, revision {revision}, result schema {}", file.tool_version, file.schema_version),
+        ),
         ("Started", format!("{}, took {}", figures::utc(file.started_utc_ns), figures::duration(file.elapsed_ns))),
         ("Profile", profile),
         ("Contract", file.contract.to_string()),
         ("Seed", file.seed.to_string()),
         ("Window", window),
         ("Loops", loops),
-        ("Machine", format!("{}, {}, {}", host.cpu_model, figures::plural(u64::from(host.cores), "core"), figures::bytes(host.memory_bytes as f64))),
+        (
+            "Machine",
+            format!(
+                "{}, {}, {}",
+                host.cpu_model,
+                figures::plural(u64::from(host.cores), "core"),
+                figures::bytes(host.memory_bytes as f64)
+            ),
+        ),
         ("System", host.kernel.clone()),
         ("Storage", format!("{} on {}; {}", host.file_system, host.device, host.write_cache)),
     ]

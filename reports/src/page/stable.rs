@@ -2,6 +2,8 @@
 //!
 //! Leaves out single visits: those of a row are laid over each other.
 
+use std::fmt::Write as _;
+
 use maud::{Markup, html};
 
 use super::parts::{Cell, Panel, Shown, Table, View, figure, legend};
@@ -56,7 +58,8 @@ fn sentence(view: &View, rows: &[Shown]) -> String {
     if let Some(r) = largest {
         let most = r.judged.row.counts.backlog_max;
         let rate = r.judged.row.offered_per_s().max(1.0);
-        text += &format!(
+        let _ = write!(
+            text,
             " The largest backlog was {} ({}), {} of load.",
             figures::plural(most, "message"),
             r.label(),
@@ -102,7 +105,8 @@ fn chart(
     } else {
         Vec::new()
     };
-    let y = if id == "over-time" { Axis::log(all().map(|m| m.y), name) } else { Axis::linear(all().map(|m| m.y), name) };
+    let y =
+        if id == "over-time" { Axis::log(all().map(|m| m.y), name) } else { Axis::linear(all().map(|m| m.y), name) };
     let plot = Plot {
         id: view.id(id),
         title: title.to_owned(),
@@ -126,12 +130,10 @@ fn mark_title(rows: &[Shown], r: &Shown, at: f64, value: &str) -> String {
 fn table(view: &View, rows: &[Shown]) -> Markup {
     let longest = rows.iter().map(|r| r.judged.row.timeline.len()).max().unwrap_or(0);
     let every = longest.div_ceil(MOMENTS).max(1);
-    let aside = if every == 1 { String::new() } else { format!("every {every}th interval; all are in the result file") };
-    let mut table = Table::new(
-        "Over time",
-        &aside,
-        &["Row", "Time", "Acknowledged", "Delivered", "Backlog", "End-to-end p99"],
-    );
+    let aside =
+        if every == 1 { String::new() } else { format!("every {every}th interval; all are in the result file") };
+    let mut table =
+        Table::new("Over time", &aside, &["Row", "Time", "Acknowledged", "Delivered", "Backlog", "End-to-end p99"]);
     for r in rows {
         for tick in r.judged.row.timeline.iter().step_by(every) {
             let limit = r.judged.row.drain_limit_ns();

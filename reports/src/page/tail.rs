@@ -30,10 +30,7 @@ pub(super) fn panel(view: &View) -> Option<Panel> {
 
 /// The highest quantile that every row may show.
 fn deepest(rows: &[Shown]) -> Option<f64> {
-    QUANTILES
-        .into_iter()
-        .rev()
-        .find(|&q| rows.iter().all(|r| may_show(r.judged.row.end_to_end.response.total(), q)))
+    QUANTILES.into_iter().rev().find(|&q| rows.iter().all(|r| may_show(r.judged.row.end_to_end.response.total(), q)))
 }
 
 fn sentence(rows: &[Shown]) -> String {
@@ -71,7 +68,8 @@ fn nines(view: &View, rows: &[Shown], id: &str, name: &str, of: for<'r> fn(&'r S
             // A mark at p90, p99, p99.9 …, so that rows are told apart by shape too.
             let mark = |(n, &(x, y)): (usize, &(f64, f64))| {
                 let marked = !dashed && n % 10 == 0 && n > 0;
-                let read = || format!("{}, {} {what}: {}", r.label(), figures::quantile_name(x), figures::duration_f64(y));
+                let read =
+                    || format!("{}, {} {what}: {}", r.label(), figures::quantile_name(x), figures::duration_f64(y));
                 Mark { x, y, title: if marked { read() } else { String::new() }, hollow: false }
             };
             lines.push(Line {

@@ -36,7 +36,8 @@ fn lights(a: &Analysis) -> Vec<Light> {
                 light.of += 1;
                 light.passed += usize::from(check.ok);
                 if !check.ok && light.advice.is_empty() {
-                    light.detail = format!("{} round {}: {}, allowed {}", j.row.label, visit.round + 1, check.found, check.limit);
+                    light.detail =
+                        format!("{} round {}: {}, allowed {}", j.row.label, visit.round + 1, check.found, check.limit);
                     light.advice.clone_from(&check.advice);
                 } else if check.limit == "printed" || check.found == check.limit {
                     light.detail.clone_from(&check.found);
@@ -47,7 +48,7 @@ fn lights(a: &Analysis) -> Vec<Light> {
     lights
 }
 
-pub(super) fn panel(view: &View) -> Option<Panel> {
+pub(super) fn panel(view: &View) -> Panel {
     let sentence = view.analyses.iter().map(|a| sentence(a)).collect::<Vec<_>>().join(" ");
     let body = html! {
         @for a in &view.analyses {
@@ -57,7 +58,7 @@ pub(super) fn panel(view: &View) -> Option<Panel> {
         (control(view))
         (table(view))
     };
-    Some(Panel { id: "trust", question: "Can I trust this run?", sentence, body })
+    Panel { id: "trust", question: "Can I trust this run?", sentence, body }
 }
 
 fn light_markup(light: &Light) -> Markup {
@@ -144,7 +145,9 @@ fn control(view: &View) -> Markup {
     let plot = Plot {
         id: view.id("control"),
         title: "Two identical rows".to_owned(),
-        description: "End-to-end response p99 of the same backend visited twice in each round; the figures are in the table.".to_owned(),
+        description:
+            "End-to-end response p99 of the same backend visited twice in each round; the figures are in the table."
+                .to_owned(),
         x: Axis::places(&names),
         y: Axis::log(values, figures::duration_f64),
         x_title: "round".to_owned(),

@@ -95,8 +95,17 @@ fn table(view: &View, rows: &[Shown], spins: bool) -> Markup {
         "Per message",
         "engine counts over all messages published; process figures over the window and its drain",
         &[
-            "Row", "Bytes written", "Writes", "Flushes", "Bytes read", "Round trips", "Copies", "Context switches", "CPU",
-            "Peak memory", "Bytes to storage",
+            "Row",
+            "Bytes written",
+            "Writes",
+            "Flushes",
+            "Bytes read",
+            "Round trips",
+            "Copies",
+            "Context switches",
+            "CPU",
+            "Peak memory",
+            "Bytes to storage",
         ],
     );
     for r in rows {
@@ -104,7 +113,8 @@ fn table(view: &View, rows: &[Shown], spins: bool) -> Markup {
         let each = |count: u64| Cell::Figure(figures::per_message(count as f64 / n));
         let due = r.judged.row.counts.due.max(1) as f64;
         let switches = resources.voluntary_context_switches + resources.involuntary_context_switches;
-        let cpu = if spins { "not shown".to_owned() } else { cpu(r).map_or_else(|| "–".to_owned(), figures::duration_f64) };
+        let cpu =
+            if spins { "not shown".to_owned() } else { cpu(r).map_or_else(|| "–".to_owned(), figures::duration_f64) };
         table.row(
             r.label(),
             r.is_control(),
@@ -131,8 +141,19 @@ fn fixed(view: &View) -> Markup {
         "Fixed case, exact counts",
         "the same on every machine; compared by `report --against`",
         &[
-            "Row", "Case", "Messages", "Digest", "Bytes written", "Writes", "Bytes read", "Reads", "Flushes", "Copies",
-            "Round trips", "Allocations", "Allocated",
+            "Row",
+            "Case",
+            "Messages",
+            "Digest",
+            "Bytes written",
+            "Writes",
+            "Bytes read",
+            "Reads",
+            "Flushes",
+            "Copies",
+            "Round trips",
+            "Allocations",
+            "Allocated",
         ],
     );
     for a in &view.analyses {
@@ -142,11 +163,17 @@ fn fixed(view: &View) -> Markup {
                 Cell::Figure(figures::count(case.messages)),
                 Cell::Figure(short(&case.digest_sha256).to_owned()),
             ];
-            cells.extend(counts(case).iter().map(|(_, count)| {
-                Cell::Figure(count.map_or_else(|| "–".to_owned(), figures::count))
-            }));
+            cells.extend(
+                counts(case)
+                    .iter()
+                    .map(|(_, count)| Cell::Figure(count.map_or_else(|| "–".to_owned(), figures::count))),
+            );
             table.row(&format!("{}{}", case.backend, a.mark), false, cells);
         }
     }
-    if table.rows.is_empty() { html! {} } else { table.markup(view) }
+    if table.rows.is_empty() {
+        html! {}
+    } else {
+        table.markup(view)
+    }
 }

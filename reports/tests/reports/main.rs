@@ -1,5 +1,7 @@
 //! Tests of the reports on made-up results: files, rules, verdicts, page, table, regression check.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
 mod against;
 mod page;
 mod result;

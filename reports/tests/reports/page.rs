@@ -49,7 +49,8 @@ fn every_panel_has_its_question_a_sentence_and_figures_in_a_table() {
     let html = page(&synthetic::comparison());
     let panels = between(&html, "<section class=\"panel\"", "</section>");
     assert_eq!(panels.len(), 8);
-    let questions: Vec<&str> = panels.iter().map(|p| between(p, "<h2", "</h2>")[0].split_once('>').unwrap().1).collect();
+    let questions: Vec<&str> =
+        panels.iter().map(|p| between(p, "<h2", "</h2>")[0].split_once('>').unwrap().1).collect();
     assert_eq!(
         questions,
         [
@@ -69,7 +70,10 @@ fn every_panel_has_its_question_a_sentence_and_figures_in_a_table() {
         assert!(charts == 0 || panel.contains("<table"), "{question}: a chart without its figures");
         assert_eq!(panel.matches("<table").count(), panel.matches("<caption").count(), "{question}");
     }
-    assert!(html.find("Can I trust").unwrap() < html.find("<svg class=\"chart\"").unwrap(), "validity before any figure");
+    assert!(
+        html.find("Can I trust").unwrap() < html.find("<svg class=\"chart\"").unwrap(),
+        "validity before any figure"
+    );
 }
 
 #[test]

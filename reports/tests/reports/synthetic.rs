@@ -9,8 +9,8 @@ use brokerlab_reports::result::{
     Command, FixedCase, HostFacts, LadderAnswer, LadderRow, Objectives, ProfileRecord, ResultFile, SCHEMA_VERSION,
 };
 use brokerlab_workloads::measurement::{
-    CheckRecord, Counts, DigestRecord, Distributions, FitnessRecord, GroupRecord, HistogramRecord, IntervalRecord, Kind,
-    LoopRecord, Measurement, Point, ResourceRecord, WindowRecord, World,
+    CheckRecord, Counts, DigestRecord, Distributions, FitnessRecord, GroupRecord, HistogramRecord, IntervalRecord,
+    Kind, LoopRecord, Measurement, Point, ResourceRecord, WindowRecord, World,
 };
 use brokerlab_workloads::record::Tally;
 
@@ -59,7 +59,14 @@ pub(crate) const ROWS: [Shape; 6] = [
     Shape { row: "shard", backend: "shard", typical_ns: 900e3, most_per_s: 39e3, bytes_each: 590, throttles: true },
     Shape { row: "direct", backend: "direct", typical_ns: 180e3, most_per_s: 290e3, bytes_each: 540, throttles: false },
     Shape { row: "null", backend: "null", typical_ns: 12e3, most_per_s: 900e3, bytes_each: 0, throttles: false },
-    Shape { row: "log (again)", backend: "log", typical_ns: 310e3, most_per_s: 330e3, bytes_each: 560, throttles: false },
+    Shape {
+        row: "log (again)",
+        backend: "log",
+        typical_ns: 310e3,
+        most_per_s: 330e3,
+        bytes_each: 560,
+        throttles: false,
+    },
 ];
 
 fn distributions(draw: &mut Draw, samples: u64, typical_ns: f64, unfinished: u64) -> Distributions {
@@ -100,6 +107,54 @@ fn intervals(draw: &mut Draw, shape: Shape, offered_per_s: f64, count: u64) -> V
         .collect()
 }
 
+fn used(shape: Shape, due: u64) -> ResourceRecord {
+    ResourceRecord {
+        cpu_user_ns: due * 1_800 + shape.bytes_each * due,
+        cpu_system_ns: due * 700,
+        peak_rss_bytes: 41 << 20,
+        voluntary_context_switches: due / 9,
+        involuntary_context_switches: 14,
+        storage_write_bytes: due * shape.bytes_each,
+    }
+}
+
+fn worked(shape: Shape, all: u64) -> WorkCounts {
+    WorkCounts {
+        bytes_written: all * shape.bytes_each,
+        write_calls: all / 24,
+        bytes_read: if shape.backend == "log" { all * 560 } else { 0 },
+        read_calls: all / 60,
+        fsyncs: 0,
+        payload_copies: all * u64::from(shape.backend != "null"),
+        round_trips: all / 12,
+    }
+}
+
+fn fit(draw: &mut Draw) -> FitnessRecord {
+    FitnessRecord {
+        late_p999_ns: 180_000 + (draw.unit() * 300e3) as u64,
+        steal_share: Some(0.001),
+        cgroup_throttled_ns: Some(0),
+        other_processes_cores: Some(0.01),
+        harness_ns_per_message: 120.0 + 20.0 * draw.unit(),
+        dirty_bytes_at_start: Some(1_200_000),
+    }
+}
+
+fn settings(shape: Shape) -> Settings {
+    let mut settings = Settings::default();
+    settings.add("acks", "leader", "acknowledged by the one copy").add(
+        "max_memory",
+        "256 MiB",
+        "bound of what is held",
+    );
+    if shape.throttles {
+        settings.add("write_bytes_per_s", 1_000_000, "bytes that a shard takes");
+        settings.add("write_records_per_s", 1_000, "records that a shard takes");
+    }
+    settings
+}
+
 /// One cell. `factor` is the load as a multiple of the profile's.
 pub(crate) fn cell(shape: Shape, point: Point, factor: f64, seed: u64) -> Measurement {
     let mut draw = Draw::new(seed);
@@ -107,21 +162,15 @@ pub(crate) fn cell(shape: Shape, point: Point, factor: f64, seed: u64) -> Measur
     let offered_per_s = RATE * factor;
     let (warmup_ns, duration_ns) = (200 * MS, 600 * MS);
     let due = (offered_per_s * 0.6) as u64;
-    let share = (shape.most_per_s / offered_per_s).min(1.0);
-    let acknowledged = (due as f64 * share) as u64;
+    let carried = (shape.most_per_s / offered_per_s).min(1.0);
+    let acknowledged = (due as f64 * carried) as u64;
     let noise = 0.92 + 0.16 * draw.unit();
     let crowded = 1.0 + 3.0 * (offered_per_s / shape.most_per_s).min(1.0).powi(4);
     let typical_ns = shape.typical_ns * noise * crowded;
     let samples = acknowledged.min(12_000);
-    let unfinished = if share < 1.0 { samples / 20 } else { 0 };
+    let unfinished = if carried < 1.0 { samples / 20 } else { 0 };
     let all = (due as f64 * 4.0 / 3.0) as u64;
     let end_to_end = distributions(draw, samples, typical_ns, unfinished);
-    let mut settings = Settings::default();
-    settings.add("acks", "leader", "acknowledged by the one copy").add("max_memory", "256 MiB", "bound of what is held");
-    if shape.throttles {
-        settings.add("write_bytes_per_s", 1_000_000, "bytes that a shard takes");
-        settings.add("write_records_per_s", 1_000, "records that a shard takes");
-    }
     Measurement {
         row: shape.row.to_owned(),
         backend: shape.backend.to_owned(),
@@ -130,7 +179,7 @@ pub(crate) fn cell(shape: Shape, point: Point, factor: f64, seed: u64) -> Measur
         kind: Kind::Measured,
         point,
         contract: Contract::default(),
-        settings,
+        settings: settings(shape),
         lanes: if shape.throttles { 39 } else { 4 },
         seed: 42,
         digest: DigestRecord { sha256: "5b1c".repeat(16), messages: 16_000, matches_published: true },
@@ -147,7 +196,7 @@ pub(crate) fn cell(shape: Shape, point: Point, factor: f64, seed: u64) -> Measur
             due_bytes: due * 512,
             acknowledged,
             unacknowledged: due - acknowledged,
-            throttled: if share < 1.0 && shape.throttles { due / 10 } else { 0 },
+            throttled: if carried < 1.0 && shape.throttles { due / 10 } else { 0 },
             warmup_due: due / 3,
             published_in_all: all,
             delivered_in_all: all,
@@ -168,31 +217,9 @@ pub(crate) fn cell(shape: Shape, point: Point, factor: f64, seed: u64) -> Measur
             check: CheckRecord { acknowledged: all, delivered: all, ..CheckRecord::default() },
         }],
         intervals: intervals(draw, shape, offered_per_s, 8),
-        resources: ResourceRecord {
-            cpu_user_ns: due * 1_800 + shape.bytes_each * due,
-            cpu_system_ns: due * 700,
-            peak_rss_bytes: 41 << 20,
-            voluntary_context_switches: due / 9,
-            involuntary_context_switches: 14,
-            storage_write_bytes: due * shape.bytes_each,
-        },
-        work: WorkCounts {
-            bytes_written: all * shape.bytes_each,
-            write_calls: all / 24,
-            bytes_read: if shape.backend == "log" { all * 560 } else { 0 },
-            read_calls: all / 60,
-            fsyncs: 0,
-            payload_copies: all * u64::from(shape.backend != "null"),
-            round_trips: all / 12,
-        },
-        fitness: FitnessRecord {
-            late_p999_ns: 180_000 + (draw.unit() * 300e3) as u64,
-            steal_share: Some(0.001),
-            cgroup_throttled_ns: Some(0),
-            other_processes_cores: Some(0.01),
-            harness_ns_per_message: 120.0 + 20.0 * draw.unit(),
-            dirty_bytes_at_start: Some(1_200_000),
-        },
+        resources: used(shape, due),
+        work: worked(shape, all),
+        fitness: fit(draw),
         notes: Vec::new(),
         cut_short: None,
     }

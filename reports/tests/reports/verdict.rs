@@ -136,9 +136,8 @@ fn when_no_comparable_row_meets_the_objectives_it_ends_with_3() {
 fn headroom_says_what_held_a_row() {
     let file = synthetic::comparison();
     let analysis = Analysis::of(&file, "").unwrap();
-    let of = |label: &str| {
-        analysis.rows.iter().find(|j| j.row.label == label).and_then(|j| j.headroom.clone()).unwrap()
-    };
+    let of =
+        |label: &str| analysis.rows.iter().find(|j| j.row.label == label).and_then(|j| j.headroom.clone()).unwrap();
     assert_eq!((of("log").class, of("log").floor), (Class::Above10, Some(Floor::HarnessLimited)));
     assert_eq!((of("queue").class, of("queue").floor), (Class::From2To10, None));
     assert_eq!(of("shard").text(), "1–2× (limited by setting: 39 shards × 1,000 records/s)");
