@@ -32,7 +32,7 @@ pub(crate) enum Command {
     Store { barriers: u8, fails: bool },
     /// A member is granted so much.
     Grant { member: u8, count: u8 },
-    /// A member settles one of the receipts that it was ever given, counted from the newest.
+    /// A member settles one of the receipts that it was ever given, counted from the newest; or tries another member's.
     Settle { member: u8, back: u8, verdict: u8 },
     /// Another member connects.
     Join { group: u8 },
@@ -49,7 +49,7 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         4 => (0..2u8, 1..6u8, 0..4u8).prop_map(|(producer, count, keys)| Command::Publish { producer, count, keys }),
         4 => (1..4u8, prop::bool::weighted(0.05)).prop_map(|(barriers, fails)| Command::Store { barriers, fails }),
         4 => (any::<u8>(), 0..8u8).prop_map(|(member, count)| Command::Grant { member, count }),
-        8 => (any::<u8>(), 0..12u8, 0..8u8).prop_map(|(member, back, verdict)| Command::Settle { member, back, verdict }),
+        8 => (any::<u8>(), 0..12u8, 0..9u8).prop_map(|(member, back, verdict)| Command::Settle { member, back, verdict }),
         1 => (0..4u8).prop_map(|group| Command::Join { group }),
         1 => any::<u8>().prop_map(|member| Command::Close { member }),
         1 => (0..2u8).prop_map(|producer| Command::Flush { producer }),
@@ -225,15 +225,17 @@ impl<M: Model> Trial<M> {
     }
 
     fn settle(&mut self, member: u8, back: u8, verdict: u8) {
+        let foreign = verdict == 8;
         let verdict = match verdict {
-            0..=4 => Verdict::Ack,
+            0..=4 | 8 => Verdict::Ack,
             5 => Verdict::Nack { requeue: true },
             6 => Verdict::Nack { requeue: false },
             _ => Verdict::Extend(Span::from_millis(u64::from(back) * 40)),
         };
         let Some(number) = self.member(member) else { return };
-        let Member { group, receipts, .. } = &self.members[&number];
-        let (group, back) = (*group, usize::from(back));
+        let Some(holder) = self.member(if foreign { member.wrapping_add(1) } else { member }) else { return };
+        let receipts = &self.members[&holder].receipts;
+        let (group, back) = (self.members[&number].group, usize::from(back));
         let Some(receipt) = receipts.len().checked_sub(1 + back).map(|at| receipts[at]) else { return };
         self.ledger.expire(self.now);
         let expected = self.ledger.settle(self.now, number, group, receipt, verdict);
@@ -370,6 +372,13 @@ impl<M: Model> Trial<M> {
             if entry.standing != Standing::Settled {
                 let trimmed = self.trimmed.get(&lane).copied().unwrap_or(0);
                 assert!(trimmed <= position, "lane {lane}: {position} is needed and {trimmed} was trimmed");
+            }
+        }
+        // What was written and not answered is known as done with, so that a restart serves it to nobody.
+        for &(lane, position) in self.ledger.failed.keys().filter(|_| self.ledger.rules.counts_unstored) {
+            for group in 0..self.ledger.groups {
+                let below = self.committed.get(&(lane, group)).copied().unwrap_or(0);
+                assert!(position < below || self.settled.contains(&(lane, group, position)), "{lane} {position}");
             }
         }
         for (number, member) in &self.members {
