@@ -294,7 +294,7 @@ fn delay_of<'s>(
     }
 }
 
-fn plan_of(shared: &Shared<'_>) -> Plan {
+pub(crate) fn plan_of(shared: &Shared<'_>) -> Plan {
     let profile = shared.spec.workload.profile();
     Plan { warmup: profile.warmup, duration: profile.duration, groups: profile.groups.len() }
 }

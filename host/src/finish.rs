@@ -13,7 +13,7 @@ use brokerlab_workloads::measurement::{
 use brokerlab_workloads::record::{Quantile, Recorder};
 use brokerlab_workloads::{Workload, digest, fold_of, validity};
 
-use crate::books::Uninvited;
+use crate::books::{Uninvited, plan_of};
 use crate::clock::Clock;
 use crate::drive::Loop;
 use crate::fitness::Look;
@@ -75,9 +75,6 @@ impl Ended {
         let cut_short = shared.cut_short();
         let start = shared.start().unwrap_or(end);
         let due_until = cut_short.as_ref().map_or(Time::NEVER, |(at, _)| Time(at.since(start).0));
-        for of in &mut loops {
-            count_not_sent(of, start, due_until);
-        }
         close_all(&mut loops, administrator, &mut workers, clock);
         let owned: Vec<&Owned> = loops.iter().flat_map(|of| &of.connections).flat_map(|c| &c.producers).collect();
         let mut published = vec![0; spec.workload.producers() as usize];
@@ -95,6 +92,7 @@ impl Ended {
             resources.voluntary_context_switches += voluntary;
             resources.involuntary_context_switches += involuntary;
         }
+        count_not_sent(&mut recorder, Recorder::new(plan_of(shared), start), &mut loops, start, due_until);
         Self {
             recorder,
             checks: checker.finish(&held, &published, &spec.contract),
@@ -126,14 +124,31 @@ fn still_held(described: &[(u64, u64)], loops: &[Loop<'_>]) -> Vec<u64> {
     described.iter().zip(ours).map(|(&(ready, in_flight), ours)| ready + in_flight.saturating_sub(ours)).collect()
 }
 
-/// Tells the recorder of every message that came due and was never built.
-fn count_not_sent(of: &mut Loop<'_>, start: Time, until: Time) {
-    for owned in of.connections.iter_mut().flat_map(|connection| &mut connection.producers) {
-        while owned.position.peek().is_some_and(|at| at < until) {
-            let Some(message) = owned.position.next() else { break };
-            of.books.recorder.due(start + Span(message.intended.0), 1, u64::from(message.size));
+/// Tells the recorder of every message that came due before `until` (from the schedule's start) and was never built. They may be a
+/// thousand million: every core counts a part of the producers.
+fn count_not_sent(recorder: &mut Recorder, empty: Recorder, loops: &mut [Loop<'_>], start: Time, until: Time) {
+    let producers =
+        loops.iter_mut().flat_map(|of| &mut of.connections).flat_map(|connection| &mut connection.producers);
+    let mut producers: Vec<&mut Owned> =
+        producers.filter(|owned| owned.position.peek().is_some_and(|at| at < until && at != Time::NEVER)).collect();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let part = producers.len().div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        let empty = &empty;
+        let count = move |producers: &mut [&mut Owned]| {
+            let mut counted = empty.clone();
+            for owned in producers {
+                owned.position.pass_over(until, |intended, size| {
+                    counted.due(start + Span(intended.0), 1, u64::from(size));
+                });
+            }
+            counted
+        };
+        let counting: Vec<_> = producers.chunks_mut(part).map(|part| scope.spawn(move || count(part))).collect();
+        for counted in counting {
+            recorder.merge(&counted.join().expect("counting does not panic"));
         }
-    }
+    });
 }
 
 /// Whether the first messages handed to the backend are the first that the profile means.
