@@ -92,7 +92,7 @@ impl Ended {
             resources.voluntary_context_switches += voluntary;
             resources.involuntary_context_switches += involuntary;
         }
-        count_not_sent(&mut recorder, Recorder::new(plan_of(shared), start), &mut loops, start, due_until);
+        count_not_sent(&mut recorder, &Recorder::new(plan_of(shared), start), &mut loops, start, due_until);
         Self {
             recorder,
             checks: checker.finish(&held, &published, &spec.contract),
@@ -126,7 +126,7 @@ fn still_held(described: &[(u64, u64)], loops: &[Loop<'_>]) -> Vec<u64> {
 
 /// Tells the recorder of every message that came due before `until` (from the schedule's start) and was never built. They may be a
 /// thousand million: every core counts a part of the producers.
-fn count_not_sent(recorder: &mut Recorder, empty: Recorder, loops: &mut [Loop<'_>], start: Time, until: Time) {
+fn count_not_sent(recorder: &mut Recorder, empty: &Recorder, loops: &mut [Loop<'_>], start: Time, until: Time) {
     let producers =
         loops.iter_mut().flat_map(|of| &mut of.connections).flat_map(|connection| &mut connection.producers);
     let mut producers: Vec<&mut Owned> =
@@ -134,7 +134,6 @@ fn count_not_sent(recorder: &mut Recorder, empty: Recorder, loops: &mut [Loop<'_
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let part = producers.len().div_ceil(threads).max(1);
     std::thread::scope(|scope| {
-        let empty = &empty;
         let count = move |producers: &mut [&mut Owned]| {
             let mut counted = empty.clone();
             for owned in producers {
