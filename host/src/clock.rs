@@ -1,7 +1,7 @@
 //! Where time comes from: the machine's clock, or a count that tests advance.
 //!
 //! The only file of the workspace that reads `Instant` and `SystemTime`. Leaves out waiting, which is in
-//! [`wait`](crate::wait).
+//! `wait`.
 
 use std::fmt::Debug;
 use std::sync::Arc;

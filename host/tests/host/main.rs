@@ -57,7 +57,7 @@ pub(crate) fn measured_on(clock: &dyn Clock, toy: &mut Toy, more: &[(&str, &str)
 pub(crate) fn at(record: &HistogramRecord, unfinished: u64, q: f64) -> u64 {
     match record.quantile(unfinished, q).unwrap() {
         Quantile::At(ns) => ns,
-        other => panic!("the {q} quantile is {other:?}"),
+        other @ (Quantile::Empty | Quantile::BelowZero | Quantile::Never) => panic!("the {q} quantile is {other:?}"),
     }
 }
 

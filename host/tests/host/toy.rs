@@ -194,7 +194,9 @@ impl Client for ToyClient {
                 state.seen.settled += settlements.len() as u64;
                 state.seen.settled_at.extend(settlements.iter().map(|_| now));
                 let tokens: Vec<Token> = settlements.iter().map(|s| s.token).collect();
-                tokens.iter().for_each(|&token| state.answer(self.number, token, 0));
+                for &token in &tokens {
+                    state.answer(self.number, token, 0);
+                }
                 (tokens.len(), None)
             }
             Batch::Control(controls) => {
