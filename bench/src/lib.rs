@@ -3,6 +3,7 @@
 //! Not a default member: users don't build it. `scripts/figures NAME` prints one table; each figure also runs small as a test.
 
 pub mod cpu;
+pub mod identical;
 pub mod overhead;
 pub mod table;
 pub mod through_trait;
@@ -11,6 +12,7 @@ use crate::table::Figure;
 
 /// Every figure by name, with what it shows.
 pub const FIGURES: &[(&str, &str)] = &[
+    ("aa", "how often a winner is named between identical rows (about ten minutes)"),
     ("overhead", "what generator, recorder and checker cost per message"),
     ("trait", "what the trait adds to calling `log` in memory directly"),
 ];
@@ -18,6 +20,7 @@ pub const FIGURES: &[(&str, &str)] = &[
 /// Takes the figure of that name; none when there is no such figure.
 pub fn take(name: &str) -> Option<anyhow::Result<Figure>> {
     match name {
+        "aa" => Some(identical::figure(20)),
         "overhead" => Some(overhead::figure(7, 4_096)),
         "trait" => Some(through_trait::figure(7, 4_096)),
         _ => None,

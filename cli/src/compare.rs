@@ -31,6 +31,9 @@ pub(crate) struct CompareArgs {
     /// Ten minutes instead of one: longer visits, more rounds, intervals.
     #[arg(long)]
     thorough: bool,
+    /// Only the rows given, the same one twice if asked so: no controls, no staircases. For checking the rule itself.
+    #[arg(long, hide = true)]
+    alone: bool,
     /// Makes one row decisive: exit code 4 when it is not valid or is saturated.
     #[arg(long, value_name = "BACKEND")]
     require: Option<String>,
@@ -46,11 +49,22 @@ pub(crate) fn compare(args: &CompareArgs) -> anyhow::Result<Exit> {
     {
         return Err(BadInput::new(format!("--require {required}: it is not among the backends that are compared")));
     }
+    if let Some(twice) = urls.iter().enumerate().find(|(n, url)| urls[..*n].contains(url)).filter(|_| !args.alone) {
+        return Err(BadInput::new(format!(
+            "--backend {} is given twice; one backend is visited twice in every comparison as its control, so name it once",
+            twice.1
+        )));
+    }
     let mut session = Session::begin(Command::Compare, &args.profile, &args.drive, &args.output)?;
     let kept = session.keepers(&urls)?;
     session.fixed_cases(&kept)?;
-    let rows = plan::rows(&kept);
-    let depth = if args.thorough { Depth::thorough() } else { Depth::quick() };
+    let mut depth = if args.thorough { Depth::thorough() } else { Depth::quick() };
+    let rows = if args.alone {
+        depth.factors.clear();
+        plan::rows_alone(&kept)
+    } else {
+        plan::rows(&kept)
+    };
     if !args.thorough && args.profile.duration.is_none() {
         session.note_if_longer_than_a_minute(&rows, &depth);
     }

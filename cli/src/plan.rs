@@ -2,7 +2,7 @@
 //!
 //! Leaves out running them.
 
-use brokerlab_workloads::measurement::Point;
+use brokerlab_workloads::measurement::{AGAIN_MARK, Point};
 
 /// One row of a comparison: a backend, or one of the two controls.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,12 +55,18 @@ pub(crate) fn rows(urls: &[String]) -> Vec<Row> {
         rows.push(Row { label, url: url.clone() });
     }
     if let Some(first) = rows.first().cloned() {
-        rows.push(Row { label: format!("{} (again)", first.label), url: first.url });
+        rows.push(Row { label: format!("{}{AGAIN_MARK}", first.label), url: first.url });
     }
     if !urls.iter().any(|url| plain_name(url) == "null") {
         rows.push(Row { label: "null".to_owned(), url: "null".to_owned() });
     }
     rows
+}
+
+/// The rows of a comparison without controls, numbered.
+pub(crate) fn rows_alone(urls: &[String]) -> Vec<Row> {
+    let row = |(n, url): (usize, &String)| Row { label: format!("{} ({})", plain_name(url), n + 1), url: url.clone() };
+    urls.iter().enumerate().map(row).collect()
 }
 
 /// The row of a run by itself.
@@ -81,7 +87,7 @@ pub(crate) fn visits(rows: &[Row], depth: &Depth, seed: u64) -> Vec<Visit> {
             visits.push(Visit { row, point: Point::Visit { round } });
         }
     }
-    for (row, _) in rows.iter().enumerate().filter(|(_, row)| !row.label.ends_with("(again)")) {
+    for (row, _) in rows.iter().enumerate().filter(|(_, row)| !row.label.ends_with(AGAIN_MARK)) {
         for (step, &factor) in depth.factors.iter().enumerate() {
             visits.push(Visit { row, point: Point::Stair { step: step as u32, factor } });
         }

@@ -10,9 +10,9 @@ use anyhow::Context as _;
 use brokerlab_embedded::{BackendUrl, Kind, honour};
 use brokerlab_host::visit::{VisitError, VisitSpec, spawn, wait_for_write_back};
 use brokerlab_model::Span;
-use brokerlab_reports::result::{Command, Objectives, ProfileRecord, ResultFile, SCHEMA_VERSION};
+use brokerlab_reports::result::{Command, ProfileRecord, ResultFile, SCHEMA_VERSION};
 use brokerlab_workloads::measurement::{Measurement, Point, World};
-use brokerlab_workloads::profile::{Count, Metric, Objective, Profile};
+use brokerlab_workloads::profile::Profile;
 
 use crate::args::{DriveArgs, OutputArgs, ProfileArgs};
 use crate::drive::{self, Sets};
@@ -281,22 +281,29 @@ fn record(profile: &Profile, sets: &Sets) -> ProfileRecord {
     }
 }
 
-fn objectives(profile: &Profile) -> Objectives {
-    let mut asked = Objectives::default();
-    for objective in &profile.objectives {
-        match *objective {
-            Objective::Quantile { metric, at_most, .. } => match metric {
-                Metric::EndToEnd => asked.end_to_end_p99_max_ns = Some(at_most.0),
-                Metric::Publish => asked.publish_p99_max_ns = Some(at_most.0),
-                Metric::Settle => asked.settle_p99_max_ns = Some(at_most.0),
+fn objectives(profile: &Profile) -> brokerlab_reports::result::Objectives {
+    use brokerlab_reports::result as r;
+    use brokerlab_workloads::profile as p;
+    let each = |objective: &p::Objective| match *objective {
+        p::Objective::Quantile { metric, quantile, at_most } => r::Objective::Quantile {
+            metric: match metric {
+                p::Metric::EndToEnd => r::Metric::EndToEnd,
+                p::Metric::Publish => r::Metric::Publish,
+                p::Metric::Settle => r::Metric::Settle,
             },
-            Objective::Count { count, at_most } => match count {
-                Count::Lost => asked.lost_max = Some(at_most),
-                Count::Duplicated => asked.duplicated_max = Some(at_most),
-                Count::Reordered => asked.reordered_max = Some(at_most),
-                Count::Corrupted | Count::Undelivered => {}
+            quantile,
+            at_most_ns: at_most.0,
+        },
+        p::Objective::Count { count, at_most } => r::Objective::Count {
+            count: match count {
+                p::Count::Lost => r::Count::Lost,
+                p::Count::Duplicated => r::Count::Duplicated,
+                p::Count::Reordered => r::Count::Reordered,
+                p::Count::Corrupted => r::Count::Corrupted,
+                p::Count::Undelivered => r::Count::Undelivered,
             },
-        }
-    }
-    asked
+            at_most,
+        },
+    };
+    r::Objectives(profile.objectives.iter().map(each).collect())
 }

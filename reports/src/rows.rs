@@ -3,12 +3,15 @@
 //! Leaves out how rows are held against each other (`compare`, `verdict`).
 
 use brokerlab_model::WorkCounts;
-use brokerlab_workloads::measurement::{CheckRecord, Counts, Measurement, Point, ResourceRecord, World};
+use brokerlab_workloads::measurement::{
+    AGAIN_MARK, CheckRecord, Counts, Distributions, Measurement, Point, ResourceRecord, World,
+};
 use brokerlab_workloads::record::{DecodeError, Quantile};
 use brokerlab_workloads::validity::{Validity, judge};
 
 use crate::compare::Figure;
-use crate::result::{Objectives, ResultFile};
+use crate::figures;
+use crate::result::{Count, Metric, Objective, Objectives, ResultFile};
 use crate::sample::{Operation, Sample, Shown};
 
 /// The plain name of the harness's own ceiling.
@@ -59,7 +62,9 @@ pub struct Stair<'a> {
     pub p99: Shown,
     /// Whether it can be believed.
     pub validity: Validity,
-    /// Whether the row carried this load: not saturated, contract kept, response within the objective.
+    /// What misses the objectives.
+    pub missed: Vec<String>,
+    /// Whether the row carried this load: not saturated, contract kept, objectives met.
     pub sustained: bool,
 }
 
@@ -129,7 +134,7 @@ impl<'a> Row<'a> {
         for label in labels {
             let cells = file.cells.iter().enumerate().filter(|(_, cell)| cell.row == label);
             let mut row = Self::of(cells, &file.objectives)?;
-            row.role = role(&row, &rows);
+            row.role = role(&row, label);
             row.label = format!("{label}{mark}");
             rows.push(row);
         }
@@ -224,6 +229,14 @@ impl<'a> Row<'a> {
         self.visits.first().map(|v| v.cell).or_else(|| self.stairs.first().map(|s| s.cell))
     }
 
+    /// Whether both rows were asked for in the same words.
+    pub fn same_as(&self, other: &Self) -> bool {
+        match (self.example(), other.example()) {
+            (Some(a), Some(b)) => a.backend_url == b.backend_url,
+            (None, _) | (_, None) => false,
+        }
+    }
+
     /// How long unfinished messages were followed.
     pub fn drain_limit_ns(&self) -> u64 {
         self.example().map_or(0, |cell| cell.window.drain_limit_ns)
@@ -260,7 +273,7 @@ impl<'a> Row<'a> {
         for stair in &self.stairs {
             for group in &stair.cell.groups {
                 for clause in &group.check.broken {
-                    broken.push(format!("at {} of the load, {clause}", crate::figures::factor(stair.factor)));
+                    broken.push(format!("at {} of the load, {clause}", figures::factor(stair.factor)));
                 }
             }
         }
@@ -285,43 +298,61 @@ impl<'a> Row<'a> {
 
     /// What misses the objectives, in words; empty when all are met.
     pub fn missed(&self, objectives: &Objectives) -> Vec<String> {
-        let mut missed = Vec::new();
-        let limits = [
-            ("publish", &self.publish, objectives.publish_p99_max_ns),
-            ("end-to-end", &self.end_to_end, objectives.end_to_end_p99_max_ns),
-            ("settle", &self.settle, objectives.settle_p99_max_ns),
-        ];
-        for (name, operation, limit) in limits {
-            let Some(limit) = limit else { continue };
-            let met = match operation.response.quantile(0.99) {
-                Quantile::At(ns) => ns <= limit,
-                Quantile::BelowZero | Quantile::Empty => true,
-                Quantile::Never => false,
-            };
-            if !met {
-                let found = operation.response.shown(0.99).text(self.drain_limit_ns());
-                missed.push(format!("{name} p99 {found}, asked ≤ {}", crate::figures::duration(limit)));
-            }
-        }
-        let counted = [
-            ("lost", self.check.lost, objectives.lost_max),
-            ("duplicated", self.check.duplicated, objectives.duplicated_max),
-            ("reordered", self.check.reordered, objectives.reordered_max),
-        ];
-        for (name, found, limit) in counted {
-            if let Some(limit) = limit.filter(|limit| found > *limit) {
-                missed.push(format!("{found} {name}, asked ≤ {limit}"));
-            }
-        }
-        missed
+        let of = |metric| match metric {
+            Metric::EndToEnd => &self.end_to_end.response,
+            Metric::Publish => &self.publish.response,
+            Metric::Settle => &self.settle.response,
+        };
+        missed(objectives, of, &self.check, self.drain_limit_ns())
     }
 }
 
-fn role(row: &Row, earlier: &[Row]) -> Role {
-    let url = |row: &Row| row.example().map(|cell| cell.backend_url.clone());
+/// What misses the objectives among responses and counts.
+fn missed<'s>(
+    objectives: &Objectives,
+    of: impl Fn(Metric) -> &'s Sample,
+    check: &CheckRecord,
+    drain_limit_ns: u64,
+) -> Vec<String> {
+    let mut missed = Vec::new();
+    for objective in &objectives.0 {
+        match *objective {
+            Objective::Quantile { metric, quantile, at_most_ns } => {
+                let met = match of(metric).quantile(quantile) {
+                    Quantile::At(ns) => ns <= at_most_ns,
+                    Quantile::BelowZero | Quantile::Empty => true,
+                    Quantile::Never => false,
+                };
+                if !met {
+                    let found = of(metric).shown(quantile).text(drain_limit_ns);
+                    let (name, q) = (metric.name(), figures::quantile_name(quantile));
+                    missed.push(format!(
+                        "{name} {q} {found}, asked ≤ {}",
+                        figures::trimmed(&figures::duration(at_most_ns))
+                    ));
+                }
+            }
+            Objective::Count { count, at_most } => {
+                let found = match count {
+                    Count::Lost => check.lost,
+                    Count::Duplicated => check.duplicated,
+                    Count::Reordered => check.reordered,
+                    Count::Corrupted => check.corrupted,
+                    Count::Undelivered => check.undelivered,
+                };
+                if found > at_most {
+                    missed.push(format!("{} {}, asked ≤ {at_most}", figures::count(found), count.name()));
+                }
+            }
+        }
+    }
+    missed
+}
+
+fn role(row: &Row, label: &str) -> Role {
     if row.backend == CEILING {
         Role::Ceiling
-    } else if earlier.iter().any(|other| url(other) == url(row)) {
+    } else if label.ends_with(AGAIN_MARK) {
         Role::Again
     } else {
         Role::Candidate
@@ -356,16 +387,25 @@ fn rates(cell: &Measurement) -> (f64, f64) {
 fn stair<'a>(cell: &'a Measurement, factor: f64, objectives: &Objectives) -> Result<Stair<'a>, DecodeError> {
     let (offered_per_s, achieved_per_s) = rates(cell);
     let validity = judge(cell)?;
-    let mut response = Sample::default();
-    response.add(&cell.end_to_end.response, cell.end_to_end.unfinished)?;
-    let within = match (response.quantile(0.99), objectives.end_to_end_p99_max_ns) {
-        (Quantile::At(ns), Some(limit)) => ns <= limit,
-        (Quantile::Never, Some(_)) => false,
-        (Quantile::Empty | Quantile::BelowZero, Some(_)) | (_, None) => true,
+    let response = |operation: &Distributions| {
+        let mut sample = Sample::default();
+        sample.add(&operation.response, operation.unfinished).map(|()| sample)
     };
-    let kept = cell.groups.iter().all(|g| g.check.broken.is_empty());
-    let sustained = validity.saturated.is_none() && within && kept;
-    Ok(Stair { cell, factor, offered_per_s, achieved_per_s, p99: response.shown(0.99), validity, sustained })
+    let (publish, end_to_end, settle) =
+        (response(&cell.publish)?, response(&cell.end_to_end)?, response(&cell.settle)?);
+    let mut check = CheckRecord::default();
+    for group in &cell.groups {
+        add_check(&mut check, &group.check, &group.name);
+    }
+    let of = |metric| match metric {
+        Metric::EndToEnd => &end_to_end,
+        Metric::Publish => &publish,
+        Metric::Settle => &settle,
+    };
+    let missed = missed(objectives, of, &check, cell.window.drain_limit_ns);
+    let sustained = validity.saturated.is_none() && missed.is_empty() && check.broken.is_empty();
+    let p99 = end_to_end.shown(0.99);
+    Ok(Stair { cell, factor, offered_per_s, achieved_per_s, p99, validity, missed, sustained })
 }
 
 fn add_counts(sum: &mut Counts, cell: &Counts) {

@@ -5,6 +5,9 @@
 use brokerlab_model::{Contract, Settings, WorkCounts};
 use serde::{Deserialize, Serialize};
 
+/// What ends the label of a row that repeats another row as a control.
+pub const AGAIN_MARK: &str = " (again)";
+
 /// Which world a cell comes from. They are never mixed in one verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
