@@ -101,11 +101,15 @@ fn compared(a: &Analysis) -> (Decision, String) {
         );
         return (Decision::Inconclusive, text);
     }
+    if let (Some(j), 1) = (best.first(), a.candidates().count()) {
+        let text = format!("{} meets what you ask; nothing else was compared.", j.row.label);
+        return (Decision::Single { met: true }, text);
+    }
     let [winner] = best.as_slice() else {
         let names = labels(&best);
         return (Decision::Tie(names.clone()), tie(a, &names, step));
     };
-    (Decision::Winner(winner.row.label.clone()), win(a, winner, step))
+    (Decision::Winner(winner.row.label.clone()), win(winner, step))
 }
 
 fn none_meets(a: &Analysis) -> String {
@@ -138,12 +142,9 @@ fn tie(a: &Analysis, names: &[String], step: Step) -> String {
     format!("A tie between {who}; {why}.")
 }
 
-fn win(a: &Analysis, winner: &Judged, step: Step) -> String {
+fn win(winner: &Judged, step: Step) -> String {
     let label = &winner.row.label;
     let why = match step {
-        Step::Nothing if a.candidates().count() == 1 => {
-            "it meets what you ask, and nothing else was compared".to_owned()
-        }
         Step::Nothing | Step::Contract => "it alone carried the load and kept the contract".to_owned(),
         Step::Objectives => "it alone meets every objective".to_owned(),
         Step::Headroom => {
@@ -198,7 +199,7 @@ fn objectives_reason(a: &Analysis) -> String {
         .filter(|j| !j.missed.is_empty() && !j.row.saturated())
         .map(|j| format!("{} ({})", j.row.label, and_list(&j.missed)))
         .collect();
-    let limit = a.file.objectives.end_to_end_p99_max_ns;
+    let limit = a.file.objectives.end_to_end_p99_max_ns();
     let p99s: Vec<String> = a
         .candidates()
         .filter(|j| j.missed.is_empty() && !j.row.saturated())
@@ -262,7 +263,7 @@ fn response_reason(a: &Analysis) -> String {
         parts.push(format!("In every round {}.", and_list(&decisive)));
     }
     let limit =
-        a.file.objectives.end_to_end_p99_max_ns.map(|limit| figures::duration_f64(limit as f64 * DECIDING_SHARE));
+        a.file.objectives.end_to_end_p99_max_ns().map(|limit| figures::duration_f64(limit as f64 * DECIDING_SHARE));
     if let (Some(limit), false) = (limit, small.is_empty()) {
         parts.push(format!(
             "{} in every round, by up to {}, but by less than {}, a tenth of the objective: that never decides.",

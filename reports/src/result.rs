@@ -87,21 +87,102 @@ pub struct ProfileRecord {
     pub consumers: u32,
 }
 
-/// What a row must meet, as upper bounds; none where the profile does not ask.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Objectives {
-    /// Publish response time at the 99 % quantile.
-    pub publish_p99_max_ns: Option<u64>,
-    /// End-to-end response time at the 99 % quantile.
-    pub end_to_end_p99_max_ns: Option<u64>,
-    /// Settle response time at the 99 % quantile.
-    pub settle_p99_max_ns: Option<u64>,
-    /// Lost messages.
-    pub lost_max: Option<u64>,
-    /// Duplicated deliveries.
-    pub duplicated_max: Option<u64>,
-    /// Deliveries out of order within a key.
-    pub reordered_max: Option<u64>,
+/// What a row must meet: every upper bound that the profile asks, in its order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Objectives(pub Vec<Objective>);
+
+/// One upper bound.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Objective {
+    /// On a quantile of a response time.
+    Quantile {
+        /// Which response time.
+        metric: Metric,
+        /// Which quantile, above 0 and below 1.
+        quantile: f64,
+        /// The bound.
+        at_most_ns: u64,
+    },
+    /// On a count of the delivery checker.
+    Count {
+        /// Which count.
+        count: Count,
+        /// The bound.
+        at_most: u64,
+    },
+}
+
+/// A response time that can be bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Metric {
+    /// Until a consumer holds the message the first time.
+    EndToEnd,
+    /// Until the publish is acknowledged.
+    Publish,
+    /// Until the consumer's work is settled.
+    Settle,
+}
+
+/// A count that can be bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Count {
+    /// Acknowledged and not delivered.
+    Lost,
+    /// Delivered again without a redelivery mark.
+    Duplicated,
+    /// Delivered out of order within a key.
+    Reordered,
+    /// Changed on its way.
+    Corrupted,
+    /// Still held by the backend at the drain limit.
+    Undelivered,
+}
+
+impl Metric {
+    /// As it is written in a profile.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::EndToEnd => "end-to-end",
+            Self::Publish => "publish",
+            Self::Settle => "settle",
+        }
+    }
+}
+
+impl Count {
+    /// As it is written in a profile.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Duplicated => "duplicated",
+            Self::Reordered => "reordered",
+            Self::Corrupted => "corrupted",
+            Self::Undelivered => "undelivered",
+        }
+    }
+}
+
+impl Objectives {
+    /// The bound on the figure that rows are compared by: end-to-end response p99.
+    pub fn end_to_end_p99_max_ns(&self) -> Option<u64> {
+        self.end_to_end().find(|(quantile, _)| (quantile - 0.99).abs() < 1e-9).map(|(_, ns)| ns)
+    }
+
+    /// What a difference in response time is measured by: the bound on end-to-end p99, or else the lowest of another quantile's.
+    pub fn yardstick_ns(&self) -> Option<u64> {
+        self.end_to_end_p99_max_ns().or_else(|| self.end_to_end().map(|(_, ns)| ns).min())
+    }
+
+    fn end_to_end(&self) -> impl Iterator<Item = (f64, u64)> {
+        self.0.iter().filter_map(|objective| match *objective {
+            Objective::Quantile { metric: Metric::EndToEnd, quantile, at_most_ns } => Some((quantile, at_most_ns)),
+            Objective::Quantile { metric: Metric::Publish | Metric::Settle, .. } | Objective::Count { .. } => None,
+        })
+    }
 }
 
 /// The machine and where it stores.

@@ -285,8 +285,7 @@ fn outranks(one: &Judged, other: &Judged) -> bool {
 
 fn control_of(rows: &[Row]) -> Option<Control> {
     let again = rows.iter().find(|row| row.role == Role::Again)?;
-    let url = |row: &Row| row.example().map(|cell| cell.backend_url.clone());
-    let first = rows.iter().find(|row| row.role == Role::Candidate && url(row) == url(again))?;
+    let first = rows.iter().find(|row| row.role == Role::Candidate && row.same_as(again))?;
     control(&first.figures(), &again.figures())
 }
 
@@ -320,12 +319,11 @@ fn pairs(rows: &[Judged], control: Option<&Control>, objectives: &Objectives) ->
     for (at, &first) in ranked.iter().enumerate() {
         for &second in &ranked[at + 1..] {
             let outcome = duel(&rows[first].row.figures(), &rows[second].row.figures(), noise);
-            let matters =
-                match (rows[first].median_p99_ns, rows[second].median_p99_ns, objectives.end_to_end_p99_max_ns) {
-                    (Some(a), Some(b), Some(limit)) => (a - b).abs() >= DECIDING_SHARE * limit as f64,
-                    (Some(_), Some(_), None) => true,
-                    (None, _, _) | (_, None, _) => false,
-                };
+            let matters = match (rows[first].median_p99_ns, rows[second].median_p99_ns, objectives.yardstick_ns()) {
+                (Some(a), Some(b), Some(limit)) => (a - b).abs() >= DECIDING_SHARE * limit as f64,
+                (Some(_), Some(_), None) => true,
+                (None, _, _) | (_, None, _) => false,
+            };
             pairs.push(Pair { first, second, outcome, matters });
         }
     }

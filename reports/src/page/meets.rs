@@ -31,7 +31,7 @@ fn sentence(view: &View) -> String {
     let (met, not): (Vec<&Shown>, Vec<&Shown>) =
         rows.iter().partition(|r| r.judged.excluded.is_empty() && r.judged.missed.is_empty());
     let names = |rows: &[&Shown]| and_list(&rows.iter().map(|r| r.label().to_owned()).collect::<Vec<_>>());
-    let asked = view.objectives().end_to_end_p99_max_ns.map_or_else(String::new, |ns| {
+    let asked = view.objectives().end_to_end_p99_max_ns().map_or_else(String::new, |ns| {
         format!(" End-to-end p99 ≤ {} is asked.", figures::trimmed(&figures::duration(ns)))
     });
     let not: Vec<String> = not
@@ -77,7 +77,7 @@ fn strip(view: &View, rows: &[Shown]) -> Markup {
             marks: marks.collect(),
         });
     }
-    let limit = view.objectives().end_to_end_p99_max_ns.map(|ns| ns as f64);
+    let limit = view.objectives().end_to_end_p99_max_ns().map(|ns| ns as f64);
     let values = rows.iter().flat_map(|r| r.judged.row.figures()).map(|f| f.ns).chain(limit);
     let plot = Plot {
         id: view.id("visits"),

@@ -49,8 +49,8 @@ impl<'v, 'a> View<'v, 'a> {
     pub(super) fn rows(&self) -> Vec<Shown<'v, 'a>> {
         let mut rows = Vec::new();
         for (n, analysis) in self.analyses.iter().enumerate() {
-            for (at, judged) in analysis.rows.iter().enumerate() {
-                rows.push(Shown { judged, analysis, ident: ident(judged, at, n) });
+            for (judged, ident) in analysis.rows.iter().zip(idents(analysis, n)) {
+                rows.push(Shown { judged, analysis, ident });
             }
         }
         rows
@@ -89,16 +89,35 @@ impl Shown<'_, '_> {
     }
 }
 
-fn ident(judged: &Judged, at: usize, file: usize) -> Ident {
-    let tone = match judged.row.backend {
-        "log" => 0,
-        "queue" => 1,
-        "shard" => 2,
-        "direct" => 3,
-        "null" => 4,
-        _ => at % 4,
+/// How each row of one result looks. A known backend has its own tone; a second of the same backend takes one that is free.
+fn idents(analysis: &Analysis, file: usize) -> Vec<Ident> {
+    let own = |judged: &Judged| match judged.row.backend {
+        "log" => Some(0),
+        "queue" => Some(1),
+        "shard" => Some(2),
+        "direct" => Some(3),
+        "null" => Some(4),
+        _ => None,
     };
-    Ident { tone, second: judged.row.role == Role::Again || file > 0 }
+    let mut taken: Vec<usize> = Vec::new();
+    let mut idents: Vec<Ident> = Vec::new();
+    for (at, judged) in analysis.rows.iter().enumerate() {
+        if judged.row.role == Role::Again {
+            let twin = analysis.rows.iter().position(|j| j.row.role == Role::Candidate && j.row.same_as(&judged.row));
+            let tone = twin.and_then(|n| idents.get(n)).map_or(0, |ident| ident.tone);
+            idents.push(Ident { tone, second: true });
+            continue;
+        }
+        let free = || {
+            let owned: Vec<usize> = analysis.rows.iter().filter_map(own).collect();
+            (0..4).find(|tone| !taken.contains(tone) && !owned.contains(tone)).unwrap_or(at % 4)
+        };
+        let tone = own(judged).filter(|tone| !taken.contains(tone)).unwrap_or_else(free);
+        let second = file > 0 || taken.contains(&tone);
+        taken.push(tone);
+        idents.push(Ident { tone, second });
+    }
+    idents
 }
 
 /// A panel before it is written.

@@ -104,7 +104,7 @@ fn response(view: &View, rows: &[Shown]) -> Markup {
         Quantile::At(ns) => Some(ns as f64),
         Quantile::Never | Quantile::BelowZero | Quantile::TooFew | Quantile::Empty => None,
     };
-    let limit = view.objectives().end_to_end_p99_max_ns.map(|ns| ns as f64);
+    let limit = view.objectives().end_to_end_p99_max_ns().map(|ns| ns as f64);
     let values = rows.iter().flat_map(|r| r.judged.row.stairs.iter().filter_map(known)).chain(limit);
     let mut rules = vec![rate_rule(view)];
     rules.extend(limit.map(|at| Rule {
@@ -168,9 +168,10 @@ fn steps(view: &View, rows: &[Shown]) -> Markup {
             let (p99, outcome) = match (&s.validity.saturated, s.sustained) {
                 (Some(saturated), _) => ("saturated".to_owned(), Cell::No(saturated.reason.clone())),
                 (None, true) => (s.p99.text(s.cell.window.drain_limit_ns), Cell::Yes("carried".to_owned())),
-                (None, false) => {
-                    (s.p99.text(s.cell.window.drain_limit_ns), Cell::No("objective or contract missed".to_owned()))
-                }
+                (None, false) => (
+                    s.p99.text(s.cell.window.drain_limit_ns),
+                    Cell::No(if s.missed.is_empty() { "contract broken".to_owned() } else { and_list(&s.missed) }),
+                ),
             };
             table.row(
                 r.label(),

@@ -110,7 +110,7 @@ fn control(view: &View) -> Markup {
             rows.iter().any(|again| {
                 again.judged.row.role == Role::Again
                     && std::ptr::eq(again.analysis, r.analysis)
-                    && again.judged.row.backend == r.judged.row.backend
+                    && again.judged.row.same_as(&r.judged.row)
             })
         })
         .collect();

@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 
 use brokerlab_model::{Availability, Contract, Delivery, Missing, Order, Settings, Unsupported, WorkCounts};
 use brokerlab_reports::result::{
-    Command, FixedCase, HostFacts, LadderAnswer, LadderRow, Objectives, ProfileRecord, ResultFile, SCHEMA_VERSION,
+    Command, Count, FixedCase, HostFacts, LadderAnswer, LadderRow, Metric, Objective, Objectives, ProfileRecord,
+    ResultFile, SCHEMA_VERSION,
 };
 use brokerlab_workloads::measurement::{
     CheckRecord, Counts, DigestRecord, Distributions, FitnessRecord, GroupRecord, HistogramRecord, IntervalRecord,
@@ -280,6 +281,14 @@ fn fixed_case(shape: Shape) -> FixedCase {
     }
 }
 
+/// End-to-end p99 bounded, and no message lost.
+pub(crate) fn p99_at_most(at_most_ns: u64) -> Objectives {
+    Objectives(vec![
+        Objective::Quantile { metric: Metric::EndToEnd, quantile: 0.99, at_most_ns },
+        Objective::Count { count: Count::Lost, at_most: 0 },
+    ])
+}
+
 /// A result without cells.
 pub(crate) fn empty(command: Command) -> ResultFile {
     ResultFile {
@@ -301,7 +310,7 @@ pub(crate) fn empty(command: Command) -> ResultFile {
             producers: 4,
             consumers: 4,
         },
-        objectives: Objectives { end_to_end_p99_max_ns: Some(50 * MS), lost_max: Some(0), ..Objectives::default() },
+        objectives: p99_at_most(50 * MS),
         contract: Contract::default(),
         seed: 42,
         host: HostFacts {

@@ -1,6 +1,7 @@
 //! What is concluded from made-up comparisons, and the exit code that follows.
 
 use brokerlab_reports::headroom::{Class, Floor};
+use brokerlab_reports::result::{Count, Metric, Objective};
 use brokerlab_reports::{Analysis, Conclusion, Decision, ResultFile, conclude};
 use brokerlab_workloads::measurement::{Measurement, Point, World};
 
@@ -48,14 +49,14 @@ fn a_response_time_decides_only_by_a_tenth_of_the_objective() {
     let slower = Shape { typical_ns: LOG.typical_ns * 3.0, ..LIKE_LOG };
     let mut file = alike(LOG, slower);
     assert_eq!(conclude(&file).unwrap().decision, Decision::Tie(vec!["log".to_owned(), "queue".to_owned()]));
-    file.objectives.end_to_end_p99_max_ns = Some(20_000_000);
+    file.objectives = synthetic::p99_at_most(20_000_000);
     assert_eq!(conclude(&file).unwrap().decision, Decision::Winner("log".to_owned()));
 }
 
 #[test]
 fn rows_too_close_to_call_are_a_tie_however_tight_the_objective() {
     let mut file = alike(LOG, LIKE_LOG);
-    file.objectives.end_to_end_p99_max_ns = Some(1_000_000_000);
+    file.objectives = synthetic::p99_at_most(1_000_000_000);
     assert!(matches!(conclude(&file).unwrap().decision, Decision::Tie(_)));
 }
 
@@ -126,7 +127,7 @@ fn a_saturated_row_is_left_out_and_is_no_failure() {
 #[test]
 fn when_no_comparable_row_meets_the_objectives_it_ends_with_3() {
     let mut file = synthetic::comparison();
-    file.objectives.end_to_end_p99_max_ns = Some(1_000);
+    file.objectives = synthetic::p99_at_most(1_000);
     let c = conclude(&file).unwrap();
     assert_eq!(c.decision, Decision::None);
     assert_eq!(c.exit.code(None), 3);
@@ -147,7 +148,7 @@ fn headroom_says_what_held_a_row() {
 fn five_rounds_or_other_transports_name_no_winner_by_response_time() {
     let slower = Shape { typical_ns: LOG.typical_ns * 4.0, ..LIKE_LOG };
     let mut file = synthetic::comparison_of(&[LOG, slower], 5);
-    file.objectives.end_to_end_p99_max_ns = Some(20_000_000);
+    file.objectives = synthetic::p99_at_most(20_000_000);
     assert!(matches!(conclude(&file).unwrap().decision, Decision::Tie(_)));
     let mut file = alike(LOG, slower);
     for cell in file.cells.iter_mut().filter(|c| c.backend == "queue") {
@@ -173,10 +174,30 @@ fn a_run_ends_with_4_when_saturated_and_3_when_an_objective_is_missed() {
     assert_eq!(saturated.exit.code(None), 4);
     let mut file = synthetic::run(ROWS[1], 1.0);
     assert_eq!(conclude(&file).unwrap().decision, Decision::Single { met: true });
-    file.objectives.end_to_end_p99_max_ns = Some(1_000);
+    file.objectives = synthetic::p99_at_most(1_000);
     assert_eq!(conclude(&file).unwrap().exit.code(None), 3);
     file.cells[0].fitness.steal_share = Some(0.5);
     assert_eq!(conclude(&file).unwrap().exit.code(None), 4, "objectives are judged on valid rows only");
     file.cut_short = Some("Ctrl-C".to_owned());
     assert_eq!(conclude(&file).unwrap().exit.code(None), 1);
+}
+
+#[test]
+fn every_objective_is_judged_at_its_own_quantile() {
+    let mut file = synthetic::run(ROWS[1], 1.0);
+    let bound = |quantile, at_most_ns| Objective::Quantile { metric: Metric::EndToEnd, quantile, at_most_ns };
+    file.objectives.0 = vec![bound(0.99, 50_000_000), bound(0.999, 1_000_000)];
+    let c = conclude(&file).unwrap();
+    assert_eq!(c.decision, Decision::Single { met: false });
+    assert!(c.headline.contains("end-to-end p99.9") && !c.headline.contains("p99 "), "{}", c.headline);
+    file.objectives.0 = vec![Objective::Count { count: Count::Undelivered, at_most: 4 }];
+    file.cells[0].groups[0].check.undelivered = 5;
+    assert!(conclude(&file).unwrap().headline.contains("5 undelivered, asked ≤ 4"));
+}
+
+#[test]
+fn two_identical_rows_alone_have_no_winner() {
+    let again = Shape { row: "log (again)", ..LOG };
+    let c = conclude(&synthetic::comparison_of(&[LOG, again], 6)).unwrap();
+    assert_eq!(c.decision, Decision::Single { met: true });
 }
