@@ -321,17 +321,23 @@ impl ResultFile {
     pub fn read(path: &Path) -> Result<Self, ReadError> {
         let text =
             std::fs::read_to_string(path).map_err(|source| ReadError::Io { path: path.to_path_buf(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads a result file's text; `path` is how errors call it.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ReadError> {
         let malformed = |error: &serde_json::Error| ReadError::Malformed {
             path: path.to_path_buf(),
             line: error.line(),
-            column: error.column(),
+            // At the beginning of a line serde_json counts from 0.
+            column: error.column().max(1),
             reason: plain(error),
         };
-        let version: Version = serde_json::from_str(&text).map_err(|e| malformed(&e))?;
+        let version: Version = serde_json::from_str(text).map_err(|e| malformed(&e))?;
         match version.schema_version {
             None => Err(ReadError::Foreign { path: path.to_path_buf() }),
             Some(found) if found > SCHEMA_VERSION => Err(ReadError::Newer { path: path.to_path_buf(), found }),
-            Some(_) => serde_json::from_str(&text).map_err(|e| malformed(&e)),
+            Some(_) => serde_json::from_str(text).map_err(|e| malformed(&e)),
         }
     }
 
