@@ -47,6 +47,9 @@ impl Class {
 /// Why the true headroom may be larger than what was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Floor {
+    /// The profile's consumers are busy all the time at the step that was not carried: another model would not be carried
+    /// further by them either.
+    ConsumersBusy,
     /// The harness itself goes hardly further.
     HarnessLimited,
     /// The last step was carried too.
@@ -91,6 +94,7 @@ impl Floor {
     /// In words.
     pub fn name(self) -> &'static str {
         match self {
+            Self::ConsumersBusy => "limited by the profile's consumers",
             Self::HarnessLimited => "harness-limited",
             Self::StaircaseEnded => "the staircase ended",
         }
@@ -129,6 +133,8 @@ pub fn headroom(row: &Row, objectives: &Objectives, ceiling_per_s: Option<f64>) 
     let limited_by = failed.filter(|stair| stair.cell.counts.throttled > 0).map(|stair| setting(row, stair));
     let floor = if limited_by.is_some() || factor < 1.0 {
         None
+    } else if failed.is_some_and(|stair| stair.cell.groups.iter().any(|group| group.utilisation >= 1.0)) {
+        Some(Floor::ConsumersBusy)
     } else if near_ceiling {
         Some(Floor::HarnessLimited)
     } else if failed.is_none() {

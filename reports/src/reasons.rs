@@ -53,7 +53,7 @@ fn single(a: &Analysis) -> (Decision, String) {
         );
     }
     if !a.valid() {
-        return (Decision::NotValid, format!("Not valid: {}.", why_not_valid(a)));
+        return (Decision::NotValid, format!("{label} was measured, but the run is not valid."));
     }
     if !j.missed.is_empty() {
         return (Decision::Single { met: false }, format!("{label} misses an objective: {}.", and_list(&j.missed)));
@@ -88,7 +88,7 @@ fn compared(a: &Analysis) -> (Decision, String) {
         return (Decision::NotComparable, format!("Not comparable: {why}; no winner is named."));
     }
     if !a.valid() {
-        return (Decision::NotValid, format!("Not valid, so no winner is named: {}.", why_not_valid(a)));
+        return (Decision::NotValid, "Not valid, so no winner is named.".to_owned());
     }
     let (best, step) = a.decide();
     if best.is_empty() {
@@ -133,13 +133,38 @@ fn tie(a: &Analysis, names: &[String], step: Step) -> String {
     if names.len() == all {
         return format!("A tie: {who} serve this workload equally well. Choose by what else you need.");
     }
-    let why = match step {
-        Step::Nothing | Step::Contract => "the others did not carry the load under the contract",
-        Step::Objectives => "the others miss an objective",
-        Step::Headroom => "the others have less headroom",
-        Step::Response => "the others answer later, and by enough to matter",
-    };
-    format!("A tie between {who}; {why}.")
+    let mut others: Vec<(&str, &str, Vec<String>)> = Vec::new();
+    for j in a.candidates().filter(|j| !names.contains(&j.row.label)) {
+        let (one, many) = falls_behind(j, step);
+        match others.iter_mut().find(|(known, ..)| *known == one) {
+            Some((.., labels)) => labels.push(j.row.label.clone()),
+            None => others.push((one, many, vec![j.row.label.clone()])),
+        }
+    }
+    let others: Vec<String> = others
+        .iter()
+        .map(|(one, many, labels)| format!("{} {}", and_list(labels), if labels.len() == 1 { one } else { many }))
+        .collect();
+    format!("A tie between {who}; {}.", and_list(&others))
+}
+
+/// Why a row is not among the best, for one row and for several.
+fn falls_behind(j: &Judged, step: Step) -> (&'static str, &'static str) {
+    if !j.row.kept() {
+        ("broke the contract", "broke the contract")
+    } else if j.row.saturated() {
+        ("is saturated", "are saturated")
+    } else if !j.excluded.is_empty() {
+        ("is not ranked", "are not ranked")
+    } else if !j.missed.is_empty() {
+        ("misses an objective", "miss an objective")
+    } else if step == Step::Response && j.headroom.as_ref().is_none_or(|h| h.class == Class::Above10) {
+        ("answers later, by enough to matter", "answer later, by enough to matter")
+    } else if step == Step::Response {
+        ("answers later or has less headroom", "answer later or have less headroom")
+    } else {
+        ("has less headroom", "have less headroom")
+    }
 }
 
 fn win(winner: &Judged, step: Step) -> String {
@@ -158,7 +183,12 @@ fn win(winner: &Judged, step: Step) -> String {
 
 /// A reason for each step of the order, whether it decided or not.
 fn reasons(a: &Analysis) -> Vec<(String, String)> {
-    let mut all = vec![("Contract".to_owned(), contract_reason(a)), ("Objectives".to_owned(), objectives_reason(a))];
+    let mut all = Vec::new();
+    if !a.valid() {
+        all.push(("Why not valid".to_owned(), format!("{}.", why_not_valid(a))));
+    }
+    all.push(("Contract".to_owned(), contract_reason(a)));
+    all.push(("Objectives".to_owned(), objectives_reason(a)));
     if a.candidates().any(|j| j.headroom.is_some()) {
         all.push(("Headroom".to_owned(), headroom_reason(a)));
     }

@@ -92,7 +92,7 @@ fn a_busy_machine_is_not_valid_names_no_winner_and_ends_with_0() {
     let c = conclusion(|cell| cell.fitness.other_processes_cores = Some(0.9));
     assert!(!c.valid);
     assert_eq!(c.decision, Decision::NotValid);
-    assert!(c.headline.contains("CPU of other processes"), "{}", c.headline);
+    assert!(c.reasons[0].1.contains("CPU of other processes"), "{:?}", c.reasons);
     assert_eq!(c.exit.code(None), 0);
     assert_eq!(c.exit.code(Some("log")), 4);
     assert_eq!(c.exit.code(Some("null")), 4);
@@ -142,6 +142,20 @@ fn headroom_says_what_held_a_row() {
     assert_eq!((of("log").class, of("log").floor), (Class::Above10, Some(Floor::HarnessLimited)));
     assert_eq!((of("queue").class, of("queue").floor), (Class::From2To10, None));
     assert_eq!(of("shard").text(), "1–2× (limited by setting: 39 shards × 1,000 records/s)");
+}
+
+#[test]
+fn consumers_that_are_busy_all_the_time_make_a_floor_and_not_a_difference() {
+    let mut file = synthetic::comparison();
+    for cell in file.cells.iter_mut().filter(|c| c.backend == "queue") {
+        if let Point::Stair { factor, .. } = cell.point {
+            cell.groups[0].utilisation = 0.3 * factor;
+        }
+    }
+    let analysis = Analysis::of(&file, "").unwrap();
+    let queue = analysis.candidates().find(|j| j.row.label == "queue").and_then(|j| j.headroom.clone()).unwrap();
+    assert_eq!(queue.text(), "≥ 4× (a floor: limited by the profile's consumers)");
+    assert!(matches!(&analysis.conclusion.decision, Decision::Tie(rows) if rows.contains(&"queue".to_owned())));
 }
 
 #[test]
