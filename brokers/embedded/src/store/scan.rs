@@ -54,7 +54,9 @@ fn cut_tail(segments: &BTreeMap<u64, PathBuf>, torn: &Path, at: u64) -> Result<(
         move |cause| StoreError::Write { path, what, cause: Arc::new(cause) }
     };
     let file = OpenOptions::new().write(true).open(torn).map_err(failed(torn, "opening the torn segment"))?;
-    file.set_len(at).and_then(|()| file.sync_all()).map_err(failed(torn, "cutting the torn tail"))?;
+    // A segment that never began may be shorter than where its first frame would stand: cutting must not lengthen it.
+    let cut = file.metadata().and_then(|meta| file.set_len(at.min(meta.len()))).and_then(|()| file.sync_all());
+    cut.map_err(failed(torn, "cutting the torn tail"))?;
     for later in segments.values().skip_while(|path| path.as_path() != torn).skip(1) {
         std::fs::remove_file(later).map_err(failed(later, "removing a segment after the torn one"))?;
     }
@@ -97,7 +99,7 @@ impl Scan {
             self.records(&bytes[at..at + head.len as usize], &head, &mut each)
                 .ok_or_else(|| corrupt(path, at, &head))?;
             at += head.len as usize;
-            self.stop = Some(Stop { path: path.to_owned(), at: at as u64, expected: head.number + 1 });
+            self.stop = Some(Stop { path: path.to_owned(), at: at as u64, expected: head.number.saturating_add(1) });
         }
         self.rest(segment, path, &bytes, at)
     }
