@@ -159,7 +159,8 @@ pub enum ParseContractError {
 impl FromStr for Contract {
     type Err = ParseContractError;
 
-    /// Reads comma-separated words; an axis that is not named keeps its default. `unordered` means order none.
+    /// Reads comma-separated words; an axis that is not named keeps its default. `unordered` means order none. What `Display`
+    /// writes is read back as the same contract.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut contract = Self::default();
         let mut seen = Vec::new();
@@ -180,7 +181,7 @@ impl Contract {
             self.delivery = value;
             return Some(Delivery::AXIS);
         }
-        let order = if word == "unordered" { "none" } else { word };
+        let order = if word == "unordered" { "none" } else { word.strip_prefix("order ").unwrap_or(word) };
         if let Some(&value) = Order::ALL.iter().find(|v| v.name() == order) {
             self.order = value;
             return Some(Order::AXIS);
@@ -193,7 +194,8 @@ impl Contract {
             self.availability = value;
             return Some(Availability::AXIS);
         }
-        let copies: u8 = word.strip_prefix("copies=")?.parse().ok()?;
+        let printed = || word.strip_suffix(" copies").or_else(|| word.strip_suffix(" copy"));
+        let copies: u8 = word.strip_prefix("copies=").or_else(printed)?.parse().ok()?;
         self.copies = copies;
         (copies > 0).then_some("copies")
     }
@@ -211,6 +213,23 @@ mod tests {
         assert_eq!(contract.availability, Availability::Decoupled);
         assert_eq!(contract.delivery, Delivery::AtLeastOnce);
         assert_eq!(contract.copies, 1);
+    }
+
+    #[test]
+    fn every_contract_is_read_back_from_its_print() {
+        let mut read = 0;
+        for &delivery in Delivery::ALL {
+            for &order in Order::ALL {
+                for &storage in Storage::ALL {
+                    for (&availability, copies) in Availability::ALL.iter().flat_map(|a| [(a, 1), (a, 3)]) {
+                        let contract = Contract { delivery, order, storage, copies, availability };
+                        assert_eq!(contract.to_string().parse(), Ok(contract));
+                        read += 1;
+                    }
+                }
+            }
+        }
+        assert_eq!(read, 3 * 3 * 3 * 2 * 2);
     }
 
     #[test]
