@@ -22,7 +22,8 @@ pub(crate) fn case(url: &BackendUrl, folder: &Path) -> anyhow::Result<Option<Fix
         return Ok(None);
     }
     let fresh = FreshFolder::new(folder)?;
-    let mut broker = open(url, &contract, &Place { data: Some(fresh.path()) })?;
+    let mut broker = open(url, &contract, &Place { data: Some(fresh.path()) })
+        .with_context(|| format!("{url} can't store in {}; name another folder with --data", fresh.path().display()))?;
     let mut allocations = || {
         let so_far = INSTRUMENTED_SYSTEM.stats();
         Some(so_far.allocations as u64 + so_far.reallocations as u64)

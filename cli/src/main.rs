@@ -29,13 +29,15 @@ use crate::exit::Exit;
 
 /// Compares messaging models and brokers under one workload and one contract.
 #[derive(Debug, Parser)]
-#[command(name = "brokerlab", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+#[command(name = "brokerlab", version, arg_required_else_help = true, after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-const EXIT_CODES: &str = "\
+const AFTER_HELP: &str = "\
+Example: brokerlab compare --backend log --backend queue --rate 50k/s
+
 Exit codes: 0 done; 1 failure or cut short; 2 bad input; 3 a broken contract, a missed objective or a count that rose;
 4 a run that is not valid or is saturated.";
 
@@ -46,7 +48,7 @@ enum Command {
     /// Runs one backend
     Run(run::RunArgs),
     /// Lists, shows and checks workload profiles
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: brokerlab profiles show order-processing > mine.toml")]
     Profiles(profiles::ProfilesCommand),
     /// Shows what each backend is and which contracts it keeps, by which settings
     Backends(backends::BackendsArgs),

@@ -1,17 +1,23 @@
 //! What a person sees while it runs: a bar on a terminal, plain lines elsewhere, nothing with `--quiet`.
+//! Where there is no bar, a step that takes longer says every few seconds how it goes.
 //!
 //! Everything here goes to standard error; standard output belongs to the table or the JSON document.
 
+use std::cell::Cell;
 use std::io::{IsTerminal as _, Write as _};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Where there is no bar, a line of how it goes stands after this long without one.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// The progress of a command made of `steps` equal parts.
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: ProgressBar,
     plain: bool,
+    last_line: Cell<Instant>,
 }
 
 impl Progress {
@@ -25,11 +31,14 @@ impl Progress {
             bar.set_style(style.progress_chars("━╸ "));
         }
         bar.enable_steady_tick(Duration::from_millis(200));
-        Self { bar, plain: !quiet && !terminal }
+        Self { bar, plain: !quiet && !terminal, last_line: Cell::new(Instant::now()) }
     }
 
     /// Shows what goes on now.
     pub(crate) fn now(&self, message: String) {
+        if self.plain && self.last_line.get().elapsed() >= SILENCE {
+            self.line(&message);
+        }
         self.bar.set_message(message);
     }
 
@@ -37,8 +46,13 @@ impl Progress {
     pub(crate) fn step(&self, line: &str) {
         self.bar.inc(1);
         if self.plain {
-            say(line);
+            self.line(line);
         }
+    }
+
+    fn line(&self, line: &str) {
+        self.last_line.set(Instant::now());
+        say(line);
     }
 
     /// A line that stays, above the bar.
