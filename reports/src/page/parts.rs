@@ -42,7 +42,7 @@ impl<'v, 'a> View<'v, 'a> {
 
     /// Text that keeps labels unique when there are several sets of panels.
     pub(super) fn suffix(&self) -> &'static str {
-        if self.part == 0 { "" } else { ", closed loop" }
+        if self.part == 0 { "" } else { " (closed loop)" }
     }
 
     /// All rows, candidates first in each file.
@@ -135,7 +135,7 @@ impl Panel {
         let heading = view.id(&format!("{}-q", self.id));
         html! {
             section.panel id=(view.id(self.id)) aria-labelledby=(heading) {
-                h2 id=(heading) { (self.question) }
+                h2 id=(heading) { (self.question) (view.suffix()) }
                 p.lede { (figures::unbroken(&self.sentence)) }
                 (self.body)
             }
