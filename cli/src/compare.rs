@@ -63,6 +63,7 @@ pub(crate) fn compare(args: &CompareArgs) -> anyhow::Result<Exit> {
         depth.factors.clear();
         plan::rows_alone(&kept)
     } else {
+        session.note_consumers_of_staircases();
         plan::rows(&kept)
     };
     if !args.thorough && args.profile.duration.is_none() {
@@ -80,7 +81,7 @@ fn make_visits(session: &mut Session, rows: &[Row], depth: &Depth) -> anyhow::Re
             session.cut_short("interrupted");
             break;
         }
-        session.visit(&rows[visit.row], visit.point, depth.stretch)?;
+        session.visit(&rows[visit.row], visit.point, depth)?;
     }
     Ok(())
 }

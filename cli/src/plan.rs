@@ -2,6 +2,7 @@
 //!
 //! Leaves out running them.
 
+use brokerlab_model::Span;
 use brokerlab_workloads::measurement::{AGAIN_MARK, Point};
 
 /// One row of a comparison: a backend, or one of the two controls.
@@ -31,17 +32,19 @@ pub(crate) struct Depth {
     pub factors: Vec<f64>,
     /// How much longer than the profile says a visit is.
     pub stretch: u32,
+    /// Window of a step of a staircase, unless the profile's is shorter.
+    pub stair: Span,
 }
 
 impl Depth {
     /// Under a minute: shapes and the verdict's direction.
     pub(crate) fn quick() -> Self {
-        Self { rounds: 6, factors: vec![1.0, 2.0, 5.0, 10.0, 20.0], stretch: 1 }
+        Self { rounds: 6, factors: vec![1.0, 2.0, 5.0, 10.0, 20.0], stretch: 1, stair: Span::from_millis(400) }
     }
 
     /// Ten minutes: intervals on every row's response time.
     pub(crate) fn thorough() -> Self {
-        Self { rounds: 12, factors: vec![1.0, 2.0, 5.0, 10.0, 20.0], stretch: 8 }
+        Self { rounds: 12, factors: vec![1.0, 2.0, 5.0, 10.0, 20.0], stretch: 8, stair: Span::from_secs(4) }
     }
 }
 

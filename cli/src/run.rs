@@ -36,6 +36,6 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let kept = session.keepers(std::slice::from_ref(url))?;
     session.fixed_cases(&kept)?;
     session.expect(1);
-    session.visit(&plan::single(url), Point::Run, 1)?;
+    session.visit(&plan::single(url), Point::Run, &plan::Depth::quick())?;
     finish(session, &args.output, None)
 }

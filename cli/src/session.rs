@@ -156,6 +156,22 @@ impl Session {
         }
     }
 
+    /// Says what staircases assume of the consumers, and how much load they carry as configured.
+    pub(crate) fn note_consumers_of_staircases(&mut self) {
+        let groups = self.profile.groups.iter().enumerate();
+        let busy: Vec<String> = groups
+            .map(|(n, group)| (&group.name, self.profile.utilisation(n)))
+            .filter(|(_, utilisation)| *utilisation > 0.0)
+            .map(|(name, utilisation)| format!("`{name}` can do {:.1} times the load", 1.0 / utilisation))
+            .collect();
+        if !busy.is_empty() {
+            self.result.notes.push(format!(
+                "staircases look at the backend: consumers' work is divided by the load, as if consumers were added; as configured {}",
+                busy.join(", ")
+            ));
+        }
+    }
+
     /// How many visits there will be.
     pub(crate) fn expect(&mut self, visits: u64) {
         self.progress = Progress::new(visits, self.quiet);
@@ -167,7 +183,7 @@ impl Session {
     }
 
     /// Makes one visit in a process of its own and keeps what it measured.
-    pub(crate) fn visit(&mut self, row: &Row, point: Point, stretch: u32) -> anyhow::Result<()> {
+    pub(crate) fn visit(&mut self, row: &Row, point: Point, depth: &Depth) -> anyhow::Result<()> {
         let url = BackendUrl::parse(&row.url).map_err(BadInput::new)?;
         let what = match point {
             Point::Visit { round } => format!("round {} · {}", round + 1, row.label),
@@ -176,7 +192,7 @@ impl Session {
         };
         self.progress.now(what.clone());
         self.left_dirty = self.left_dirty.max(wait_for_write_back(WRITE_BACK_WAIT).unwrap_or(0));
-        let spec = self.spec(row, &url, point, stretch)?;
+        let spec = self.spec(row, &url, point, depth)?;
         let exe = std::env::current_exe().context("can't find the path of this program")?;
         let bar = &self.progress;
         let measured = spawn(&exe, &["visit".as_ref()], &spec, &self.stopped, &mut |told| {
@@ -198,22 +214,30 @@ impl Session {
         }
     }
 
-    fn spec(&mut self, row: &Row, url: &BackendUrl, point: Point, stretch: u32) -> anyhow::Result<VisitSpec> {
+    fn spec(&mut self, row: &Row, url: &BackendUrl, point: Point, depth: &Depth) -> anyhow::Result<VisitSpec> {
         self.visits += 1;
-        let (factor, stretch) = match point {
-            Point::Stair { factor, .. } => (factor, 1),
-            Point::Visit { .. } | Point::Run => (1.0, stretch),
-        };
         let mut sets = self.sets.clone();
-        if stretch > 1 {
-            let longer = self.profile.duration.0 / 1_000_000 * u64::from(stretch);
-            sets.push(("duration".to_owned(), format!("{longer}ms")));
+        let mut set = |path: &str, span: Span| sets.push((path.to_owned(), format!("{}us", span.0 / 1_000)));
+        let mut load_factor = 1.0;
+        match point {
+            Point::Stair { factor, .. } => {
+                load_factor = factor;
+                let window = self.profile.duration.min(depth.stair);
+                set("duration", window);
+                set("warmup", self.profile.warmup.min(Span(window.0 / 4)));
+                set("drain_limit", self.profile.drain_limit.min(window));
+            }
+            Point::Visit { .. } if depth.stretch > 1 => {
+                set("duration", Span(self.profile.duration.0 * u64::from(depth.stretch)));
+                set("warmup", self.profile.warmup);
+            }
+            Point::Visit { .. } | Point::Run => {}
         }
         Ok(VisitSpec {
             profile: self.profile.text().to_owned(),
             profile_name: self.profile_name.clone(),
             sets,
-            rate_factor: factor,
+            load_factor,
             row: row.label.clone(),
             backend_url: row.url.clone(),
             contract: self.profile.contract,

@@ -45,8 +45,8 @@ pub struct VisitSpec {
     pub profile_name: String,
     /// Overrides, in order.
     pub sets: Vec<(String, String)>,
-    /// Factor on the profile's rate.
-    pub rate_factor: f64,
+    /// Factor on the profile's load: its rate is multiplied by it, its consumers' work divided.
+    pub load_factor: f64,
     /// The row's label.
     pub row: String,
     /// The backend as it was asked for.
@@ -82,7 +82,7 @@ impl VisitSpec {
         let built_in = profile::builtin().iter().any(|(built_in, _)| built_in == name);
         let folder = if built_in { None } else { Some(Path::new(name).parent().unwrap_or(Path::new(""))) };
         let parsed = Profile::parse_with(&self.profile, name, folder, &self.sets)?;
-        Ok(parsed.with_rate_factor(self.rate_factor))
+        Ok(parsed.with_load_factor(self.load_factor))
     }
 
     /// What [`run`] is asked for.

@@ -59,7 +59,7 @@ fn spec(backend: &str, duration: &str, data: &Path) -> VisitSpec {
         profile: PROFILE.to_owned(),
         profile_name: "visit.toml".to_owned(),
         sets: vec![("duration".to_owned(), duration.to_owned())],
-        rate_factor: 2.0,
+        load_factor: 2.0,
         row: format!("{backend} (again)"),
         backend_url: backend.to_owned(),
         contract: Contract::default(),

@@ -92,17 +92,17 @@ impl Add for Span {
 }
 
 impl fmt::Display for Span {
-    /// Prints with the unit that leaves one to three digits before the point: `250ms`, `1.5s`, `40µs`.
+    /// Prints with the unit that leaves one to three digits before the point: `250 ms`, `1.5 s`, `40 µs`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ns = self.0 as f64;
         let (value, unit) = match self.0 {
-            0..1_000 => return write!(f, "{}ns", self.0),
+            0..1_000 => return write!(f, "{} ns", self.0),
             1_000..1_000_000 => (ns / 1e3, "µs"),
             1_000_000..1_000_000_000 => (ns / 1e6, "ms"),
             _ => (ns / 1e9, "s"),
         };
         let text = format!("{value:.3}");
-        write!(f, "{}{unit}", text.trim_end_matches('0').trim_end_matches('.'))
+        write!(f, "{} {unit}", text.trim_end_matches('0').trim_end_matches('.'))
     }
 }
 
@@ -112,10 +112,10 @@ mod tests {
 
     #[test]
     fn a_span_prints_with_its_unit() {
-        assert_eq!(Span::from_millis(250).to_string(), "250ms");
-        assert_eq!(Span(1_500_000_000).to_string(), "1.5s");
-        assert_eq!(Span(40_000).to_string(), "40µs");
-        assert_eq!(Span(7).to_string(), "7ns");
+        assert_eq!(Span::from_millis(250).to_string(), "250 ms");
+        assert_eq!(Span(1_500_000_000).to_string(), "1.5 s");
+        assert_eq!(Span(40_000).to_string(), "40 µs");
+        assert_eq!(Span(7).to_string(), "7 ns");
     }
 
     #[test]

@@ -199,6 +199,16 @@ impl Profile {
         Self { rate_factor: self.rate_factor * factor, ..self.clone() }
     }
 
+    /// The same workload at `factor` times the load with its consumers as busy as before: as if consumers had been added, so
+    /// that a staircase looks at the backend and not at them.
+    pub fn with_load_factor(&self, factor: f64) -> Self {
+        let mut scaled = self.with_rate_factor(factor);
+        for group in &mut scaled.groups {
+            group.work = group.work.scaled(1.0 / factor);
+        }
+        scaled
+    }
+
     /// The factor on the rate as written; 1 unless [`Self::with_rate_factor`] was used.
     pub fn rate_factor(&self) -> f64 {
         self.rate_factor

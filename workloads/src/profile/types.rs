@@ -423,6 +423,18 @@ impl Work {
         }
     }
 
+    /// The same kind of work, its mean time multiplied by `factor`.
+    #[must_use]
+    pub fn scaled(mut self, factor: f64) -> Self {
+        match &mut self {
+            Self::Constant { time, .. }
+            | Self::Exponential { time, .. }
+            | Self::LogNormal { time, .. }
+            | Self::ByKey { time, .. } => *time = Span((time.0 as f64 * factor).round() as u64),
+        }
+        self
+    }
+
     /// Whether it occupies a core, not only the member.
     pub fn occupies_core(self) -> bool {
         match self {
@@ -464,4 +476,16 @@ const fn one_second() -> Span {
 
 fn time_column() -> String {
     "time".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scaled_work_keeps_its_kind_and_changes_its_mean() {
+        let work = Work::LogNormal { time: Span::from_micros(80), sigma: 0.5, cpu: true };
+        let expected = Work::LogNormal { time: Span::from_micros(4), sigma: 0.5, cpu: true };
+        assert_eq!(work.scaled(0.05), expected);
+    }
 }
