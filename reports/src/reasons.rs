@@ -208,9 +208,9 @@ fn contract_reason(a: &Analysis) -> String {
     let kept: Vec<&Judged> = a.candidates().filter(|j| j.row.kept()).collect();
     let mut parts: Vec<String> = broken.iter().map(|text| format!("{text}.")).collect();
     if !kept.is_empty() {
-        let messages: u64 = kept.iter().map(|j| j.row.check.acknowledged).sum();
-        let lost: u64 = kept.iter().map(|j| j.row.check.lost).sum();
-        let duplicated: u64 = kept.iter().map(|j| j.row.check.duplicated).sum();
+        let messages: u64 = kept.iter().fold(0, |sum: u64, j| sum.saturating_add(j.row.check.acknowledged));
+        let lost: u64 = kept.iter().fold(0, |sum: u64, j| sum.saturating_add(j.row.check.lost));
+        let duplicated: u64 = kept.iter().fold(0, |sum: u64, j| sum.saturating_add(j.row.check.duplicated));
         let all = kept.len() == a.candidates().count() && kept.len() > 1;
         let who = if all { "All".to_owned() } else { and_list(&labels(&kept)) };
         let checked = figures::plural(messages, "checked message");

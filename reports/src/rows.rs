@@ -203,9 +203,9 @@ impl<'a> Row<'a> {
     fn add_timeline(&mut self, cell: &Measurement) -> Result<(), DecodeError> {
         for (n, interval) in cell.intervals.iter().enumerate() {
             if self.timeline.len() <= n {
-                let middle = interval.start_ns + interval.length_ns / 2;
+                let middle = interval.start_ns.saturating_add(interval.length_ns / 2);
                 self.timeline.push(Tick {
-                    at_ns: middle.cast_signed() - cell.window.warmup_ns.cast_signed(),
+                    at_ns: signed(middle).saturating_sub(signed(cell.window.warmup_ns)),
                     acknowledged_per_s: 0.0,
                     delivered_per_s: 0.0,
                     backlog: 0,
@@ -377,10 +377,14 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
 /// Offered and achieved per second of the window. What was acknowledged only while draining is not achieved.
 fn rates(cell: &Measurement) -> (f64, f64) {
     let seconds = cell.window.duration_ns.max(1) as f64 / 1e9;
-    let (start, end) = (cell.window.warmup_ns, cell.window.warmup_ns + cell.window.duration_ns);
+    let (start, end) = (cell.window.warmup_ns, cell.window.warmup_ns.saturating_add(cell.window.duration_ns));
     let inside: Vec<u64> =
         cell.intervals.iter().filter(|i| i.start_ns >= start && i.start_ns < end).map(|i| i.acknowledged).collect();
-    let acknowledged = if inside.is_empty() { cell.counts.acknowledged } else { inside.iter().sum() };
+    let acknowledged = if inside.is_empty() {
+        cell.counts.acknowledged
+    } else {
+        inside.iter().fold(0, |sum: u64, n| sum.saturating_add(*n))
+    };
     (cell.counts.due as f64 / seconds, acknowledged as f64 / seconds)
 }
 
@@ -408,57 +412,66 @@ fn stair<'a>(cell: &'a Measurement, factor: f64, objectives: &Objectives) -> Res
     Ok(Stair { cell, factor, offered_per_s, achieved_per_s, p99, validity, missed, sustained })
 }
 
+fn signed(ns: u64) -> i64 {
+    i64::try_from(ns).unwrap_or(i64::MAX)
+}
+
+/// Adds to a count; one beyond every number (only a changed file holds such) stays at the largest.
+fn add(sum: &mut u64, n: u64) {
+    *sum = sum.saturating_add(n);
+}
+
 fn add_counts(sum: &mut Counts, cell: &Counts) {
-    sum.due += cell.due;
-    sum.due_bytes += cell.due_bytes;
-    sum.acknowledged += cell.acknowledged;
-    sum.refused += cell.refused;
-    sum.failed += cell.failed;
-    sum.unknown += cell.unknown;
-    sum.unacknowledged += cell.unacknowledged;
-    sum.not_sent += cell.not_sent;
-    sum.throttled += cell.throttled;
-    sum.warmup_due += cell.warmup_due;
-    sum.published_in_all += cell.published_in_all;
-    sum.delivered_in_all += cell.delivered_in_all;
-    sum.settled_in_all += cell.settled_in_all;
+    add(&mut sum.due, cell.due);
+    add(&mut sum.due_bytes, cell.due_bytes);
+    add(&mut sum.acknowledged, cell.acknowledged);
+    add(&mut sum.refused, cell.refused);
+    add(&mut sum.failed, cell.failed);
+    add(&mut sum.unknown, cell.unknown);
+    add(&mut sum.unacknowledged, cell.unacknowledged);
+    add(&mut sum.not_sent, cell.not_sent);
+    add(&mut sum.throttled, cell.throttled);
+    add(&mut sum.warmup_due, cell.warmup_due);
+    add(&mut sum.published_in_all, cell.published_in_all);
+    add(&mut sum.delivered_in_all, cell.delivered_in_all);
+    add(&mut sum.settled_in_all, cell.settled_in_all);
     sum.backlog_max = sum.backlog_max.max(cell.backlog_max);
     sum.backlog_end = sum.backlog_end.max(cell.backlog_end);
 }
 
 fn add_work(sum: &mut WorkCounts, cell: &WorkCounts) {
-    sum.bytes_written += cell.bytes_written;
-    sum.write_calls += cell.write_calls;
-    sum.bytes_read += cell.bytes_read;
-    sum.read_calls += cell.read_calls;
-    sum.fsyncs += cell.fsyncs;
-    sum.payload_copies += cell.payload_copies;
-    sum.round_trips += cell.round_trips;
+    add(&mut sum.bytes_written, cell.bytes_written);
+    add(&mut sum.write_calls, cell.write_calls);
+    add(&mut sum.bytes_read, cell.bytes_read);
+    add(&mut sum.read_calls, cell.read_calls);
+    add(&mut sum.fsyncs, cell.fsyncs);
+    add(&mut sum.payload_copies, cell.payload_copies);
+    add(&mut sum.round_trips, cell.round_trips);
 }
 
 fn add_resources(sum: &mut ResourceRecord, cell: &ResourceRecord) {
-    sum.cpu_user_ns += cell.cpu_user_ns;
-    sum.cpu_system_ns += cell.cpu_system_ns;
+    add(&mut sum.cpu_user_ns, cell.cpu_user_ns);
+    add(&mut sum.cpu_system_ns, cell.cpu_system_ns);
     sum.peak_rss_bytes = sum.peak_rss_bytes.max(cell.peak_rss_bytes);
-    sum.voluntary_context_switches += cell.voluntary_context_switches;
-    sum.involuntary_context_switches += cell.involuntary_context_switches;
-    sum.storage_write_bytes += cell.storage_write_bytes;
+    add(&mut sum.voluntary_context_switches, cell.voluntary_context_switches);
+    add(&mut sum.involuntary_context_switches, cell.involuntary_context_switches);
+    add(&mut sum.storage_write_bytes, cell.storage_write_bytes);
 }
 
 fn add_check(sum: &mut CheckRecord, cell: &CheckRecord, group: &str) {
-    sum.acknowledged += cell.acknowledged;
-    sum.delivered += cell.delivered;
-    sum.delivered_unacknowledged += cell.delivered_unacknowledged;
-    sum.lost += cell.lost;
-    sum.undelivered += cell.undelivered;
-    sum.duplicated += cell.duplicated;
-    sum.redelivered += cell.redelivered;
-    sum.reordered += cell.reordered;
-    sum.early += cell.early;
-    sum.corrupted += cell.corrupted;
-    sum.foreign += cell.foreign;
-    sum.not_checked += cell.not_checked;
-    sum.order_not_checked += cell.order_not_checked;
+    add(&mut sum.acknowledged, cell.acknowledged);
+    add(&mut sum.delivered, cell.delivered);
+    add(&mut sum.delivered_unacknowledged, cell.delivered_unacknowledged);
+    add(&mut sum.lost, cell.lost);
+    add(&mut sum.undelivered, cell.undelivered);
+    add(&mut sum.duplicated, cell.duplicated);
+    add(&mut sum.redelivered, cell.redelivered);
+    add(&mut sum.reordered, cell.reordered);
+    add(&mut sum.early, cell.early);
+    add(&mut sum.corrupted, cell.corrupted);
+    add(&mut sum.foreign, cell.foreign);
+    add(&mut sum.not_checked, cell.not_checked);
+    add(&mut sum.order_not_checked, cell.order_not_checked);
     for clause in &cell.broken {
         let text = format!("{group}: {clause}");
         if !sum.broken.contains(&text) {

@@ -45,15 +45,15 @@ impl Sample {
     pub fn add(&mut self, record: &HistogramRecord, unfinished: u64) -> Result<(), DecodeError> {
         let other = record.to_histogram()?;
         self.histogram.add(&other).map_err(|e| DecodeError::Hdr(e.to_string()))?;
-        self.negative += record.negative;
+        self.negative = self.negative.saturating_add(record.negative);
         self.lowest_negative_ns = self.lowest_negative_ns.min(record.lowest_negative_ns);
-        self.unfinished += unfinished;
+        self.unfinished = self.unfinished.saturating_add(unfinished);
         Ok(())
     }
 
     /// Everything that was counted, unfinished included.
     pub fn total(&self) -> u64 {
-        self.histogram.len() + self.negative + self.unfinished
+        self.histogram.len().saturating_add(self.negative).saturating_add(self.unfinished)
     }
 
     /// Operations that never finished.

@@ -9,6 +9,10 @@ use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, Value
 
 use crate::figures;
 
+/// Values outside these ends stretch no axis; only a changed file holds such.
+const SMALLEST: f64 = 1e-12;
+const LARGEST: f64 = 1e24;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scale {
     Linear,
@@ -29,7 +33,7 @@ impl Axis {
     /// A logarithmic axis around every value, its ends at 1, 2 or 5 times a power of ten.
     pub(crate) fn log(values: impl IntoIterator<Item = f64>, name: fn(f64) -> String) -> Self {
         let (mut low, mut high) = (f64::INFINITY, 0.0_f64);
-        for value in values.into_iter().filter(|v| v.is_finite() && *v > 0.0) {
+        for value in values.into_iter().filter(|v| *v > SMALLEST && *v < LARGEST) {
             low = low.min(value);
             high = high.max(value);
         }
@@ -52,7 +56,7 @@ impl Axis {
     pub(crate) fn linear(values: impl IntoIterator<Item = f64>, name: fn(f64) -> String) -> Self {
         let (low, high) = values
             .into_iter()
-            .filter(|v| v.is_finite())
+            .filter(|v| v.abs() < LARGEST)
             .fold((0.0_f64, 0.0_f64), |(low, high), v| (low.min(v), high.max(v)));
         let high = if high <= low { low + 1.0 } else { high };
         let step = nice_above((high - low) / 5.0);

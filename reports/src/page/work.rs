@@ -35,7 +35,7 @@ fn messages(r: &Shown) -> f64 {
 fn cpu(r: &Shown) -> Option<f64> {
     let row = &r.judged.row;
     (row.counts.due > 0)
-        .then(|| (row.resources.cpu_user_ns + row.resources.cpu_system_ns) as f64 / row.counts.due as f64)
+        .then(|| row.resources.cpu_user_ns.saturating_add(row.resources.cpu_system_ns) as f64 / row.counts.due as f64)
 }
 
 fn sentence(rows: &[Shown], spins: bool) -> String {
@@ -112,7 +112,7 @@ fn table(view: &View, rows: &[Shown], spins: bool) -> Markup {
         let (work, resources, n) = (&r.judged.row.work, &r.judged.row.resources, messages(r));
         let each = |count: u64| Cell::Figure(figures::per_message(count as f64 / n));
         let due = r.judged.row.counts.due.max(1) as f64;
-        let switches = resources.voluntary_context_switches + resources.involuntary_context_switches;
+        let switches = resources.voluntary_context_switches.saturating_add(resources.involuntary_context_switches);
         let cpu =
             if spins { "not shown".to_owned() } else { cpu(r).map_or_else(|| "–".to_owned(), figures::duration_f64) };
         table.row(
