@@ -1,6 +1,7 @@
 //! A full disk: one message with the remedy, and the good files of before as they were. The disk is a tiny tmpfs in a mount
 //! namespace of its own; where that may not be made, the test says that it was skipped.
 
+use std::io::Write as _;
 use std::process::{Command, Output};
 
 use crate::lab::{BINARY, Lab};
@@ -29,7 +30,8 @@ fn on_a_small_disk(lab: &Lab, size: &str, args: &str) -> Option<Output> {
         output.status.code() != Some(NOT_PERMITTED) && !String::from_utf8_lossy(&output.stderr).starts_with("unshare:")
     });
     if output.is_none() {
-        println!("skipped: no file system may be mounted here, so the disk can't be filled");
+        // Past the test runner's capture, so that it is seen.
+        let _ = writeln!(std::io::stderr(), "skipped: no file system may be mounted here, so the disk can't be filled");
     }
     output
 }

@@ -23,9 +23,9 @@ fn assert_only(check: &Value, fault: &str, words: &str) {
     for wrong in WRONG {
         assert_eq!(count(check, wrong) > 0, wrong == fault, "{wrong}: {check}");
     }
-    let broken = check["broken"].as_array().unwrap();
+    let broken = check["broken"].as_array().expect("a list");
     assert_eq!(broken.len(), 1, "{check}");
-    assert!(broken[0].as_str().unwrap().contains(words), "{check}");
+    assert!(broken[0].as_str().expect("a sentence").contains(words), "{check}");
 }
 
 #[test]

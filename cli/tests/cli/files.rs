@@ -13,7 +13,7 @@ fn with_result() -> Lab {
 
 /// Reports on `name`, with a page of before in place.
 fn report(lab: &Lab, name: &str) -> Ended {
-    std::fs::create_dir_all(lab.path("again")).unwrap();
+    std::fs::create_dir_all(lab.path("again")).expect("a folder");
     lab.write("again/report.html", "a good page of before");
     lab.brokerlab(&["report", name, "--out", "again"])
 }

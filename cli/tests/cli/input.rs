@@ -7,7 +7,7 @@ const BEFORE: &str = "a good file of before";
 /// Runs `log` with these flags; asserts exit code 2, the words, and that nothing was written.
 fn refused(flags: &[&str], words: &[&str]) {
     let lab = Lab::new();
-    std::fs::create_dir(lab.path("out")).unwrap();
+    std::fs::create_dir(lab.path("out")).expect("a folder");
     lab.write("out/results.json", BEFORE);
     lab.write("out/report.html", BEFORE);
     let ended = lab.run("log", flags);

@@ -1,5 +1,7 @@
 //! A user's own recording through a copy of `flight-replay`: a good one is replayed to the last row, a bad one is refused by line.
 
+use std::fmt::Write as _;
+
 use crate::lab::{Lab, count};
 
 /// A copy of the profile that reads `mine.csv`.
@@ -16,7 +18,7 @@ fn lab(csv: &str) -> Lab {
 fn recording(rows: usize) -> String {
     let mut csv = "time,origin,distance\n".to_owned();
     for row in 0..rows {
-        csv.push_str(&format!("2024-03-01T{:02}:{:02},HAM,{}\n", row / 60, row % 60, 100 + row));
+        let _ = writeln!(csv, "2024-03-01T{:02}:{:02},HAM,{}", row / 60, row % 60, 100 + row);
     }
     csv
 }
