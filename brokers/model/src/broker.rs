@@ -21,7 +21,8 @@ pub trait Broker: Debug {
     /// The settings by which this backend keeps `contract`, or what is missing. Never weaker in silence.
     fn honour(&self, contract: &Contract) -> Result<Settings, Unsupported>;
 
-    /// A new client. Never blocks: a network client connects while it is polled.
+    /// A new client. Never blocks: a network client connects while it is polled, so that what it can't know here (no such channel,
+    /// no such group) it may also answer by refusing the first operation that needs it.
     fn connect(&mut self, now: Time, client: &ClientSpec) -> Result<Box<dyn Client>, ConnectError>;
 
     /// Engine work that the host schedules beside the clients; none for a broker across the network. Asked once, after the
@@ -37,13 +38,15 @@ pub trait Client: Debug + Send {
     /// Takes a prefix of the batch and advances it; what it does not take stays due, in the host. Never blocks.
     fn submit(&mut self, now: Time, batch: &mut Batch) -> Accepted;
 
-    /// Appends what has come back since the last poll. Never blocks.
+    /// Appends what has come back since the last poll. Never blocks. Columns of one poll have no order among each other: a host
+    /// handles outcomes before events. After a disconnect open grants end as unknown or failed, and the host grants again.
     fn poll(&mut self, now: Time, completions: &mut Completions);
 
-    /// When the client wants to be polled at the latest, whatever its descriptor says. O(1).
+    /// When the client wants to be polled at the latest, whatever its descriptor says. O(1). A time that has passed, such as
+    /// `Time::ZERO`, means at once: something is ready that no descriptor shows.
     fn next_deadline(&self) -> Option<Time>;
 
-    /// What the host may sleep on.
+    /// What the host may sleep on. `Nothing` without a deadline means that polling would bring nothing until the next submit.
     fn wait_on(&self) -> WaitOn<'_>;
 }
 

@@ -83,7 +83,8 @@ pub enum Record {
     },
     /// A channel was removed.
     ChannelGone(ChannelId),
-    /// A group's committed position in a lane (log, shard).
+    /// A group's committed position in a lane: everything below it is done with. Queue and direct write it too, and `Settled` only
+    /// for what is scattered above.
     Committed {
         /// The lane.
         lane: LaneId,
