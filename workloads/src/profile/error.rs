@@ -61,11 +61,13 @@ impl ProfileError {
         let line_end = text[start..].find('\n').map_or(text.len(), |i| start + i);
         let end = floor_boundary(text, span.end).clamp(start, line_end);
         let line = text[line_start..line_end].trim_end_matches('\r').to_owned();
-        let width = text[start..end].chars().count().max(1);
+        // A fault at the end of a line that ends in \r\n stands after the last character that is shown.
+        let shown = start.min(line_start + line.len());
+        let width = text[start..end].trim_end_matches('\r').chars().count().max(1);
         Self {
             file: file.to_owned(),
             line: text[..start].matches('\n').count() + 1,
-            column: text[line_start..start].chars().count() + 1,
+            column: text[line_start..shown].chars().count() + 1,
             key: key.into(),
             message: message.into(),
             remedy: remedy.into(),
@@ -123,5 +125,14 @@ mod tests {
         assert_eq!((error.line, error.column, error.excerpt.width), (1, 1, 1));
         let error = ProfileError::at("a", "ab\ncd", 1..5, "", "m", "r");
         assert_eq!((error.line, error.column, error.excerpt.width), (1, 2, 1));
+    }
+
+    #[test]
+    fn a_fault_at_the_end_of_a_line_stands_there_whatever_ends_the_line() {
+        for text in ["ab\ncd", "ab\r\ncd"] {
+            let error = ProfileError::at("a", text, text.find('\n').unwrap()..text.len(), "", "m", "r");
+            assert_eq!((error.line, error.column, error.excerpt.width), (1, 3, 1), "{text:?}");
+            assert_eq!(error.excerpt.text, "ab");
+        }
     }
 }
