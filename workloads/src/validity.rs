@@ -122,7 +122,7 @@ fn lateness(cell: &Measurement) -> Result<ValidityCheck, DecodeError> {
 }
 
 fn end_to_end_samples(cell: &Measurement) -> u64 {
-    cell.end_to_end.response.samples() + cell.end_to_end.unfinished
+    cell.end_to_end.response.samples().saturating_add(cell.end_to_end.unfinished)
 }
 
 fn samples(cell: &Measurement) -> ValidityCheck {
@@ -206,7 +206,7 @@ fn saturation(cell: &Measurement) -> Option<Saturation> {
     let per_s = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
     Some(Saturation {
         asked_per_s: per_s(counts.due),
-        achieved_per_s: per_s(window.iter().map(|interval| interval.acknowledged).sum()),
+        achieved_per_s: per_s(window.iter().fold(0, |sum: u64, interval| sum.saturating_add(interval.acknowledged))),
         backlog: counts.backlog_end,
         reason,
     })
@@ -228,7 +228,8 @@ fn growing(cell: &Measurement, window: &[&IntervalRecord]) -> Option<String> {
     }
     // The backlog is known at each interval's end: growth runs from the end of the first to the end of the last.
     let rest = &half[1..];
-    let (due, length): (u64, u64) = rest.iter().fold((0, 0), |(due, ns), i| (due + i.due, ns + i.length_ns));
+    let (due, length): (u64, u64) =
+        rest.iter().fold((0, 0), |(due, ns), i| (due.saturating_add(i.due), ns.saturating_add(i.length_ns)));
     let jitter = due as f64 * BACKLOG_JITTER.0 as f64 / length.max(1) as f64;
     let allowed = (due as f64 * (1.0 - ACKNOWLEDGED_SHARE)).max(jitter);
     let grew = last.backlog as f64 - first.backlog as f64;
@@ -239,8 +240,8 @@ fn growing(cell: &Measurement, window: &[&IntervalRecord]) -> Option<String> {
         return None;
     }
     let groups = cell.groups.len() as u64;
-    let wanted: u64 = rest.iter().map(|i| i.acknowledged * groups).sum();
-    let delivered: u64 = rest.iter().map(|i| i.delivered).sum();
+    let wanted: u64 = rest.iter().fold(0, |sum: u64, i| sum.saturating_add(i.acknowledged.saturating_mul(groups)));
+    let delivered: u64 = rest.iter().fold(0, |sum: u64, i| sum.saturating_add(i.delivered));
     let behind = wanted as f64 - delivered as f64;
     (behind > allowed * groups as f64)
         .then(|| format!("consumers fell behind by {behind:.0} deliveries over the window's last half"))

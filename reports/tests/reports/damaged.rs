@@ -29,8 +29,8 @@ fn damaged() -> impl Strategy<Value = String> {
     });
     let piece = (any::<prop::sample::Index>(), 0..60_usize, "[0-9a-z\\[\\]{}\",:. -]{0,8}|\\PC{0,4}").prop_map(
         |(at, cut, piece)| {
-            let at = (at.index(WHOLE.len())..).find(|&at| WHOLE.is_char_boundary(at)).unwrap();
-            let end = ((at + cut).min(WHOLE.len())..).find(|&end| WHOLE.is_char_boundary(end)).unwrap();
+            let at = (at.index(WHOLE.len())..=WHOLE.len()).find(|&at| WHOLE.is_char_boundary(at)).unwrap();
+            let end = ((at + cut).min(WHOLE.len())..=WHOLE.len()).find(|&end| WHOLE.is_char_boundary(end)).unwrap();
             format!("{}{piece}{}", &WHOLE[..at], &WHOLE[end..])
         },
     );

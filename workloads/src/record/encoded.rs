@@ -61,8 +61,8 @@ pub fn quantile(histogram: &Histogram<u64>, unfinished: u64, q: f64) -> Quantile
 }
 
 fn quantile_of(negative: u64, histogram: &Histogram<u64>, unfinished: u64, q: f64) -> Quantile {
-    let finished = negative + histogram.len();
-    let total = finished + unfinished;
+    let finished = negative.saturating_add(histogram.len());
+    let total = finished.saturating_add(unfinished);
     if total == 0 {
         return Quantile::Empty;
     }
@@ -75,7 +75,7 @@ fn quantile_of(negative: u64, histogram: &Histogram<u64>, unfinished: u64, q: f6
     }
     let mut below = negative;
     for step in histogram.iter_recorded() {
-        below += step.count_at_value();
+        below = below.saturating_add(step.count_at_value());
         if below >= rank {
             return Quantile::At(histogram.highest_equivalent(step.value_iterated_to()));
         }
@@ -145,7 +145,7 @@ impl HistogramRecord {
 
     /// All samples, those below zero included.
     pub fn samples(&self) -> u64 {
-        self.count + self.negative
+        self.count.saturating_add(self.negative)
     }
 
     /// The `q` quantile of the samples and of `unfinished` operations above all of them.
