@@ -326,7 +326,7 @@ mod tests {
             ("generator lateness, p99.9", |c, over| c.fitness.late_p999_ns = 2_000_000 + u64::from(over)),
             ("samples beyond p99", |c, over| c.end_to_end = distributions(1_000 - u64::from(over), 5)),
             ("core time taken by the hypervisor", |c, over| {
-                c.fitness.steal_share = Some(if over { 0.0101 } else { 0.01 })
+                c.fitness.steal_share = Some(if over { 0.0101 } else { 0.01 });
             }),
             ("held back by a cgroup limit", |c, over| c.fitness.cgroup_throttled_ns = Some(u64::from(over))),
             ("CPU of other processes, of one core", |c, over| {
