@@ -57,6 +57,9 @@ pub(crate) fn compare(args: &CompareArgs) -> anyhow::Result<Exit> {
     }
     let mut session = Session::begin(Command::Compare, &args.profile, &args.drive, &args.output)?;
     let kept = session.keepers(&urls)?;
+    if let Some(required) = args.require.as_ref().filter(|required| !kept.contains(required)) {
+        return Err(BadInput::new(format!("--require {required}: it can't keep the contract, so there is no row to decide by")));
+    }
     session.fixed_cases(&kept)?;
     let mut depth = if args.thorough { Depth::thorough() } else { Depth::quick() };
     let rows = if args.alone {
@@ -70,7 +73,13 @@ pub(crate) fn compare(args: &CompareArgs) -> anyhow::Result<Exit> {
         session.note_if_longer_than_a_minute(&rows, &depth);
     }
     make_visits(&mut session, &rows, &depth)?;
-    finish(session, &args.output, args.require.as_deref())
+    finish(session, &args.output, required_label(&rows, args.require.as_deref()))
+}
+
+/// The label of the required row: rows are judged by label, and a backend with parameters is labelled by its plain name.
+fn required_label<'r>(rows: &'r [Row], required: Option<&str>) -> Option<&'r str> {
+    let required = required?;
+    rows.iter().find(|row| row.url == required).map(|row| row.label.as_str())
 }
 
 fn make_visits(session: &mut Session, rows: &[Row], depth: &Depth) -> anyhow::Result<()> {
@@ -84,4 +93,17 @@ fn make_visits(session: &mut Session, rows: &[Row], depth: &Depth) -> anyhow::Re
         session.visit(&rows[visit.row], visit.point, depth)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_required_backend_with_parameters_is_found_by_its_label() {
+        let rows = plan::rows(&["log?partitions=8".to_owned(), "queue".to_owned()]);
+        assert_eq!(required_label(&rows, Some("log?partitions=8")), Some("log"));
+        assert_eq!(required_label(&rows, Some("queue")), Some("queue"));
+        assert_eq!(required_label(&rows, None), None);
+    }
 }

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use brokerlab_embedded::{BackendUrl, Kind, honour};
 use brokerlab_host::visit::{VisitError, VisitSpec, spawn, wait_for_write_back};
 use brokerlab_model::Span;
-use brokerlab_reports::result::{Command, ProfileRecord, ResultFile, SCHEMA_VERSION};
+use brokerlab_reports::result::{Command, Objectives, ProfileRecord, ResultFile, SCHEMA_VERSION};
 use brokerlab_workloads::measurement::{Measurement, Point, World};
 use brokerlab_workloads::profile::Profile;
 
@@ -73,7 +73,7 @@ impl Session {
             started_utc_ns: started,
             elapsed_ns: 0,
             profile: record(&loaded, &sets),
-            objectives: objectives(&loaded),
+            objectives: Objectives(loaded.objectives.clone()),
             contract: loaded.contract,
             seed: loaded.seed,
             host: facts::host(folder.path(), loaded.contract.storage),
@@ -200,7 +200,9 @@ impl Session {
         });
         let measured = measured.map_err(|error| visit_failed(&what, error))?;
         self.progress.step(&format!("{what}: {}", said(&measured)));
-        if let Some(why) = &measured.cut_short {
+        // A step of a staircase that an objective of `abort_on` ends is a finding: it goes beyond the load on purpose.
+        let finding = matches!(point, Point::Stair { .. }) && !self.stopped.load(Ordering::Relaxed);
+        if let Some(why) = measured.cut_short.as_ref().filter(|_| !finding) {
             self.result.cut_short.get_or_insert_with(|| why.clone());
         }
         self.result.cells.push(measured);
@@ -303,31 +305,4 @@ fn record(profile: &Profile, sets: &Sets) -> ProfileRecord {
         producers: profile.producers,
         consumers: profile.groups.iter().map(|group| group.members).sum(),
     }
-}
-
-fn objectives(profile: &Profile) -> brokerlab_reports::result::Objectives {
-    use brokerlab_reports::result as r;
-    use brokerlab_workloads::profile as p;
-    let each = |objective: &p::Objective| match *objective {
-        p::Objective::Quantile { metric, quantile, at_most } => r::Objective::Quantile {
-            metric: match metric {
-                p::Metric::EndToEnd => r::Metric::EndToEnd,
-                p::Metric::Publish => r::Metric::Publish,
-                p::Metric::Settle => r::Metric::Settle,
-            },
-            quantile,
-            at_most_ns: at_most.0,
-        },
-        p::Objective::Count { count, at_most } => r::Objective::Count {
-            count: match count {
-                p::Count::Lost => r::Count::Lost,
-                p::Count::Duplicated => r::Count::Duplicated,
-                p::Count::Reordered => r::Count::Reordered,
-                p::Count::Corrupted => r::Count::Corrupted,
-                p::Count::Undelivered => r::Count::Undelivered,
-            },
-            at_most,
-        },
-    };
-    r::Objectives(profile.objectives.iter().map(each).collect())
 }

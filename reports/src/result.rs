@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use brokerlab_model::{Contract, Settings, Unsupported, WorkCounts};
 use brokerlab_workloads::measurement::Measurement;
+use brokerlab_workloads::profile::{Metric, Objective};
 use serde::{Deserialize, Serialize};
 
 /// The schema version that this program writes, and the newest that it reads.
@@ -87,84 +88,10 @@ pub struct ProfileRecord {
     pub consumers: u32,
 }
 
-/// What a row must meet: every upper bound that the profile asks, in its order.
+/// What a row must meet: every upper bound that the profile asks, in its order and as it is written there.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Objectives(pub Vec<Objective>);
-
-/// One upper bound.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "kind")]
-pub enum Objective {
-    /// On a quantile of a response time.
-    Quantile {
-        /// Which response time.
-        metric: Metric,
-        /// Which quantile, above 0 and below 1.
-        quantile: f64,
-        /// The bound.
-        at_most_ns: u64,
-    },
-    /// On a count of the delivery checker.
-    Count {
-        /// Which count.
-        count: Count,
-        /// The bound.
-        at_most: u64,
-    },
-}
-
-/// A response time that can be bounded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Metric {
-    /// Until a consumer holds the message the first time.
-    EndToEnd,
-    /// Until the publish is acknowledged.
-    Publish,
-    /// Until the consumer's work is settled.
-    Settle,
-}
-
-/// A count that can be bounded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Count {
-    /// Acknowledged and not delivered.
-    Lost,
-    /// Delivered again without a redelivery mark.
-    Duplicated,
-    /// Delivered out of order within a key.
-    Reordered,
-    /// Changed on its way.
-    Corrupted,
-    /// Still held by the backend at the drain limit.
-    Undelivered,
-}
-
-impl Metric {
-    /// As it is written in a profile.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::EndToEnd => "end-to-end",
-            Self::Publish => "publish",
-            Self::Settle => "settle",
-        }
-    }
-}
-
-impl Count {
-    /// As it is written in a profile.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Lost => "lost",
-            Self::Duplicated => "duplicated",
-            Self::Reordered => "reordered",
-            Self::Corrupted => "corrupted",
-            Self::Undelivered => "undelivered",
-        }
-    }
-}
 
 impl Objectives {
     /// The bound on the figure that rows are compared by: end-to-end response p99.
@@ -179,7 +106,7 @@ impl Objectives {
 
     fn end_to_end(&self) -> impl Iterator<Item = (f64, u64)> {
         self.0.iter().filter_map(|objective| match *objective {
-            Objective::Quantile { metric: Metric::EndToEnd, quantile, at_most_ns } => Some((quantile, at_most_ns)),
+            Objective::Quantile { metric: Metric::EndToEnd, quantile, at_most } => Some((quantile, at_most.0)),
             Objective::Quantile { metric: Metric::Publish | Metric::Settle, .. } | Objective::Count { .. } => None,
         })
     }

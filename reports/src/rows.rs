@@ -6,12 +6,13 @@ use brokerlab_model::WorkCounts;
 use brokerlab_workloads::measurement::{
     AGAIN_MARK, CheckRecord, Counts, Distributions, Measurement, Point, ResourceRecord, World,
 };
+use brokerlab_workloads::profile::{Count, Metric, Objective};
 use brokerlab_workloads::record::{DecodeError, Quantile};
 use brokerlab_workloads::validity::{Validity, judge};
 
 use crate::compare::Figure;
 use crate::figures;
-use crate::result::{Count, Metric, Objective, Objectives, ResultFile};
+use crate::result::{Objectives, ResultFile};
 use crate::sample::{Operation, Sample, Shown};
 
 /// The plain name of the harness's own ceiling.
@@ -317,9 +318,9 @@ fn missed<'s>(
     let mut missed = Vec::new();
     for objective in &objectives.0 {
         match *objective {
-            Objective::Quantile { metric, quantile, at_most_ns } => {
+            Objective::Quantile { metric, quantile, at_most } => {
                 let met = match of(metric).quantile(quantile) {
-                    Quantile::At(ns) => ns <= at_most_ns,
+                    Quantile::At(ns) => ns <= at_most.0,
                     Quantile::BelowZero | Quantile::Empty => true,
                     Quantile::Never => false,
                 };
@@ -328,7 +329,7 @@ fn missed<'s>(
                     let (name, q) = (metric.name(), figures::quantile_name(quantile));
                     missed.push(format!(
                         "{name} {q} {found}, asked ≤ {}",
-                        figures::trimmed(&figures::duration(at_most_ns))
+                        figures::trimmed(&figures::duration(at_most.0))
                     ));
                 }
             }

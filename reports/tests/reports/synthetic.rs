@@ -4,15 +4,15 @@
 
 use std::sync::LazyLock;
 
-use brokerlab_model::{Availability, Contract, Delivery, Missing, Order, Settings, Unsupported, WorkCounts};
+use brokerlab_model::{Availability, Contract, Delivery, Missing, Order, Settings, Span, Unsupported, WorkCounts};
 use brokerlab_reports::result::{
-    Command, Count, FixedCase, HostFacts, LadderAnswer, LadderRow, Metric, Objective, Objectives, ProfileRecord,
-    ResultFile, SCHEMA_VERSION,
+    Command, FixedCase, HostFacts, LadderAnswer, LadderRow, Objectives, ProfileRecord, ResultFile, SCHEMA_VERSION,
 };
 use brokerlab_workloads::measurement::{
     CheckRecord, Counts, DigestRecord, Distributions, FitnessRecord, GroupRecord, HistogramRecord, IntervalRecord,
     Kind, LoopRecord, Measurement, Point, ResourceRecord, WindowRecord, World,
 };
+use brokerlab_workloads::profile::{Count, Metric, Objective};
 use brokerlab_workloads::record::Tally;
 
 const MS: u64 = 1_000_000;
@@ -284,7 +284,7 @@ fn fixed_case(shape: Shape) -> FixedCase {
 /// End-to-end p99 bounded, and no message lost.
 pub(crate) fn p99_at_most(at_most_ns: u64) -> Objectives {
     Objectives(vec![
-        Objective::Quantile { metric: Metric::EndToEnd, quantile: 0.99, at_most_ns },
+        Objective::Quantile { metric: Metric::EndToEnd, quantile: 0.99, at_most: Span(at_most_ns) },
         Objective::Count { count: Count::Lost, at_most: 0 },
     ])
 }

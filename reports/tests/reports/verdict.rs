@@ -1,9 +1,10 @@
 //! What is concluded from made-up comparisons, and the exit code that follows.
 
+use brokerlab_model::Span;
 use brokerlab_reports::headroom::{Class, Floor};
-use brokerlab_reports::result::{Count, Metric, Objective};
 use brokerlab_reports::{Analysis, Conclusion, Decision, ResultFile, conclude};
 use brokerlab_workloads::measurement::{Measurement, Point, World};
+use brokerlab_workloads::profile::{Count, Metric, Objective};
 
 use crate::synthetic::{self, ROWS, Shape};
 
@@ -199,7 +200,7 @@ fn a_run_ends_with_4_when_saturated_and_3_when_an_objective_is_missed() {
 #[test]
 fn every_objective_is_judged_at_its_own_quantile() {
     let mut file = synthetic::run(ROWS[1], 1.0);
-    let bound = |quantile, at_most_ns| Objective::Quantile { metric: Metric::EndToEnd, quantile, at_most_ns };
+    let bound = |quantile, ns| Objective::Quantile { metric: Metric::EndToEnd, quantile, at_most: Span(ns) };
     file.objectives.0 = vec![bound(0.99, 50_000_000), bound(0.999, 1_000_000)];
     let c = conclude(&file).unwrap();
     assert_eq!(c.decision, Decision::Single { met: false });

@@ -8,8 +8,8 @@ use std::str::FromStr;
 
 use brokerlab_model::Span;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::Deserialize;
 use serde::de::{self, Deserializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::units::{UnitError, parse_span};
 
@@ -20,7 +20,7 @@ pub enum Metric {
     EndToEnd,
     /// From the intended start until the publish is acknowledged.
     Publish,
-    /// From the intended start until the consumer's work is settled.
+    /// From the end of the consumer's work until its settlement is confirmed.
     Settle,
 }
 
@@ -150,6 +150,20 @@ impl fmt::Display for Objective {
             }
             Self::Count { count, at_most: 0 } => write!(f, "{} = 0", count.name()),
             Self::Count { count, at_most } => write!(f, "{} <= {at_most}", count.name()),
+        }
+    }
+}
+
+impl Serialize for Objective {
+    /// As it is written in a profile; a bound that three decimals don't hold is written in nanoseconds.
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let text = self.to_string();
+        match *self {
+            Self::Quantile { at_most, .. } if text.parse() != Ok(*self) => {
+                let subject = text.split(" <= ").next().unwrap_or_default();
+                s.collect_str(&format_args!("{subject} <= {}ns", at_most.0))
+            }
+            Self::Quantile { .. } | Self::Count { .. } => s.serialize_str(&text),
         }
     }
 }
