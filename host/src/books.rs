@@ -163,7 +163,7 @@ impl<'a> Books<'a> {
         self.acknowledged += 1;
         self.recorder.published(moments, delay);
         self.acks.push(id);
-        self.watch(Metric::Publish, moments.completed.minus(moments.intended));
+        self.watch(Metric::Publish, moments.intended, moments.completed.minus(moments.intended));
     }
 
     /// A publish ended, and not by being acknowledged.
@@ -175,7 +175,7 @@ impl<'a> Books<'a> {
     /// A settlement of a message due at `due` was confirmed.
     pub(crate) fn settled(&mut self, due: Time, moments: Moments, delay: Delay) {
         self.recorder.settled(due, moments, delay);
-        self.watch(Metric::Settle, moments.completed.minus(due));
+        self.watch(Metric::Settle, due, moments.completed.minus(moments.intended));
     }
 
     /// A member was given a message.
@@ -221,7 +221,7 @@ impl<'a> Books<'a> {
         self.delivered += 1;
         self.response_sum += response;
         self.last_delivery = moments.completed;
-        self.watch(Metric::EndToEnd, response);
+        self.watch(Metric::EndToEnd, moments.intended, response);
     }
 
     /// Tells the other loops how far this one is. `open` counts what is unfinished.
@@ -236,8 +236,12 @@ impl<'a> Books<'a> {
         status.open.store(open, Ordering::Release);
     }
 
+    /// Objectives are of the window: what was due in the warm-up ends no run.
     #[inline]
-    fn watch(&mut self, which: Metric, response_ns: i64) {
+    fn watch(&mut self, which: Metric, due: Time, response_ns: i64) {
+        if self.watched.is_empty() || !self.recorder.in_window(due) {
+            return;
+        }
         for watched in &mut self.watched {
             if let Objective::Quantile { metric, at_most, .. } = watched.objective
                 && metric == which

@@ -203,8 +203,21 @@ fn an_objective_of_abort_on_ends_the_run() {
     let manners = Manners { service: Span::from_micros(10), stall, ..Manners::default() };
     let (measurement, _) = measured(manners, &[("abort_on", "[\"publish p90 <= 50ms\"]")]);
     assert_accounted(&measurement);
-    assert_eq!(measurement.cut_short.as_deref(), Some("abort_on: `publish p90 <= 50ms` is missed"));
+    assert_eq!(measurement.cut_short.as_deref(), Some("abort_on: `publish p90 <= 50 ms` is missed"));
     assert!(measurement.window.duration_ns >= 700_000_000 && measurement.window.duration_ns < 710_000_000);
+}
+
+#[test]
+fn an_objective_of_abort_on_is_of_the_window_and_of_the_operation_alone() {
+    // Everything of the warm-up misses it, and nothing of the window.
+    let stall = Some((Time(0), Span::from_millis(300)));
+    let manners = Manners { service: Span::from_micros(10), stall, ..Manners::default() };
+    let more = [("warmup", "400ms"), ("abort_on", "[\"publish p90 <= 5ms\"]")];
+    assert_eq!(measured(manners, &more).0.cut_short, None);
+    // The work is no part of the settlement after it.
+    let work = ("groups.*.work", "{ kind = \"constant\", time = \"500us\" }");
+    let more = [work, ("abort_on", "[\"settle p90 <= 100us\"]")];
+    assert_eq!(measured(Manners::default(), &more).0.cut_short, None);
 }
 
 #[test]
