@@ -58,7 +58,9 @@ pub(crate) fn compare(args: &CompareArgs) -> anyhow::Result<Exit> {
     let mut session = Session::begin(Command::Compare, &args.profile, &args.drive, &args.output)?;
     let kept = session.keepers(&urls)?;
     if let Some(required) = args.require.as_ref().filter(|required| !kept.contains(required)) {
-        return Err(BadInput::new(format!("--require {required}: it can't keep the contract, so there is no row to decide by")));
+        return Err(BadInput::new(format!(
+            "--require {required}: it can't keep the contract, so there is no row to decide by"
+        )));
     }
     session.fixed_cases(&kept)?;
     let mut depth = if args.thorough { Depth::thorough() } else { Depth::quick() };
