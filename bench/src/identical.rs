@@ -38,7 +38,18 @@ fn comparison(program: &Path, seed: usize, series: &mut Series) -> anyhow::Resul
     let folder = tempfile::tempdir()?;
     let out = folder.path().join("out");
     let status = Command::new(program)
-        .args(["compare", "--alone", "--quiet", "--backend", "log", "--backend", "log", "--seed", &seed.to_string(), "--out"])
+        .args([
+            "compare",
+            "--alone",
+            "--quiet",
+            "--backend",
+            "log",
+            "--backend",
+            "log",
+            "--seed",
+            &seed.to_string(),
+            "--out",
+        ])
         .arg(&out)
         .stdout(Stdio::null())
         .status()

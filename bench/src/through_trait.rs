@@ -169,6 +169,7 @@ impl Side for Direct {
         self.model.control(now, MEMBER, Token(1 << 32), &Control::Grant(BATCH as u32), &mut self.effects);
         self.completions.clear();
         self.perform(now, None)?;
+        anyhow::ensure!(self.store.room(publishes).0 == BATCH, "the store is full");
         let taken = self.model.publish(now, PRODUCER, publishes, &mut self.effects).taken;
         self.perform(now, Some(publishes))?;
         publishes.advance(taken);

@@ -30,7 +30,10 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {elapsed_precise} {wide_msg}") {
             bar.set_style(style.progress_chars("━╸ "));
         }
-        bar.enable_steady_tick(Duration::from_millis(200));
+        // No thread ticks before there are steps: the fixed cases count this process's allocations, and those must be theirs.
+        if steps > 0 && !bar.is_hidden() {
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
         Self { bar, plain: !quiet && !terminal, last_line: Cell::new(Instant::now()) }
     }
 

@@ -58,7 +58,7 @@ pub fn pacing(waiting: Waiting, length: Span) -> Histogram<u64> {
         while clock.now() < due {
             waiter.wait(&clock, std::iter::empty(), due);
         }
-        lateness.saturating_record(clock.now().since(due).0);
+        record(&mut lateness, clock.now().since(due));
     }
     lateness
 }
@@ -86,11 +86,34 @@ fn flush_repeatedly(file: &mut std::fs::File, times: u32) -> std::io::Result<His
         let begin = clock.now();
         file.write_all_at(&block, (n % 16) * 4096)?;
         file.sync_data()?;
-        histogram.saturating_record(clock.now().since(begin).0);
+        record(&mut histogram, clock.now().since(begin));
     }
     Ok(histogram)
 }
 
+fn record(histogram: &mut Histogram<u64>, span: Span) {
+    histogram.record(span.0).expect("the histogram grows to whatever is recorded");
+}
+
 fn new_histogram() -> Histogram<u64> {
     Histogram::new(3).expect("three significant digits are within the histogram's range")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_lateness_is_kept_as_it_is() {
+        let mut histogram = new_histogram();
+        record(&mut histogram, Span::from_millis(40));
+        assert!(histogram.max() >= 40_000_000);
+    }
+
+    #[test]
+    fn flushing_times_every_write_and_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(flushing(folder.path(), 3).unwrap().len(), 3);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
 }

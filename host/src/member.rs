@@ -271,7 +271,7 @@ impl Member {
                     key_hash: (!delivery.key.is_empty()).then_some(hash),
                     channel: delivery.channel.0,
                     redelivered: delivery.redeliveries > 0,
-                    early: completed < stamp.actual,
+                    early: completed < stamp.actual || !books.shared.was_offered(stamp.producer, stamp.sequence),
                 };
                 let Stamp { intended, actual, .. } = stamp;
                 books.arrived(Arrival::Intact { group, arrived, intended, actual, completed });

@@ -60,6 +60,8 @@ struct Built {
     /// Which of the connection's producers.
     local: u32,
     message: Scheduled,
+    /// It was not taken and throttled before.
+    first_attempt: bool,
     key_hash: u64,
     body_crc: u32,
 }
@@ -246,6 +248,7 @@ impl Connection {
     }
 
     fn build(&mut self, local: u32, message: Scheduled, sent: Sent, workload: &Workload) {
+        let first_attempt = sent.throttled == 0;
         let token = self.in_flight.insert(sent);
         self.key.clear();
         workload.write_key(message.key, &mut self.key);
@@ -256,13 +259,14 @@ impl Connection {
         });
         let last = publishes.len() - 1;
         let body_crc = body_crc(publishes.payload_mut(last));
-        self.built.push_back(Built { token, local, message, key_hash: key_hash(&self.key), body_crc });
+        self.built.push_back(Built { token, local, message, first_attempt, key_hash: key_hash(&self.key), body_crc });
     }
 
     /// Stamps the batch with the time read now, and submits it.
     fn offer(&mut self, books: &mut Books<'_>) -> Served {
         let actual = books.own_until_now();
         self.stamp(books, actual);
+        self.announce(books);
         let accepted = self.client.submit(actual, &mut self.batch);
         let after = books.backend_until_now();
         let mut blame = locked(&books.shared.blame[books.index]);
@@ -284,6 +288,7 @@ impl Connection {
         }
         let held_back = !self.built.is_empty();
         if held_back {
+            self.withdraw(books);
             blame.held[self.index].begin(after);
             self.blocked = Some(accepted.blocked.unwrap_or(Blocked::Window));
             self.stirred = false;
@@ -292,6 +297,22 @@ impl Connection {
             self.blocked = None;
         }
         Served { taken: accepted.taken, held_back }
+    }
+
+    /// Messages that are offered for the first time may arrive from now on, even before submit returns.
+    fn announce(&self, books: &Books<'_>) {
+        for built in self.built.iter().filter(|built| built.first_attempt) {
+            let producer = self.producers[built.local as usize].position.number();
+            books.shared.offered_below(producer, built.message.sequence + 1);
+        }
+    }
+
+    /// Those of them that were not taken may not arrive.
+    fn withdraw(&self, books: &Books<'_>) {
+        for built in self.built.iter().rev().filter(|built| built.first_attempt) {
+            let producer = self.producers[built.local as usize].position.number();
+            books.shared.offered_below(producer, built.message.sequence);
+        }
     }
 
     fn stamp(&mut self, books: &Books<'_>, actual: Time) {

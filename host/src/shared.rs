@@ -60,6 +60,9 @@ pub(crate) struct Shared<'a> {
     pub(crate) blame: Vec<Mutex<Blame>>,
     /// By producer: its loop, and its connection there.
     pub(crate) owners: Vec<(u32, u32)>,
+    /// By producer: how many of its messages may have been sent; those of a submit under way count. A delivery of a later one came
+    /// before it was sent.
+    offered: Vec<AtomicU64>,
     /// By loop.
     pub(crate) status: Vec<Status>,
 }
@@ -83,9 +86,20 @@ impl<'a> Shared<'a> {
             cut_short: Mutex::new(None),
             checker: Mutex::new(checker),
             blame: connections.iter().map(blame).collect(),
+            offered: owners.iter().map(|_| AtomicU64::new(0)).collect(),
             owners,
             status: connections.iter().map(|_| Status::default()).collect(),
         }
+    }
+
+    /// From now on a producer's messages below `sequence` may arrive, and no others. Called only by the loop that owns it.
+    pub(crate) fn offered_below(&self, producer: u32, sequence: u64) {
+        self.offered[producer as usize].store(sequence, Ordering::Release);
+    }
+
+    /// Whether a message may have been sent by now.
+    pub(crate) fn was_offered(&self, producer: u32, sequence: u64) -> bool {
+        self.offered.get(producer as usize).is_some_and(|below| sequence < below.load(Ordering::Acquire))
     }
 
     /// The schedule's start, once it is known.

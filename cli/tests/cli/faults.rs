@@ -80,6 +80,18 @@ fn a_byte_that_was_flipped() {
 }
 
 #[test]
+fn a_message_that_came_before_it_was_sent() {
+    let lab = Lab::new();
+    // Whoever comes too early also overtakes, which is asked of nobody here.
+    let check = check(&lab, "faulty?early=500&inner=log", "at-least-once", &["--threads", "1"]);
+    let broken = check["broken"].as_array().expect("a list");
+    assert_eq!(broken.len(), 1, "{check}");
+    assert!(broken[0].as_str().expect("a sentence").contains("delivered before they were sent"), "{check}");
+    assert_eq!(count(&check, "early"), count(&check, "delivered") / 500);
+    assert_eq!((count(&check, "lost"), count(&check, "duplicated"), count(&check, "foreign")), (0, 0, 0), "{check}");
+}
+
+#[test]
 fn a_planted_fault_is_found_behind_every_backend() {
     for inner in ["queue", "direct", "null"] {
         let lab = Lab::new();

@@ -73,7 +73,7 @@ impl FaultyClient {
         let Batch::Publish(publishes) = &*batch else { return self.inner.submit(now, batch) };
         if plan.withholds(now, self.number) {
             self.look_again = Some(now + LOOK_AGAIN);
-            return Accepted { taken: 0, blocked: Some(Blocked::Window) };
+            return Accepted { taken: 0, blocked: Some(Blocked::RateLimit) };
         }
         self.look_again = None;
         let look = plan.look(now, self.number, publishes);
@@ -93,7 +93,7 @@ impl FaultyClient {
             plan.begin_early(now, self.number, rest);
         }
         self.look_again = Some(now + LOOK_AGAIN);
-        Accepted { taken: accepted.taken, blocked: Some(Blocked::Window) }
+        Accepted { taken: accepted.taken, blocked: Some(Blocked::RateLimit) }
     }
 
     /// Settlements of what came early are answered here; the rest goes on.
