@@ -92,7 +92,14 @@ fn make_visits(session: &mut Session, rows: &[Row], depth: &Depth) -> anyhow::Re
             session.cut_short("interrupted");
             break;
         }
-        session.visit(&rows[visit.row], visit.point, depth)?;
+        if let Err(error) = session.visit(&rows[visit.row], visit.point, depth) {
+            // What was measured so far is worth more than a clean end: it is written, marked as cut short.
+            if session.is_empty() {
+                return Err(error);
+            }
+            session.cut_short(&format!("{error:#}"));
+            break;
+        }
     }
     Ok(())
 }

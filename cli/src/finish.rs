@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 
 use anyhow::Context as _;
+use brokerlab_reports::judgement::Judgement;
 use brokerlab_reports::page::render;
 use brokerlab_reports::result::write_page;
 use brokerlab_reports::table::{Style, table};
@@ -15,7 +16,9 @@ use crate::{progress, view};
 
 /// Writes everything and says what it comes to. A result that was measured is written before anything else can fail.
 pub(crate) fn finish(session: Session, output: &OutputArgs, required: Option<&str>) -> anyhow::Result<Exit> {
-    let result = session.into_result();
+    let mut result = session.into_result();
+    // A histogram that can't be read back is an error below, after the result was written.
+    result.judgement = Judgement::of(&result).ok();
     let path = result.write(&output.out).context("the result was not written")?;
     let conclusion = conclude(&result).context("the result can't be read back")?;
     let html = render(std::slice::from_ref(&result)).context("the page can't be drawn")?;

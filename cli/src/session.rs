@@ -78,6 +78,7 @@ impl Session {
             seed: loaded.seed,
             host: facts::host(folder.path(), loaded.contract.storage),
             waiting,
+            judgement: None,
             cells: Vec::new(),
             promise_ladder: backends::ladder(),
             fixed_cases: Vec::new(),
@@ -175,6 +176,11 @@ impl Session {
     /// How many visits there will be.
     pub(crate) fn expect(&mut self, visits: u64) {
         self.progress = Progress::new(visits, self.quiet);
+    }
+
+    /// Whether nothing was measured yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.result.cells.is_empty()
     }
 
     /// Marks the result as ended early.

@@ -7,6 +7,7 @@ mod chart;
 pub mod compare;
 pub mod figures;
 pub mod headroom;
+pub mod judgement;
 pub mod page;
 mod reasons;
 pub mod result;

@@ -10,6 +10,8 @@ use brokerlab_workloads::measurement::Measurement;
 use brokerlab_workloads::profile::{Metric, Objective};
 use serde::{Deserialize, Serialize};
 
+use crate::judgement::Judgement;
+
 /// The schema version that this program writes, and the newest that it reads.
 pub const SCHEMA_VERSION: u32 = 1;
 
@@ -45,6 +47,9 @@ pub struct ResultFile {
     pub host: HostFacts,
     /// How the loops waited: `spin`, `yield` or `park`. One for all rows.
     pub waiting: String,
+    /// What it comes to, as data: before any figure. Derived from the cells when it was written; the page derives it anew.
+    #[serde(default)]
+    pub judgement: Option<Judgement>,
     /// Every visit, staircase step or run, in the order in which they were made.
     pub cells: Vec<Measurement>,
     /// Every contract × backend: kept by which settings, or refused for what.

@@ -323,6 +323,7 @@ pub(crate) fn empty(command: Command) -> ResultFile {
             write_cache: "flushed to the hypervisor; power loss not proven".to_owned(),
         },
         waiting: "park".to_owned(),
+        judgement: None,
         cells: Vec::new(),
         promise_ladder: ladder(),
         fixed_cases: ROWS[..4].iter().map(|shape| fixed_case(*shape)).collect(),

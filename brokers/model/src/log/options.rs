@@ -45,8 +45,8 @@ impl LogOptions {
         match contract.delivery {
             Delivery::AtMostOnce => settings.add(
                 "offset.commit",
-                "before delivery, written, not flushed",
-                "at-most-once: what was handed out is not read again while the machine stays up",
+                "before delivery, in memory",
+                "at-most-once: nothing is handed out twice; the commit itself is written with the next publish",
             ),
             Delivery::AtLeastOnce => settings.add(
                 "offset.commit",

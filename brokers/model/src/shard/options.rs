@@ -56,8 +56,8 @@ impl ShardOptions {
             Delivery::AtMostOnce => {
                 settings.add(
                     "checkpoint",
-                    "before delivery, written, not flushed",
-                    "at-most-once: what was handed out is not read again while the machine stays up",
+                    "before delivery, in memory",
+                    "at-most-once: nothing is handed out twice; the commit itself is written with the next publish",
                 );
             }
             Delivery::AtLeastOnce => {
