@@ -2,9 +2,11 @@
 //!
 //! A class is never a win by itself: a floor may lie in any higher class. Leaves out ranking (`verdict`).
 
+use crate::compare::SMALLEST_RATIO;
 use crate::figures;
 use crate::result::Objectives;
-use crate::rows::{Row, Stair};
+use crate::rows::{Role, Row, Stair};
+use crate::sample::Shown;
 
 /// A staircase that comes within this share of the ceiling's rate says nothing about the row.
 pub const CEILING_SHARE: f64 = 0.8;
@@ -12,7 +14,7 @@ pub const CEILING_SHARE: f64 = 0.8;
 /// Headroom in multiples of the profile's load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// The load itself is not carried.
+    /// The staircase's own step at the load is not carried.
     Below1,
     /// Once, not twice.
     From1To2,
@@ -54,6 +56,10 @@ pub enum Floor {
     HarnessLimited,
     /// The last step was carried too.
     StaircaseEnded,
+    /// The step that was not carried was climbed once, and the machine was disturbed then.
+    Disturbed,
+    /// The step that was not carried missed its objective by less than what counts as a difference.
+    AtObjective,
 }
 
 /// How far a row goes.
@@ -69,6 +75,8 @@ pub struct Headroom {
     pub floor: Option<Floor>,
     /// The setting that held the row back: `4 shards × 1 MB/s`.
     pub limited_by: Option<String>,
+    /// What ended the staircase, in words.
+    pub held_by: String,
 }
 
 impl Headroom {
@@ -79,7 +87,7 @@ impl Headroom {
 
     /// `2–10×`, `≥ 4× (a floor: harness-limited)`, `1–2× (limited by setting: 4 shards × 1 MB/s)`.
     pub fn text(&self) -> String {
-        if let Some(setting) = &self.limited_by {
+        if let (Some(setting), true) = (&self.limited_by, self.class != Class::Above10) {
             return format!("{} (limited by setting: {setting})", self.class.name());
         }
         match self.floor {
@@ -97,6 +105,8 @@ impl Floor {
             Self::ConsumersBusy => "limited by the profile's consumers",
             Self::HarnessLimited => "harness-limited",
             Self::StaircaseEnded => "the staircase ended",
+            Self::Disturbed => "the machine was disturbed at the next step",
+            Self::AtObjective => "the next step lies at the objective",
         }
     }
 }
@@ -104,15 +114,15 @@ impl Floor {
 /// The best rate of the harness's own ceiling on its staircase; none when it had none.
 pub fn ceiling_per_s(rows: &[Row]) -> Option<f64> {
     rows.iter()
-        .filter(|row| row.role == crate::rows::Role::Ceiling)
+        .filter(|row| row.role == Role::Ceiling)
         .flat_map(|row| row.stairs.iter().map(|s| s.achieved_per_s))
         .max_by(f64::total_cmp)
 }
 
-/// The headroom of a row; none when it climbed no staircase and carried its load, so that nothing is known beyond it.
+/// The headroom of a row, from its staircase alone: a missed objective of the visits is told as such. None without a staircase.
 pub fn headroom(row: &Row, objectives: &Objectives, ceiling_per_s: Option<f64>) -> Option<Headroom> {
     let carries_load = row.kept() && !row.saturated() && row.missed(objectives).is_empty();
-    if row.stairs.is_empty() && carries_load {
+    if row.stairs.is_empty() {
         return None;
     }
     let mut factor = 0.0;
@@ -125,24 +135,44 @@ pub fn headroom(row: &Row, objectives: &Objectives, ceiling_per_s: Option<f64>) 
         factor = stair.factor;
     }
     // The visits are six tries of the load itself; a staircase that starts at it and fails once does not undo them.
-    if !row.visits.is_empty() {
-        factor = if carries_load { f64::max(factor, 1.0) } else { f64::min(factor, 0.99) };
+    if !row.visits.is_empty() && carries_load {
+        factor = f64::max(factor, 1.0);
     }
     let best_per_s = row.stairs.iter().map(|s| s.achieved_per_s).fold(row.achieved_per_s(), f64::max);
     let near_ceiling = ceiling_per_s.is_some_and(|ceiling| best_per_s >= CEILING_SHARE * ceiling);
     let limited_by = failed.filter(|stair| stair.cell.counts.throttled > 0).map(|stair| setting(row, stair));
+    let consumers_busy = failed.is_some_and(|stair| stair.cell.groups.iter().any(|group| group.utilisation >= 1.0));
     let floor = if limited_by.is_some() || factor < 1.0 {
         None
-    } else if failed.is_some_and(|stair| stair.cell.groups.iter().any(|group| group.utilisation >= 1.0)) {
+    } else if consumers_busy {
         Some(Floor::ConsumersBusy)
     } else if near_ceiling {
         Some(Floor::HarnessLimited)
     } else if failed.is_none() {
         Some(Floor::StaircaseEnded)
+    } else if failed.is_some_and(|stair| !stair.validity.valid) {
+        Some(Floor::Disturbed)
+    } else if failed.is_some_and(|stair| misses_by_a_hair(stair, objectives)) {
+        Some(Floor::AtObjective)
     } else {
         None
     };
-    Some(Headroom { class: Class::of(factor), factor, best_per_s, floor, limited_by })
+    let held_by = match (&limited_by, floor) {
+        _ if row.role == Role::Ceiling => "the harness".to_owned(),
+        _ if failed.is_none() => format!("nothing, up to {}", figures::factor(factor)),
+        (Some(setting), _) => format!("limited by setting ({setting})"),
+        (None, Some(floor)) => format!("a floor: {}", floor.name()),
+        (None, None) if consumers_busy => Floor::ConsumersBusy.name().to_owned(),
+        (None, None) => "the backend, on this machine".to_owned(),
+    };
+    Some(Headroom { class: Class::of(factor), factor, best_per_s, floor, limited_by, held_by })
+}
+
+/// Whether nothing but a response time within the smallest difference that counts kept a step from being carried.
+fn misses_by_a_hair(stair: &Stair, objectives: &Objectives) -> bool {
+    let limit = objectives.end_to_end_p99_max_ns();
+    let near = |ns: u64, limit: u64| ns as f64 <= SMALLEST_RATIO * limit as f64;
+    stair.validity.saturated.is_none() && matches!((stair.p99, limit), (Shown::At(ns), Some(limit)) if near(ns, limit))
 }
 
 /// The limit that binds at the step that was not carried: lanes × what each takes.

@@ -9,10 +9,16 @@ use crate::compare::Outcome;
 use crate::figures::{self, and_list};
 use crate::headroom::Class;
 use crate::result::LadderRow;
-use crate::rows::Role;
+use crate::rows::{Role, Visit};
 use crate::verdict::{
     Analysis, Conclusion, DECIDING_SHARE, Decision, EMBEDDED_CAVEAT, ExitInputs, Judged, Step, median_text,
 };
+
+/// The subject under which a run that is not valid says why.
+pub(crate) const WHY_NOT_VALID: &str = "Why not valid";
+
+/// What stands in place of a conclusion on a run that can't be believed.
+pub(crate) const NOT_JUDGED: &str = "Not judged: the run is not valid.";
 
 /// Everything that is concluded from an analysis.
 pub(crate) fn conclusion(a: &Analysis) -> Conclusion {
@@ -37,14 +43,16 @@ fn single(a: &Analysis) -> (Decision, String) {
     let Some(j) = a.rows.first() else { return (Decision::NotValid, "Nothing was measured.".to_owned()) };
     let label = &j.row.label;
     if let Some(visit) = j.row.visits.iter().find(|v| v.validity.saturated.is_some()) {
-        let counts = &visit.cell.counts;
-        let text = format!(
-            "{label} is saturated: asked {}, achieved {}, {} in the backlog at the end.",
-            figures::rate(visit.offered_per_s),
-            figures::rate(visit.achieved_per_s),
-            figures::plural(counts.backlog_end, "message"),
-        );
-        return (Decision::Single { met: false }, text);
+        let why = j.row.consumers_behind().unwrap_or_else(|| {
+            format!(
+                "asked {}, achieved {}, {} in the backlog at the end",
+                figures::rate(visit.offered_per_s),
+                figures::rate(visit.achieved_per_s),
+                figures::plural(visit.cell.counts.backlog_end, "message"),
+            )
+        });
+        let besides = if a.valid() { "" } else { "; nor is the run valid" };
+        return (Decision::Single { met: false }, format!("{label} is saturated: {why}{besides}."));
     }
     if !j.row.kept() {
         return (
@@ -55,32 +63,60 @@ fn single(a: &Analysis) -> (Decision, String) {
     if !a.valid() {
         return (Decision::NotValid, format!("{label} was measured, but the run is not valid."));
     }
+    if j.row.role == Role::Ceiling {
+        let rate = figures::rate(j.row.achieved_per_s());
+        let text = format!("{label} carries {rate}: this is the harness's own ceiling, not a backend.");
+        return (Decision::Ceiling, text);
+    }
     if !j.missed.is_empty() {
         return (Decision::Single { met: false }, format!("{label} misses an objective: {}.", and_list(&j.missed)));
     }
     let p99 = j.row.end_to_end.response.shown(0.99).text(j.row.drain_limit_ns());
-    let text = format!(
-        "{label} carries {} and meets every objective: end-to-end p99 {p99}.",
-        figures::rate(j.row.achieved_per_s())
-    );
+    let judged = if a.file.objectives.0.is_empty() { "; no objective is asked" } else { " and meets every objective" };
+    let text = format!("{label} carries {}{judged}: end-to-end p99 {p99}.", figures::rate(j.row.achieved_per_s()));
     (Decision::Single { met: true }, text)
 }
 
 /// Why a run can't be believed, in one clause.
 pub(crate) fn why_not_valid(a: &Analysis) -> String {
-    if let Some(why) = &a.file.cut_short {
-        return format!("the run was cut short ({why})");
-    }
-    let mut why: Vec<String> = Vec::new();
-    for j in a.rows.iter().filter(|j| j.row.role != Role::Ceiling && !j.row.valid() && !j.row.saturated()) {
-        for check in j.row.visits.iter().flat_map(|v| &v.validity.checks).filter(|c| !c.ok) {
-            let text = format!("{} {} (allowed {})", check.name, check.found, check.limit);
-            if !why.iter().any(|known| known.starts_with(&check.name)) {
-                why.push(text);
+    let mut worst: Vec<(&str, f64, String)> = Vec::new();
+    for j in a.rows.iter().filter(|j| a.checks_count(&j.row) && !j.row.valid()) {
+        for visit in &j.row.visits {
+            for check in j.row.checks(visit).filter(|c| !c.ok) {
+                let by = excess(visit, &check.name);
+                let text = if check.name == COMPLETE {
+                    format!("{} was {}", j.row.label, check.found)
+                } else {
+                    format!("{} {} (allowed {})", check.name, check.found, check.limit)
+                };
+                match worst.iter_mut().find(|(name, ..)| *name == check.name) {
+                    Some(known) if by > known.1 => *known = (&check.name, by, text),
+                    Some(_) => {}
+                    None => worst.push((&check.name, by, text)),
+                }
             }
         }
     }
+    let cut = a.file.cut_short.as_ref().map(|why| format!("the run was cut short ({why})"));
+    let failed = worst.into_iter().filter(|(name, ..)| cut.is_none() || *name != COMPLETE).map(|(.., text)| text);
+    let why: Vec<String> = cut.iter().cloned().chain(failed).collect();
     if why.is_empty() { "nothing was measured".to_owned() } else { and_list(&why) }
+}
+
+/// The check that a visit ran to its end.
+pub(crate) const COMPLETE: &str = "complete";
+
+/// By how much a visit failed a check, to find the worst of several; of one check only.
+pub(crate) fn excess(visit: &Visit, check: &str) -> f64 {
+    let fitness = &visit.cell.fitness;
+    match check {
+        name if name.starts_with("generator lateness") => fitness.late_p999_ns as f64,
+        name if name.starts_with("samples beyond") => -(visit.cell.end_to_end.response.samples() as f64),
+        name if name.starts_with("core time taken") => fitness.steal_share.unwrap_or(0.0),
+        name if name.starts_with("held back") => fitness.cgroup_throttled_ns.unwrap_or(0) as f64,
+        name if name.starts_with("CPU of other") => fitness.other_processes_cores.unwrap_or(0.0),
+        _ => 0.0,
+    }
 }
 
 fn compared(a: &Analysis) -> (Decision, String) {
@@ -185,15 +221,16 @@ fn win(winner: &Judged, step: Step) -> String {
 fn reasons(a: &Analysis) -> Vec<(String, String)> {
     let mut all = Vec::new();
     if !a.valid() {
-        all.push(("Why not valid".to_owned(), format!("{}.", why_not_valid(a))));
+        all.push((WHY_NOT_VALID.to_owned(), format!("{}.", why_not_valid(a))));
     }
     all.push(("Contract".to_owned(), contract_reason(a)));
-    all.push(("Objectives".to_owned(), objectives_reason(a)));
+    let judged = |reason: fn(&Analysis) -> String| if a.valid() { reason(a) } else { NOT_JUDGED.to_owned() };
+    all.push(("Objectives".to_owned(), judged(objectives_reason)));
     if a.candidates().any(|j| j.headroom.is_some()) {
-        all.push(("Headroom".to_owned(), headroom_reason(a)));
+        all.push(("Headroom".to_owned(), judged(headroom_reason)));
     }
     if a.is_comparison() && a.candidates().count() > 1 {
-        all.push(("Response time".to_owned(), response_reason(a)));
+        all.push(("Response time".to_owned(), judged(response_reason)));
     }
     all
 }
@@ -219,10 +256,22 @@ fn contract_reason(a: &Analysis) -> String {
     if !refused.is_empty() {
         parts.push(format!("{} refused it.", and_list(&refused)));
     }
+    if parts.is_empty() {
+        parts.push("Not judged: no backend was measured.".to_owned());
+    }
     parts.join(" ")
 }
 
 fn objectives_reason(a: &Analysis) -> String {
+    if a.candidates().count() == 0 {
+        return "Not judged: no backend was measured.".to_owned();
+    }
+    if a.candidates().all(|j| j.row.counts.due == 0) {
+        return "Nothing measured, so not judged.".to_owned();
+    }
+    if a.file.objectives.0.is_empty() {
+        return "No objective asked.".to_owned();
+    }
     let saturated: Vec<String> = a.candidates().filter(|j| j.row.saturated()).map(|j| j.row.label.clone()).collect();
     let missed: Vec<String> = a
         .candidates()
@@ -232,7 +281,7 @@ fn objectives_reason(a: &Analysis) -> String {
     let limit = a.file.objectives.end_to_end_p99_max_ns();
     let p99s: Vec<String> = a
         .candidates()
-        .filter(|j| j.missed.is_empty() && !j.row.saturated())
+        .filter(|j| j.missed.is_empty() && !j.row.saturated() && j.row.counts.due > 0)
         .map(|j| format!("{} {}", j.row.label, j.row.end_to_end.response.shown(0.99).text(j.row.drain_limit_ns())))
         .collect();
     let mut parts = Vec::new();
@@ -319,6 +368,7 @@ fn flips(a: &Analysis, decision: &Decision) -> Vec<String> {
         Decision::Winner(label) => vec![label.clone()],
         Decision::Tie(labels) => labels.clone(),
         Decision::None
+        | Decision::Ceiling
         | Decision::NotValid
         | Decision::Inconclusive
         | Decision::NotComparable

@@ -109,6 +109,11 @@ impl Objectives {
         self.end_to_end_p99_max_ns().or_else(|| self.end_to_end().map(|(_, ns)| ns).min())
     }
 
+    /// The bounds on counts alone.
+    pub fn counts(&self) -> Self {
+        Self(self.0.iter().copied().filter(|objective| matches!(objective, Objective::Count { .. })).collect())
+    }
+
     fn end_to_end(&self) -> impl Iterator<Item = (f64, u64)> {
         self.0.iter().filter_map(|objective| match *objective {
             Objective::Quantile { metric: Metric::EndToEnd, quantile, at_most } => Some((quantile, at_most.0)),

@@ -62,7 +62,13 @@ pub fn table(file: &ResultFile, style: Style) -> Result<String, DecodeError> {
         file.seed
     );
     line(&style.paint(Tone::Soft, &head));
-    let (tone, word) = if a.valid() { (Tone::Good, "valid") } else { (Tone::Bad, "NOT VALID") };
+    let (tone, word) = if a.valid() && a.saturated_run().is_some() {
+        (Tone::Bad, "SATURATED")
+    } else if a.valid() {
+        (Tone::Good, "valid")
+    } else {
+        (Tone::Bad, "NOT VALID")
+    };
     line(&format!("{}  {}", style.paint(tone, word), trust_sentence(&a)));
     if let Some(why) = &file.cut_short {
         line(&format!("{}  {why}", style.paint(Tone::Bad, "CUT SHORT")));
@@ -74,6 +80,9 @@ pub fn table(file: &ResultFile, style: Style) -> Result<String, DecodeError> {
     if !a.rows.is_empty() {
         for text in rows(&a).lines() {
             line(text);
+        }
+        if a.is_comparison() {
+            line(&style.paint(Tone::Soft, "end-to-end p99: median of the visits; other quantiles: all visits merged"));
         }
         line("");
     }
@@ -141,8 +150,9 @@ fn texts(a: &Analysis, j: &Judged) -> [String; 11] {
         figures::rate(row.achieved_per_s())
     };
     let headroom = match (&j.headroom, row.role, saturated) {
+        (_, _, true) if row.consumers_behind().is_some() => "consumers fell behind".to_owned(),
         (_, _, true) => format!("backlog {}", figures::count(row.counts.backlog_end)),
-        (Some(_), Role::Ceiling, _) => "the harness's own ceiling".to_owned(),
+        (_, Role::Ceiling, _) => "the harness's own ceiling".to_owned(),
         (Some(headroom), Role::Candidate | Role::Again, _) => headroom.text(),
         (None, _, _) => "–".to_owned(),
     };

@@ -83,6 +83,8 @@ pub enum Decision {
     Inconclusive,
     /// The rows may not be ranked against each other.
     NotComparable,
+    /// Not a backend: a run of the harness's own ceiling.
+    Ceiling,
     /// Not a comparison: one row meets what is asked, or does not.
     Single {
         /// Whether contract and objectives are met.
@@ -197,12 +199,20 @@ impl<'a> Analysis<'a> {
         self.file.command == Command::Compare
     }
 
+    /// Whether a row's checks decide on the whole: in a comparison those of rows that are held against others, in a run always.
+    pub fn checks_count(&self, row: &Row) -> bool {
+        let held_against_others = row.role != Role::Ceiling && !row.saturated();
+        !row.visits.is_empty() && (!self.is_comparison() || held_against_others)
+    }
+
+    /// The row of a run that was saturated.
+    pub fn saturated_run(&self) -> Option<&Row<'a>> {
+        self.rows.iter().map(|j| &j.row).find(|row| !self.is_comparison() && row.saturated())
+    }
+
     /// Whether the figures can be believed: every candidate that was not saturated is valid, and so is the A/A row.
     pub fn valid(&self) -> bool {
-        !self
-            .rows
-            .iter()
-            .any(|j| j.row.role != Role::Ceiling && !j.row.visits.is_empty() && !j.row.saturated() && !j.row.valid())
+        !self.rows.iter().any(|j| self.checks_count(&j.row) && !j.row.valid())
             && self.rows.iter().any(|j| !j.row.visits.is_empty())
             && self.file.cut_short.is_none()
     }
@@ -231,7 +241,9 @@ impl<'a> Analysis<'a> {
         let ranked: Vec<&Judged> = self.ranked().collect();
         let all = self.candidates().count();
         let mut step = if ranked.len() < all { Step::Contract } else { Step::Nothing };
-        let meeting: Vec<&Judged> = ranked.iter().copied().filter(|j| j.missed.is_empty()).collect();
+        // A row at the threshold is neither chosen over one that meets the objectives throughout, nor dropped behind it: it stays
+        // among those that later steps compare, unless no row meets them at all.
+        let meeting: Vec<&Judged> = ranked.iter().copied().filter(|j| !self.falls_short(j)).collect();
         if meeting.len() < ranked.len() {
             step = Step::Objectives;
         }
@@ -246,6 +258,20 @@ impl<'a> Analysis<'a> {
             step = Step::Response;
         }
         (fastest, step)
+    }
+
+    /// Whether a row misses the objectives beyond what noise explains: in nearly every visit, and either by a count or behind a row
+    /// that meets them and is faster by the rule for differences. When no row meets them, every miss counts.
+    fn falls_short(&self, row: &Judged) -> bool {
+        if row.missed.is_empty() {
+            return false;
+        }
+        let meeting: Vec<&Judged> = self.ranked().filter(|j| j.missed.is_empty()).collect();
+        let noise = self.control.as_ref().map_or(1.0, |control| control.largest_ratio);
+        let behind =
+            |other: &&Judged| matches!(duel(&other.row.figures(), &row.row.figures(), noise), Outcome::First { .. });
+        let counted = !row.row.missed(&self.file.objectives.counts()).is_empty();
+        meeting.is_empty() || (row.row.misses_throughout() && (counted || meeting.iter().any(behind)))
     }
 
     fn faster(&self, first: &Judged, second: &Judged) -> bool {

@@ -8,6 +8,7 @@ use super::parts::{Cell, Panel, Shown, Table, View, figure, legend};
 use crate::chart::{Axis, Line, Mark, Plot, Rule};
 use crate::compare::Outcome;
 use crate::figures::{self, and_list};
+use crate::sample::{Operation, Shown as Quantile};
 use crate::verdict::median_text;
 
 pub(super) fn panel(view: &View) -> Panel {
@@ -28,6 +29,16 @@ pub(super) fn panel(view: &View) -> Panel {
 
 fn sentence(view: &View) -> String {
     let rows = view.candidates();
+    let all = view.rows();
+    if !all.is_empty() && all.iter().all(|r| r.judged.row.counts.due == 0) {
+        return "Nothing measured, so not judged.".to_owned();
+    }
+    if let Some(text) = view.not_judged() {
+        return text;
+    }
+    if rows.is_empty() && !all.is_empty() {
+        return "Not judged: this is the harness's own ceiling, not a backend.".to_owned();
+    }
     let (met, not): (Vec<&Shown>, Vec<&Shown>) =
         rows.iter().partition(|r| r.judged.excluded.is_empty() && r.judged.missed.is_empty());
     let names = |rows: &[&Shown]| and_list(&rows.iter().map(|r| r.label().to_owned()).collect::<Vec<_>>());
@@ -41,6 +52,9 @@ fn sentence(view: &View) -> String {
             format!("{} ({})", r.label(), and_list(why))
         })
         .collect();
+    if view.objectives().0.is_empty() && not.is_empty() && !met.is_empty() {
+        return format!("No objective asked; {} kept the contract and carried the load.", names(&met));
+    }
     match (met.is_empty(), not.is_empty()) {
         (true, true) => "No row was measured at the profile's rate.".to_owned(),
         (false, true) if met.len() == 1 => format!("{} does.{asked}", names(&met)),
@@ -53,7 +67,7 @@ fn sentence(view: &View) -> String {
 /// One mark a visit, and the median as a line.
 fn strip(view: &View, rows: &[Shown]) -> Markup {
     let rows: Vec<&Shown> = rows.iter().filter(|r| !r.judged.row.figures().is_empty()).collect();
-    let names: Vec<String> = rows.iter().map(|r| r.label().replace(" (again)", " 2")).collect();
+    let names: Vec<String> = rows.iter().map(|r| r.label().to_owned()).collect();
     let mut lines = Vec::new();
     for (place, r) in rows.iter().enumerate() {
         let figures = r.judged.row.figures();
@@ -131,9 +145,14 @@ fn requirements(view: &View, rows: &[Shown]) -> Markup {
         };
         let saturated = row.saturated();
         let objectives = if saturated {
-            Cell::No(format!("saturated, backlog {}", figures::count(row.counts.backlog_end)))
-        } else if !row.valid() {
+            let backlog = || format!("backlog {}", figures::count(row.counts.backlog_end));
+            Cell::No(format!("saturated, {}", row.consumers_behind().unwrap_or_else(backlog)))
+        } else if row.counts.due == 0 {
+            Cell::Open("nothing measured".to_owned())
+        } else if !row.valid() || !r.analysis.valid() {
             Cell::Open("not valid".to_owned())
+        } else if r.analysis.file.objectives.0.is_empty() {
+            Cell::Open("none asked".to_owned())
         } else if j.missed.is_empty() {
             Cell::Yes("met".to_owned())
         } else {
@@ -154,12 +173,20 @@ fn requirements(view: &View, rows: &[Shown]) -> Markup {
             Cell::Figure(figures::rate(row.achieved_per_s())),
             unless(median_text(j.median_p99_ns, limit)),
             unless(interval),
-            unless(row.publish.response.shown(0.99).text(limit)),
-            unless(row.settle.response.shown(0.99).text(limit)),
+            unless(median_of(&row.publish, row.median_ns(|v| v.publish_p99), limit)),
+            unless(median_of(&row.settle, row.median_ns(|v| v.settle_p99), limit)),
         ];
         table.row(r.label(), r.is_control(), cells);
     }
     table.markup(view)
+}
+
+/// A median over visits, where there are samples enough to show that quantile at all.
+fn median_of(operation: &Operation, ns: Option<f64>, limit: u64) -> String {
+    match operation.response.shown(0.99) {
+        Quantile::TooFew | Quantile::Empty => "–".to_owned(),
+        Quantile::At(_) | Quantile::Never | Quantile::BelowZero => median_text(ns, limit),
+    }
 }
 
 /// One count of a row by its name.

@@ -6,6 +6,7 @@ use maud::{Markup, PreEscaped, html};
 
 use crate::chart::{Ident, Plot};
 use crate::figures;
+use crate::reasons::NOT_JUDGED;
 use crate::result::Objectives;
 use crate::rows::Role;
 use crate::verdict::{Analysis, Judged};
@@ -69,6 +70,13 @@ impl<'v, 'a> View<'v, 'a> {
     /// The objectives, of the first result.
     pub(super) fn objectives(&self) -> &'v Objectives {
         &self.first().file.objectives
+    }
+
+    /// What stands in place of a conclusion when the run, or one of several, can't be believed.
+    pub(super) fn not_judged(&self) -> Option<String> {
+        let several = "Not judged: a result shown here is not valid.";
+        let text = if self.analyses.len() > 1 { several } else { NOT_JUDGED };
+        self.analyses.iter().any(|a| !a.valid()).then(|| text.to_owned())
     }
 
     /// Whether any result is a comparison of visits.

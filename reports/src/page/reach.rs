@@ -25,6 +25,9 @@ pub(super) fn panel(view: &View) -> Option<Panel> {
 }
 
 fn sentence(view: &View) -> String {
+    if let Some(text) = view.not_judged() {
+        return text;
+    }
     let rate = view.first().file.profile.rate_per_s;
     let texts: Vec<String> = view
         .candidates()
@@ -138,11 +141,6 @@ fn headroom(view: &View, rows: &[Shown]) -> Markup {
     );
     for r in rows {
         let Some(h) = &r.judged.headroom else { continue };
-        let held = match (&h.limited_by, h.floor) {
-            (Some(setting), _) => format!("limited by setting ({setting})"),
-            (None, Some(floor)) => format!("a floor: {}", floor.name()),
-            (None, None) => "the backend, on this machine".to_owned(),
-        };
         table.row(
             r.label(),
             r.is_control(),
@@ -150,7 +148,7 @@ fn headroom(view: &View, rows: &[Shown]) -> Markup {
                 Cell::Figure(h.class.name().to_owned()),
                 Cell::Figure(if h.factor < 1.0 { "less than once".to_owned() } else { figures::factor(h.factor) }),
                 Cell::Figure(figures::rate(h.best_per_s)),
-                Cell::Words(held),
+                Cell::Words(h.held_by.clone()),
             ],
         );
     }

@@ -2,6 +2,8 @@
 //!
 //! Leaves out nothing that would be needed.
 
+use std::collections::BTreeSet;
+
 use maud::{Markup, html};
 
 use super::parts::{Panel, View};
@@ -14,21 +16,43 @@ pub(super) fn panel(view: &View) -> Panel {
     let sentence = format!(
         "The same profile and seed {} give the same messages on every machine; {} were digested here.",
         file.seed,
-        figures::count(digests(view.first()).first().map_or(0, |d| d.1))
+        figures::count(digests(view.first()).first().map_or(0, |d| d.messages))
     );
     let body = html! { @for a in &view.analyses { (one(a)) } };
     Panel { id: "repeat", question: "How do I repeat it?", sentence, body }
 }
 
-/// Every digest of the file with its number of messages, each once.
-fn digests(a: &Analysis) -> Vec<(String, u64)> {
-    let mut all: Vec<(String, u64)> = Vec::new();
-    for cell in a.rows.iter().flat_map(|j| &j.row.visits).map(|v| v.cell) {
-        let digest = (cell.digest.sha256.clone(), cell.digest.messages);
-        if !all.contains(&digest) {
-            all.push(digest);
+/// A digest of messages, and the rounds whose messages it is of.
+struct Digested<'a> {
+    sha256: &'a str,
+    messages: u64,
+    rounds: BTreeSet<u32>,
+}
+
+impl Digested<'_> {
+    /// `Digest`, or `Digest, round 3` where there are others.
+    fn name(&self, of: usize) -> String {
+        let rounds: Vec<String> = self.rounds.iter().map(|round| (round + 1).to_string()).collect();
+        match rounds.as_slice() {
+            _ if of == 1 => "Digest".to_owned(),
+            [round] => format!("Digest, round {round}"),
+            rounds => format!("Digest, rounds {}", figures::and_list(rounds)),
         }
     }
+}
+
+/// Every digest of the file, each once, by its first round.
+fn digests<'a>(a: &Analysis<'a>) -> Vec<Digested<'a>> {
+    let mut all: Vec<Digested> = Vec::new();
+    for (cell, round) in a.rows.iter().flat_map(|j| &j.row.visits).map(|v| (v.cell, v.round)) {
+        let (sha256, messages) = (cell.digest.sha256.as_str(), cell.digest.messages);
+        if let Some(known) = all.iter_mut().find(|d| d.sha256 == sha256 && d.messages == messages) {
+            known.rounds.insert(round);
+        } else {
+            all.push(Digested { sha256, messages, rounds: BTreeSet::from([round]) });
+        }
+    }
+    all.sort_by_key(|digest| digest.rounds.first().copied());
     all
 }
 
@@ -39,8 +63,10 @@ fn one(a: &Analysis) -> Markup {
         pre tabindex="0" role="region" aria-label=(format!("Command{mark}")) { code { (file.command_line) } }
         dl.facts {
             @for (name, value) in facts(file) { dt { (name) } dd { (value) } }
-            @for (sha256, messages) in digests(a) {
-                dt { "Digest" } dd { code { (sha256) } " over " (figures::plural(messages, "message")) }
+            @let digests = digests(a);
+            @for digest in &digests {
+                dt { (digest.name(digests.len())) }
+                dd { code { (digest.sha256) } " over " (figures::plural(digest.messages, "message")) }
             }
         }
         h3 { "Profile in force" }

@@ -45,12 +45,21 @@ fn p99(tick: &Tick) -> Option<f64> {
 }
 
 fn sentence(view: &View, rows: &[Shown]) -> String {
-    let saturated: Vec<String> =
-        view.candidates().iter().filter(|r| r.judged.row.saturated()).map(|r| r.label().to_owned()).collect();
-    let largest = rows
+    if let Some(text) = view.not_judged() {
+        return text;
+    }
+    // A run of the harness's own ceiling has no other row to speak of.
+    let alone = rows.iter().all(Shown::is_control);
+    let (told, left_out): (Vec<&Shown>, Vec<&Shown>) = rows.iter().partition(|r| alone || !r.is_control());
+    let saturated: Vec<String> = told
         .iter()
-        .filter(|r| !r.is_control() && !r.judged.row.saturated())
-        .max_by_key(|r| r.judged.row.counts.backlog_max);
+        .filter(|r| r.judged.row.saturated())
+        .map(|r| match r.judged.row.consumers_behind() {
+            Some(why) => format!("{} ({why})", r.label()),
+            None => r.label().to_owned(),
+        })
+        .collect();
+    let largest = told.iter().filter(|r| !r.judged.row.saturated()).max_by_key(|r| r.judged.row.counts.backlog_max);
     let mut text = match saturated.as_slice() {
         [] => "Yes: no backlog grew over the last half of a visit.".to_owned(),
         names => format!("No: {} could not take what was offered.", figures::and_list(names)),
@@ -65,6 +74,10 @@ fn sentence(view: &View, rows: &[Shown]) -> String {
             r.label(),
             figures::duration_f64(most as f64 / rate * 1e9)
         );
+    }
+    if !left_out.is_empty() {
+        let names: Vec<String> = left_out.iter().map(|r| r.label().to_owned()).collect();
+        let _ = write!(text, " Left out of this sentence, as a control: {}.", figures::and_list(&names));
     }
     text
 }

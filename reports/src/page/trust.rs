@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::parts::{Cell, Panel, Shown, Table, View, figure, legend};
 use crate::chart::{Axis, Line, Mark, Plot};
 use crate::figures;
-use crate::reasons::why_not_valid;
+use crate::reasons::{COMPLETE, excess, why_not_valid};
 use crate::rows::Role;
 use crate::verdict::Analysis;
 
@@ -19,33 +19,72 @@ struct Light {
     /// What was found where it failed, or where it is only told.
     detail: String,
     advice: String,
+    /// By how much the worst failing visit failed.
+    excess: f64,
+    /// Whether it stays red whatever the visits say.
+    red: bool,
 }
 
-/// Visits of the rows whose validity counts: saturated rows are judged as saturated, the ceiling by nobody.
+/// Visits of the rows whose validity counts: in a comparison saturated rows are judged as saturated, the ceiling by nobody.
 fn lights(a: &Analysis) -> Vec<Light> {
     let mut lights: Vec<Light> = Vec::new();
-    for j in a.rows.iter().filter(|j| j.row.role != Role::Ceiling && !j.row.saturated()) {
+    for j in a.rows.iter().filter(|j| a.checks_count(&j.row)) {
         for visit in &j.row.visits {
-            for check in &visit.validity.checks {
+            for check in j.row.checks(visit) {
                 let at = lights.iter().position(|l| l.name == check.name).unwrap_or_else(|| {
                     let detail = format!("allowed {}", check.limit);
-                    lights.push(Light { name: check.name.clone(), passed: 0, of: 0, detail, advice: String::new() });
+                    lights.push(Light::new(&check.name, detail));
                     lights.len() - 1
                 });
                 let light = &mut lights[at];
                 light.of += 1;
                 light.passed += usize::from(check.ok);
-                if !check.ok && light.advice.is_empty() {
+                let by = excess(visit, &check.name);
+                if !check.ok && (light.advice.is_empty() || by > light.excess) {
+                    light.excess = by;
                     light.detail =
                         format!("{} round {}: {}, allowed {}", j.row.label, visit.round + 1, check.found, check.limit);
                     light.advice.clone_from(&check.advice);
-                } else if check.limit == "printed" || check.found == check.limit {
+                } else if check.limit == "printed" || check.found == check.limit && light.advice.is_empty() {
                     light.detail.clone_from(&check.found);
                 }
             }
         }
     }
+    if let Some(why) = &a.file.cut_short {
+        let at = lights.iter().position(|l| l.name == COMPLETE).unwrap_or_else(|| {
+            lights.insert(0, Light::new(COMPLETE, String::new()));
+            0
+        });
+        lights[at].detail = format!("cut short: {why}");
+        "let it run to its end".clone_into(&mut lights[at].advice);
+        lights[at].red = true;
+    }
     lights
+}
+
+impl Light {
+    fn new(name: &str, detail: String) -> Self {
+        let name = name.to_owned();
+        Self { name, passed: 0, of: 0, detail, advice: String::new(), excess: 0.0, red: false }
+    }
+
+    /// `complete` is a state; as a heading it is said as what happened.
+    fn heading(&self) -> &str {
+        if self.name == COMPLETE { "ran to its end" } else { &self.name }
+    }
+
+    fn text(&self) -> String {
+        let visits =
+            if self.of > 1 && !self.red { format!("{} of {} visits", self.passed, self.of) } else { String::new() };
+        let detail = if self.name == COMPLETE && !self.red && self.passed == self.of { "" } else { &self.detail };
+        match (visits.is_empty(), detail.is_empty()) {
+            (true, true) => "yes".to_owned(),
+            (true, false) => detail.to_owned(),
+            (false, true) => visits,
+            (false, false) => format!("{visits}; {detail}"),
+        }
+    }
 }
 
 pub(super) fn panel(view: &View) -> Panel {
@@ -62,13 +101,12 @@ pub(super) fn panel(view: &View) -> Panel {
 }
 
 fn light_markup(light: &Light) -> Markup {
-    let all = light.passed == light.of;
+    let all = light.passed == light.of && !light.red;
     html! {
         li {
-            b class=(if all { "ok" } else { "no" }) { (light.name) }
+            b class=(if all { "ok" } else { "no" }) { (light.heading()) }
             span {
-                @if light.of > 1 { (light.passed) " of " (light.of) " visits; " }
-                (light.detail)
+                (light.text())
                 @if !light.advice.is_empty() { ". To do: " (light.advice) "." }
             }
         }
@@ -77,6 +115,14 @@ fn light_markup(light: &Light) -> Markup {
 
 /// Whether the run can be believed, in a sentence or two.
 pub(crate) fn sentence(a: &Analysis) -> String {
+    let believed = believed(a);
+    match (a.saturated_run(), believed.split_at_checked(1)) {
+        (Some(_), Some((first, rest))) => format!("Saturated; validity: {}{rest}", first.to_lowercase()),
+        (Some(_) | None, _) => believed,
+    }
+}
+
+fn believed(a: &Analysis) -> String {
     if !a.valid() {
         return format!("No: {}. The figures below are shown, and nothing is concluded from them.", why_not_valid(a));
     }

@@ -6,6 +6,7 @@ use maud::{Markup, html};
 
 use super::letter;
 use crate::figures::unbroken;
+use crate::reasons::WHY_NOT_VALID;
 use crate::verdict::{Analysis, Decision};
 
 /// All cards, and what a reader of several must know.
@@ -56,6 +57,8 @@ fn tone(a: &Analysis) -> (&'static str, &'static str) {
     match &a.conclusion.decision {
         Decision::Winner(_) => ("", "Verdict"),
         Decision::Tie(_) => ("", "Verdict: a tie"),
+        Decision::Single { .. } if a.saturated_run().is_some() => ("bad", "Saturated"),
+        Decision::Ceiling => ("open", "A control row"),
         Decision::Single { met: true } => ("", "Verdict: met"),
         Decision::Single { met: false } => ("bad", "Verdict: not met"),
         Decision::None => ("bad", "Verdict: none"),
@@ -76,7 +79,7 @@ fn card(a: &Analysis, n: Option<usize>) -> Markup {
             }
             @if n.is_none() { h1 { (unbroken(&a.conclusion.headline)) } } @else { h2 { (unbroken(&a.conclusion.headline)) } }
             dl.reasons {
-                @for (subject, reason) in &a.conclusion.reasons { div { dt { (subject) } dd { (unbroken(reason)) } } }
+                @for (subject, reason) in &a.conclusion.reasons { div class=[(subject == WHY_NOT_VALID).then_some("wide")] { dt { (subject) } dd { (unbroken(reason)) } } }
             }
             @if !a.conclusion.flips.is_empty() {
                 div.flips {

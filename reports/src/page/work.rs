@@ -55,7 +55,9 @@ fn sentence(rows: &[Shown], spins: bool) -> String {
         (None, _) => String::new(),
     };
     let cpu = if spins { " CPU is not shown: the loops spin, and would be billed to the messages." } else { "" };
-    format!("{bytes} Counts are exact and carry over to other machines; times do not.{cpu}")
+    format!(
+        "{bytes} Engine counts are exact and carry over to other machines; context switches, CPU and memory depend on timing.{cpu}"
+    )
 }
 
 fn bars(
@@ -137,25 +139,27 @@ fn table(view: &View, rows: &[Shown], spins: bool) -> Markup {
 
 /// The fixed cases, whose counts are compared by `report --against`.
 fn fixed(view: &View) -> Markup {
-    let mut table = Table::new(
-        "Fixed case, exact counts",
-        "the same on every machine; compared by `report --against`",
-        &[
-            "Row",
-            "Case",
-            "Messages",
-            "Digest",
-            "Bytes written",
-            "Writes",
-            "Bytes read",
-            "Reads",
-            "Flushes",
-            "Copies",
-            "Round trips",
-            "Allocations",
-            "Allocated",
-        ],
-    );
+    let cases = || view.analyses.iter().flat_map(|a| &a.file.fixed_cases);
+    // Known only to a build that counts allocations; a column of dashes says nothing.
+    let (allocations, allocated) =
+        (cases().any(|c| c.allocations.is_some()), cases().any(|c| c.allocated_bytes.is_some()));
+    let mut head = vec![
+        "Row",
+        "Case",
+        "Messages",
+        "Digest",
+        "Bytes written",
+        "Writes",
+        "Bytes read",
+        "Reads",
+        "Flushes",
+        "Copies",
+        "Round trips",
+    ];
+    head.extend(allocations.then_some("Allocations"));
+    head.extend(allocated.then_some("Allocated"));
+    let mut table =
+        Table::new("Fixed case, exact counts", "the same on every machine; compared by `report --against`", &head);
     for a in &view.analyses {
         for case in &a.file.fixed_cases {
             let mut cells = vec![
@@ -166,6 +170,11 @@ fn fixed(view: &View) -> Markup {
             cells.extend(
                 counts(case)
                     .iter()
+                    .filter(|(name, _)| match *name {
+                        "allocations" => allocations,
+                        "allocated_bytes" => allocated,
+                        _ => true,
+                    })
                     .map(|(_, count)| Cell::Figure(count.map_or_else(|| "–".to_owned(), figures::count))),
             );
             table.row(&format!("{}{}", case.backend, a.mark), false, cells);

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use brokerlab_reports::{ResultFile, render, write_page};
+use brokerlab_workloads::measurement::Point;
 use sha2::{Digest as _, Sha256};
 
 use crate::synthetic::{self, ROWS};
@@ -154,4 +155,38 @@ fn a_small_page_is_as_it_was() {
     let head = head.split_once("sha256-").map_or(head, |(before, _)| before);
     let lines = format!("{head}…{body}").replace("><", ">\n<");
     insta::assert_snapshot!(lines);
+}
+
+#[test]
+fn sections_of_a_page_that_is_not_valid_conclude_nothing() {
+    let mut file = synthetic::comparison();
+    file.cells.iter_mut().for_each(|cell| cell.fitness.other_processes_cores = Some(0.9));
+    let html = page(&file).replace('\u{a0}', " ");
+    for id in ["reach", "meets", "stable"] {
+        let panel = between(&html, &format!("<section class=\"panel\" id=\"{id}\""), "</section>")[0];
+        assert_eq!(between(panel, "<p class=\"lede\">", "</p>")[0], "Not judged: the run is not valid.", "{id}");
+    }
+}
+
+#[test]
+fn the_light_of_a_run_cut_short_is_red() {
+    let mut file = synthetic::run(ROWS[1], 1.0);
+    assert!(page(&file).contains("class=\"ok\">ran to its end"));
+    file.cut_short = Some("Ctrl-C".to_owned());
+    assert!(page(&file).contains("class=\"no\">ran to its end"));
+}
+
+#[test]
+fn digests_carry_their_round_and_an_empty_column_is_left_out() {
+    let mut file = synthetic::comparison();
+    assert!(page(&file).contains("<dt>Digest</dt>") && page(&file).contains(">Allocated</th>"));
+    for cell in &mut file.cells {
+        if let Point::Visit { round } = cell.point {
+            cell.digest.sha256 = format!("{round}b1c").repeat(16);
+        }
+    }
+    file.fixed_cases.iter_mut().for_each(|case| case.allocated_bytes = None);
+    let html = page(&file);
+    assert!(html.contains("<dt>Digest, round 6</dt>") && !html.contains("<dt>Digest</dt>"));
+    assert!(html.contains(">Allocations</th>") && !html.contains(">Allocated</th>"));
 }

@@ -61,6 +61,22 @@ fn rows_too_close_to_call_are_a_tie_however_tight_the_objective() {
     assert!(matches!(conclude(&file).unwrap().decision, Decision::Tie(_)));
 }
 
+/// Wherever the objective lies, also between what two like rows happened to show, neither is chosen over the other by it.
+#[test]
+fn an_objective_at_its_threshold_names_no_winner_between_like_rows() {
+    let mut file = alike(LOG, LIKE_LOG);
+    let median = conclude(&file).map(|_| Analysis::of(&file, "").unwrap().rows[0].median_p99_ns).unwrap().unwrap();
+    let mut split = 0;
+    for step in 1..=200_u32 {
+        file.objectives = synthetic::p99_at_most((median * f64::from(step) / 100.0) as u64);
+        let analysis = Analysis::of(&file, "").unwrap();
+        let missing = analysis.ranked().filter(|row| !row.missed.is_empty()).count();
+        split += usize::from(missing == 1);
+        assert!(!matches!(analysis.conclusion.decision, Decision::Winner(_)), "at {step} % of the median");
+    }
+    assert!(split > 0, "no objective lay between the two rows, so nothing was tested");
+}
+
 #[test]
 fn identical_rows_that_differ_make_it_inconclusive() {
     let slow = synthetic::comparison_of(&[Shape { typical_ns: 900e3, ..LOG }], 6);
@@ -215,4 +231,99 @@ fn two_identical_rows_alone_have_no_winner() {
     let again = Shape { row: "log (again)", ..LOG };
     let c = conclude(&synthetic::comparison_of(&[LOG, again], 6)).unwrap();
     assert_eq!(c.decision, Decision::Single { met: true });
+}
+
+/// Makes every visit of a row miss the objective, and leaves its staircase alone.
+fn slow_visits(file: &mut ResultFile, row: &str) {
+    for cell in file.cells.iter_mut().filter(|c| is(c, row) && matches!(c.point, Point::Visit { .. })) {
+        cell.end_to_end.unfinished = cell.end_to_end.response.samples();
+    }
+}
+
+#[test]
+fn headroom_is_of_the_staircase_and_a_missed_objective_is_told_as_such() {
+    let mut file = synthetic::comparison_of(&[Shape { most_per_s: 800e3, ..LOG }, ROWS[1], ROWS[4]], 6);
+    file.cells.iter_mut().filter(|c| is(c, "null")).for_each(|c| c.counts.throttled = 0);
+    slow_visits(&mut file, "log");
+    let analysis = Analysis::of(&file, "").unwrap();
+    let of =
+        |label: &str| analysis.rows.iter().find(|j| j.row.label == label).and_then(|j| j.headroom.clone()).unwrap();
+    assert_eq!((of("log").class, of("log").held_by.as_str()), (Class::Above10, "nothing, up to 16×"));
+    assert_eq!(of("null").held_by, "the harness");
+    assert_eq!(of("queue").held_by, "the backend, on this machine");
+    let objectives = &analysis.conclusion.reasons.iter().find(|(subject, _)| subject == "Objectives").unwrap().1;
+    assert!(objectives.contains("Missed by log (end-to-end p99 never"), "{objectives}");
+}
+
+#[test]
+fn a_run_is_judged_by_the_machine_whatever_it_is_and_says_so() {
+    for (shape, factor) in [(ROWS[1], 40.0), (ROWS[4], 1.0)] {
+        let mut file = synthetic::run(shape, factor);
+        assert!(conclude(&file).unwrap().valid, "{}", shape.row);
+        file.cells[0].fitness.steal_share = Some(0.5);
+        let c = conclude(&file).unwrap();
+        assert_eq!((c.valid, c.exit.code(None)), (false, 4), "{}", shape.row);
+        assert!(c.reasons[0].1.contains("taken by the hypervisor 50.0 %"), "{:?}", c.reasons);
+        assert!(c.headline.contains("valid"), "{}", c.headline);
+    }
+    let mut late = synthetic::run(ROWS[1], 40.0);
+    late.cells[0].fitness.late_p999_ns = 900_000_000;
+    assert!(conclude(&late).unwrap().valid, "no quantile of a saturated run is shown, so lateness spoils none");
+}
+
+#[test]
+fn the_harness_alone_is_no_backend_that_meets_anything() {
+    let c = conclude(&synthetic::run(ROWS[4], 1.0)).unwrap();
+    assert_eq!((&c.decision, c.exit.code(None)), (&Decision::Ceiling, 0));
+    assert!(c.headline.contains("not a backend") && !c.headline.contains("meets"), "{}", c.headline);
+    assert!(c.reasons.iter().all(|(_, reason)| reason.starts_with("Not judged")), "{:?}", c.reasons);
+}
+
+#[test]
+fn nothing_is_concluded_from_what_is_not_valid_and_the_worst_visit_is_cited() {
+    let c = conclusion(|cell| {
+        if let Point::Visit { round } = cell.point {
+            cell.fitness.late_p999_ns = if round == 3 { 90_000_000 } else { 30_000_000 };
+        }
+    });
+    let reason = |subject: &str| c.reasons.iter().find(|(s, _)| s == subject).map(|(_, r)| r.as_str()).unwrap();
+    for subject in ["Objectives", "Headroom", "Response time"] {
+        assert_eq!(reason(subject), "Not judged: the run is not valid.");
+    }
+    assert!(reason("Why not valid").contains("90"), "{}", reason("Why not valid"));
+}
+
+#[test]
+fn nothing_asked_or_nothing_measured_is_not_called_met() {
+    let mut file = synthetic::run(ROWS[1], 1.0);
+    file.objectives.0.clear();
+    let c = conclude(&file).unwrap();
+    assert_eq!(c.reasons[1].1, "No objective asked.");
+    assert!(!c.headline.contains("meets"), "{}", c.headline);
+    let cell = &mut file.cells[0];
+    (cell.counts.due, cell.counts.acknowledged) = (0, 0);
+    file.objectives = synthetic::p99_at_most(1_000);
+    let c = conclude(&file).unwrap();
+    assert!(c.reasons.iter().all(|(_, reason)| !reason.contains("Met")), "{:?}", c.reasons);
+}
+
+#[test]
+fn consumers_that_fall_behind_are_named_as_the_reason() {
+    let mut file = synthetic::run(ROWS[1], 1.0);
+    file.cells[0].groups[0].utilisation = 1.3;
+    file.cells[0].intervals.iter_mut().for_each(|i| i.delivered = i.acknowledged / 2);
+    let headline = conclude(&file).unwrap().headline;
+    assert!(headline.contains("consumers fell behind by") && headline.contains("fulfilment"), "{headline}");
+    assert!(!headline.contains("achieved"), "{headline}");
+}
+
+#[test]
+fn a_run_cut_short_says_what_else_failed_and_has_no_headroom() {
+    let mut file = synthetic::run(ROWS[1], 40.0);
+    file.cut_short = Some("Ctrl-C".to_owned());
+    file.cells[0].fitness.other_processes_cores = Some(0.9);
+    let c = conclude(&file).unwrap();
+    let why = &c.reasons[0].1;
+    assert!(why.contains("cut short (Ctrl-C)") && why.contains("CPU of other processes"), "{why}");
+    assert!(c.reasons.iter().all(|(subject, _)| subject != "Headroom"));
 }
