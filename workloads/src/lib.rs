@@ -1,8 +1,8 @@
 //! Workloads: profiles and the messages that they stand for, the same on every machine, at any number of threads.
 //!
-//! A [`Profile`](profile::Profile) is a TOML file with units, checked; a [`Workload`](generate::Workload) is a profile
-//! compiled for one seed; a [`Producer`](generate::Producer) is a position in its schedule. Every message begins with a
-//! [`Stamp`](stamp::Stamp); a [`Digest`](digest::Digest) proves that two machines generate the same messages. This crate
+//! A [`Profile`] is a TOML file with units, checked; a [`Workload`] is a profile
+//! compiled for one seed; a [`Producer`] is a position in its schedule. Every message begins with a
+//! [`Stamp`]; a [`Digest`] proves that two machines generate the same messages. This crate
 //! knows no clock and no broker: time is an argument.
 
 pub mod check;
