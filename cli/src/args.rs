@@ -24,7 +24,7 @@ pub(crate) enum TransportArg {
     /// A hand-over in this process.
     #[default]
     InProcess,
-    /// A loopback socket and a process of its own.
+    /// A loopback socket and a process of its own: not there yet for the embedded backends.
     Loopback,
 }
 
@@ -78,10 +78,10 @@ pub(crate) struct DriveArgs {
     /// How loops wait when nothing is due.
     #[arg(long, value_enum, default_value_t)]
     pub waiting: WaitingArg,
-    /// The hop between clients and embedded backends.
+    /// The hop between clients and embedded backends; these have in-process only, loopback is not there yet.
     #[arg(long, value_enum, default_value_t)]
     pub transport: TransportArg,
-    /// Run backends that keep less than the contract, under the name "weaker than asked".
+    /// Run backends that keep less than the contract. Refused so far: the embedded backends refuse instead of weakening.
     #[arg(long)]
     pub accept_weaker: bool,
 }

@@ -85,6 +85,12 @@ fn listed(listed: &brokerlab_embedded::Listed) -> serde_json::Value {
     })
 }
 
+/// A noun with its indefinite article.
+fn with_article(noun: &str) -> String {
+    let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {noun}")
+}
+
 /// What each backend is, then one line for each contract.
 fn overview(rows: &[LadderRow]) -> String {
     let mut text = String::from(
@@ -92,7 +98,7 @@ fn overview(rows: &[LadderRow]) -> String {
     );
     for listed in catalogue() {
         let capabilities = &listed.capabilities;
-        let _ = writeln!(text, "\n{}  (its lane is a {})", capabilities.name, capabilities.words.lane);
+        let _ = writeln!(text, "\n{}  (its lane is {})", capabilities.name, with_article(capabilities.words.lane));
         let has: Vec<_> = Feature::ALL.iter().filter(|f| capabilities.has(**f)).map(|f| f.name()).collect();
         let not: Vec<_> = Feature::ALL.iter().filter(|f| !capabilities.has(**f)).map(|f| f.name()).collect();
         let or_none = |names: Vec<&str>| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
@@ -104,6 +110,7 @@ fn overview(rows: &[LadderRow]) -> String {
             let _ = writeln!(text, "  ?{:<24} {}", parameter.name, parameter.what);
         }
     }
+    text.push_str("\nLanes default to what the profile's consumers, and for shards its rate and bytes, need; --lanes or a parameter sets them.\n");
     text.push_str(
         "\nPromise ladder (yes: kept; -: refused; --ladder or --contract tells by which settings, or for what)\n",
     );

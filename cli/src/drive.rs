@@ -1,7 +1,7 @@
 //! From flags to a checked profile and to how it is driven: what `run`, `compare` and their children share.
 
 use brokerlab_host::Waiting;
-use brokerlab_workloads::profile::{self, Profile};
+use brokerlab_workloads::profile::{self, Profile, ProfileError};
 
 use crate::args::{DriveArgs, ProfileArgs, TransportArg, WaitingArg};
 use crate::exit::BadInput;
@@ -25,6 +25,12 @@ pub(crate) fn parse_sets(pairs: &[String]) -> anyhow::Result<Sets> {
 /// Every override on the command line: `--set` first, then the short forms.
 pub(crate) fn sets(args: &ProfileArgs) -> anyhow::Result<Sets> {
     let mut sets = parse_sets(&args.set)?;
+    sets.extend(short_forms(args).into_iter().map(|(_, path, value)| (path.to_owned(), value)));
+    Ok(sets)
+}
+
+/// The short forms that were given: flag without dashes, the path that it sets, value.
+fn short_forms(args: &ProfileArgs) -> Vec<(&'static str, &'static str, String)> {
     let number = |n: Option<u32>| n.map(|n| n.to_string());
     let short = [
         ("rate", args.rate.clone()),
@@ -37,17 +43,36 @@ pub(crate) fn sets(args: &ProfileArgs) -> anyhow::Result<Sets> {
         ("duration", args.duration.clone()),
         ("seed", args.seed.map(|seed| seed.to_string())),
     ];
-    for (flag, value) in short {
-        let Some(value) = value else { continue };
+    let given = short.into_iter().filter_map(|(flag, value)| {
         let path = profile::set_paths().iter().find(|(name, _)| *name == flag).map(|(_, path)| *path);
-        sets.push((path.unwrap_or(flag).to_owned(), value));
+        Some((flag, path.unwrap_or(flag), value?))
+    });
+    given.collect()
+}
+
+/// A fault of a short form, told by the flag that was typed instead of the override that it stands for.
+fn as_typed(mut error: ProfileError, args: &ProfileArgs) -> ProfileError {
+    let Some(path) = error.file.strip_prefix("--set ").map(str::to_owned) else { return error };
+    let stands = |(flag, at, value): (&'static str, &str, String)| {
+        let value = value.trim();
+        (at == path && error.excerpt.text == format!("{path}={value}")).then(|| (flag, value.to_owned()))
+    };
+    let Some((flag, value)) = short_forms(args).into_iter().find_map(stands) else { return error };
+    error.file = format!("--{flag}");
+    error.excerpt.text = format!("--{flag} {value}");
+    let before = path.chars().count() + 1;
+    if error.column > before {
+        error.column = error.column - before + flag.len() + 3;
+    } else {
+        error.column = 1;
+        error.excerpt.width = flag.len() + 2;
     }
-    Ok(sets)
+    error
 }
 
 /// The profile with its overrides.
 pub(crate) fn load(args: &ProfileArgs, sets: &Sets) -> anyhow::Result<Profile> {
-    Profile::load_with(&args.profile, sets).map_err(BadInput::new)
+    Profile::load_with(&args.profile, sets).map_err(|error| BadInput::new(as_typed(error, args)))
 }
 
 /// How many loops: as asked, or one per core less one that is left for storage and the system.
@@ -73,7 +98,13 @@ pub(crate) fn waiting(args: &DriveArgs) -> Waiting {
 }
 
 /// Refuses what is not built yet, by name.
-pub(crate) fn check_transport(args: &DriveArgs) -> anyhow::Result<()> {
+pub(crate) fn check_built(args: &DriveArgs) -> anyhow::Result<()> {
+    if args.accept_weaker {
+        return Err(BadInput::new(
+            "--accept-weaker: the embedded backends refuse instead of weakening; there is nothing weaker to accept yet, so \
+             leave it out and ask for a contract that they keep (`brokerlab backends`)",
+        ));
+    }
     match args.transport {
         TransportArg::InProcess => Ok(()),
         TransportArg::Loopback => Err(BadInput::new(
@@ -98,6 +129,19 @@ mod tests {
         let sets = sets(&args).unwrap();
         let expected = [("producers", "3"), ("arrivals.rate", "5k/s"), ("seed", "9")];
         assert_eq!(sets, expected.map(|(path, value)| (path.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn a_fault_of_a_short_form_names_the_flag_and_one_of_an_override_the_override() {
+        let fault = |args: &ProfileArgs| load(args, &sets(args).unwrap()).unwrap_err().to_string();
+        let profile = || "order-processing".to_owned();
+        let typed =
+            fault(&ProfileArgs { profile: profile(), rate: Some("20q/s".to_owned()), ..ProfileArgs::default() });
+        assert!(typed.starts_with("--rate:1:8: arrivals.rate: `20q/s` is not a rate"), "{typed}");
+        assert!(typed.contains("1 | --rate 20q/s\n  |        ^^^^^"), "{typed}");
+        let set = vec!["arrivals.rate=20q/s".to_owned()];
+        let long = fault(&ProfileArgs { profile: profile(), set, ..ProfileArgs::default() });
+        assert!(long.starts_with("--set arrivals.rate:1:15: "), "{long}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod drive;
 mod exit;
 mod facts;
 mod finish;
+mod fits;
 mod fixed;
 mod interrupt;
 mod plan;
@@ -39,7 +40,8 @@ const AFTER_HELP: &str = "\
 Example: brokerlab compare --backend log --backend queue --rate 50k/s
 
 Exit codes: 0 done; 1 failure or cut short; 2 bad input; 3 a broken contract, a missed objective or a count that rose;
-4 a run that is not valid or is saturated.";
+4 a run that is not valid or is saturated. A `compare` with such a row ends with 0; with --require ROW it ends with 4 when
+that row is one.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use brokerlab_workloads::digest::digest;
+use brokerlab_workloads::digest::{digest, digest_and_count};
 use brokerlab_workloads::generate::Workload;
 use brokerlab_workloads::profile::{self, Profile};
 use clap::{Args, Subcommand};
@@ -51,14 +51,14 @@ pub(crate) struct DigestArgs {
     /// A built-in profile's name or a TOML file.
     profile: String,
     /// How many messages, from the first; the whole trace if it is shorter.
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     messages: u64,
     /// Seed of every random stream; the profile's own when it is not given.
     #[arg(long)]
     seed: Option<u64>,
     /// Threads that generate; the digest does not depend on it.
-    #[arg(long, default_value_t = 1)]
-    threads: usize,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    threads: u32,
 }
 
 pub(crate) fn profiles(command: &ProfilesCommand) -> anyhow::Result<Exit> {
@@ -98,7 +98,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
     let sets = drive::parse_sets(&args.set)?;
     let profile = Profile::load_with(&args.profile, &sets).map_err(BadInput::new)?;
     let workload = Workload::new(&profile, profile.seed, 0);
-    let digest = digest(&workload, CHECKED_MESSAGES, 1);
+    let (digest, digested) = digest_and_count(&workload, CHECKED_MESSAGES, 1);
     let mut text = format!("{}: good\n", profile.name);
     let _ = writeln!(text, "  contract     {}", profile.contract);
     let _ = writeln!(text, "  mean rate    {:.0} messages/s, {} producers", profile.mean_rate(), profile.producers);
@@ -108,6 +108,19 @@ fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
         profile.offered_bytes(),
         profile.mean_size()
     );
+    if let Some(recording) = profile.recording() {
+        let horizon = profile.horizon();
+        let filled = (recording.replayed().as_secs_f64() / horizon.as_secs_f64()).min(1.0);
+        let _ = writeln!(text, "  recording    {} rows over {}", recording.rows, recording.span);
+        let _ = writeln!(
+            text,
+            "  replay       {:.3} times as fast, {}: {:.0} % of warm-up and window ({horizon}){}",
+            recording.speed_up,
+            recording.replayed(),
+            filled * 100.0,
+            if recording.replayed() > horizon { "; the rest of it is not replayed" } else { "" }
+        );
+    }
     for (label, shard) in [("log, queue, direct", false), ("shard", true)] {
         match profile.lanes(shard) {
             Ok(lanes) => {
@@ -122,7 +135,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
         let _ =
             writeln!(text, "  group        {}: {} members, utilisation {used:.2}{remark}", group.name, group.members);
     }
-    let _ = writeln!(text, "  digest       {digest} (first {CHECKED_MESSAGES} messages)");
+    let _ = writeln!(text, "  digest       {digest} (first {digested} messages)");
     progress::print(&text);
     Ok(Exit::Success)
 }
@@ -130,6 +143,6 @@ fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
 fn print_digest(args: &DigestArgs) -> anyhow::Result<Exit> {
     let profile = Profile::load(&args.profile).map_err(BadInput::new)?;
     let workload = Workload::new(&profile, args.seed.unwrap_or(profile.seed), 0);
-    progress::print(&digest(&workload, args.messages, args.threads.max(1)).to_string());
+    progress::print(&digest(&workload, args.messages, args.threads as usize).to_string());
     Ok(Exit::Success)
 }

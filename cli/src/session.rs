@@ -19,7 +19,7 @@ use crate::drive::{self, Sets};
 use crate::exit::BadInput;
 use crate::plan::{Depth, Row};
 use crate::progress::Progress;
-use crate::{backends, facts, fixed, interrupt};
+use crate::{backends, facts, fits, fixed, interrupt};
 
 /// How long write-back of an earlier visit is waited for.
 const WRITE_BACK_WAIT: Span = Span::from_millis(100);
@@ -53,7 +53,7 @@ impl Session {
         drive: &DriveArgs,
         output: &OutputArgs,
     ) -> anyhow::Result<Self> {
-        drive::check_transport(drive)?;
+        drive::check_built(drive)?;
         let sets = drive::sets(profile)?;
         let loaded = drive::load(profile, &sets)?;
         let threads = drive::threads(drive)?;
@@ -113,7 +113,7 @@ impl Session {
         let mut kept = Vec::new();
         for text in urls {
             let url = BackendUrl::parse(text).map_err(BadInput::new)?;
-            self.lanes(&url)?;
+            fits::check(&url, self.lanes(&url)?, &self.profile)?;
             match honour(&url, &self.profile.contract) {
                 Ok(_) => kept.push(text.clone()),
                 Err(unsupported) => {
@@ -202,7 +202,10 @@ impl Session {
         let exe = std::env::current_exe().context("can't find the path of this program")?;
         let bar = &self.progress;
         let measured = spawn(&exe, &["visit".as_ref()], &spec, &self.stopped, &mut |told| {
-            bar.now(format!("{what} · {:.0}/s · mean response {}", told.rate_per_s, told.response_mean));
+            // Nothing is known yet of the first moments.
+            if told.rate_per_s > 0.0 {
+                bar.now(format!("{what} · {:.0}/s · mean response {}", told.rate_per_s, told.response_mean));
+            }
         });
         let measured = measured.map_err(|error| visit_failed(&what, error))?;
         self.progress.step(&format!("{what}: {}", said(&measured)));
@@ -280,21 +283,35 @@ impl Session {
 }
 
 fn visit_failed(what: &str, error: VisitError) -> anyhow::Error {
-    anyhow::Error::new(error).context(format!("{what} failed"))
+    let text = error.to_string();
+    let full = ["No space left on device", "quota exceeded"].iter().any(|words| text.contains(words));
+    let remedy = if full && !text.contains("--data") {
+        ": its data do not fit; free some space, or name a folder on another disk with --data"
+    } else {
+        ""
+    };
+    anyhow::Error::new(error).context(format!("{what} failed{remedy}"))
 }
 
 /// One line on a visit, where there is no bar.
 fn said(measured: &Measurement) -> String {
-    let counts = &measured.counts;
-    format!("{} of {} due messages acknowledged", counts.acknowledged, counts.due)
+    let window = measured.window;
+    let seconds = Span(window.duration_ns).as_secs_f64();
+    let in_window = measured.intervals.iter().filter(|i| i.start_ns >= window.warmup_ns);
+    let in_window = in_window.filter(|i| i.start_ns < window.warmup_ns + window.duration_ns);
+    let acknowledged: u64 = in_window.map(|interval| interval.acknowledged).sum();
+    let due = measured.counts.due as f64 / seconds;
+    format!("{:.0} messages/s acknowledged of {due:.0} due", acknowledged as f64 / seconds)
 }
 
-/// A folder for the data of all visits, removed at the end.
+/// A folder for the data of all visits, removed at the end. A folder that is named and not there is not made: it may be a slip,
+/// and then another disk would be measured.
 fn data_folder(drive: &DriveArgs) -> anyhow::Result<tempfile::TempDir> {
     let parent: PathBuf = drive.data.clone().unwrap_or_else(std::env::temp_dir);
-    std::fs::create_dir_all(&parent)
-        .and_then(|()| tempfile::Builder::new().prefix("brokerlab-").tempdir_in(&parent))
-        .with_context(|| format!("can't store in {}; name another folder with --data", parent.display()))
+    tempfile::Builder::new()
+        .prefix("brokerlab-")
+        .tempdir_in(&parent)
+        .with_context(|| format!("can't store in {}; make that folder, or name another with --data", parent.display()))
 }
 
 fn record(profile: &Profile, sets: &Sets) -> ProfileRecord {

@@ -29,6 +29,11 @@ impl fmt::Display for Digest {
 /// schedule where that is shorter. The horizon does not count: only a trace ends. The result is the same for any number of
 /// threads (at least one is used).
 pub fn digest(workload: &Workload, messages: u64, threads: usize) -> Digest {
+    digest_and_count(workload, messages, threads).0
+}
+
+/// The [`digest`], and how many messages it really covers: fewer than asked for where a trace ends.
+pub fn digest_and_count(workload: &Workload, messages: u64, threads: usize) -> (Digest, u64) {
     let producers = workload.producers();
     let threads = threads.clamp(1, producers as usize);
     // Producers are dealt out in turn: neighbours have like loads.
@@ -49,11 +54,13 @@ pub fn digest(workload: &Workload, messages: u64, threads: usize) -> Digest {
     let mut all = Sha256::new();
     all.update(b"brokerlab digest 1\n");
     all.update(producers.to_le_bytes());
+    let mut covered = 0;
     for (_, (count, part)) in parts {
+        covered += count;
         all.update(count.to_le_bytes());
         all.update(part);
     }
-    Digest(all.finalize().into())
+    (Digest(all.finalize().into()), covered)
 }
 
 /// How many of the first `messages` are those of producer `p`.

@@ -105,6 +105,11 @@ fn model(url: &BackendUrl, contract: Contract) -> Result<Option<Box<dyn Model>>,
     })
 }
 
+/// What the backend is and can do with its parameters, under `contract`. Opens nothing.
+pub fn capabilities(url: &BackendUrl, contract: &Contract) -> Result<Capabilities, Unsupported> {
+    Ok(model(url, *contract)?.map_or_else(null::capabilities, |model| model.capabilities().clone()))
+}
+
 /// The settings by which the backend would keep `contract`, or what is missing. Opens nothing.
 pub fn honour(url: &BackendUrl, contract: &Contract) -> Result<Settings, Unsupported> {
     let limits = url.limits();

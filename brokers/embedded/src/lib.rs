@@ -14,7 +14,7 @@ pub mod null;
 pub mod store;
 pub mod url;
 
-pub use backends::{Embedded, Listed, OpenError, Place, catalogue, honour, open};
+pub use backends::{Embedded, Listed, OpenError, Place, capabilities, catalogue, honour, open};
 pub use engine::{EngineBroker, EngineClient};
 pub use null::{NullBroker, NullClient};
 pub use store::{Limits, ScanReport, StorageFacts, Store, StoreError, verify};

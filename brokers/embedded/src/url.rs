@@ -174,6 +174,15 @@ impl BackendUrl {
         self.options.lanes
     }
 
+    /// How many lanes it can have over all channels. Where the model has no bound of its own, what a machine can hold.
+    pub fn max_lanes(&self) -> u32 {
+        match self.kind {
+            Kind::Log => self.options.log.max_partitions,
+            Kind::Shard => self.options.shard.max_shards,
+            Kind::Queue | Kind::Direct | Kind::Null => 1 << 16,
+        }
+    }
+
     /// How much it may hold.
     pub fn limits(&self) -> Limits {
         self.options.limits

@@ -115,7 +115,7 @@ fn quiet_says_the_table_and_nothing_on_standard_error() {
     }
     let loud = lab.brokerlab(&["run", "--backend", "log", "--duration", "50ms", "--out", "out"]);
     loud.measured();
-    assert!(loud.err.contains("due messages acknowledged"), "{}", loud.err);
+    assert!(loud.err.contains("messages/s acknowledged of "), "{}", loud.err);
 }
 
 #[test]
@@ -132,6 +132,14 @@ fn a_folder_that_can_t_be_written_is_named_with_the_flag_that_chooses_another() 
     lab.write("file", "mine");
     let failed = lab.brokerlab(&["report", "out/results.json", "--out", "file/below"]);
     failed.fails(1, &["file/below", "--out"]);
+}
+
+#[test]
+fn a_data_folder_that_is_not_there_is_not_made() {
+    let lab = Lab::new();
+    let failed = lab.run("log", &["--data", "slip"]);
+    failed.fails(1, &["can't store in slip", "make that folder", "--data"]);
+    assert!(!lab.path("slip").exists());
 }
 
 #[test]

@@ -68,6 +68,36 @@ fn a_hop_that_is_not_built() {
 }
 
 #[test]
+fn nothing_weaker_to_accept() {
+    refused(&["--accept-weaker"], &["--accept-weaker", "nothing weaker to accept yet"]);
+}
+
+#[test]
+fn what_does_not_fit_the_backend_s_bounds() {
+    refused(&["--size", "2MiB"], &["sizes up to 2 MiB", "log's max_message", "lower --size", "log?max_message="]);
+    refused(&["--lanes", "100000"], &["100000 lanes", "at most 65536", "--lanes"]);
+    let lab = Lab::new();
+    lab.run("log?max_memory=1KiB", &[]).fails(2, &["max_memory of 1 KiB", "max_memory=1MiB or more"]);
+    lab.run("log?max_data=64KiB", &[]).fails(2, &["max_data of 64 KiB", "max_data=2MiB or more"]);
+}
+
+#[test]
+fn a_fault_of_a_short_form_names_the_flag_that_was_typed() {
+    refused(&["--rate", "20q/s"], &["--rate:1:8: ", "1 | --rate 20q/s"]);
+    refused(&["--lanes", "0"], &["--lanes:1:9: ", "0 is not between 1 and"]);
+    refused(&["--consumers", "0"], &["--consumers:1:13: ", "groups.0.members"]);
+    refused(&["--set", "arrivals.rate=20q/s"], &["--set arrivals.rate:1:15: "]);
+    refused(&["--set", "lanes=-1"], &["the number -1 stands where a whole number from 0 to 4294967295 is needed"]);
+}
+
+#[test]
+fn a_digest_of_no_messages_or_by_no_threads() {
+    let digest = |flag| Lab::new().brokerlab(&["profiles", "digest", "order-processing", flag, "0"]);
+    digest("--messages").fails(2, &["--messages"]);
+    digest("--threads").fails(2, &["--threads"]);
+}
+
+#[test]
 fn a_backend_or_parameter_that_is_unknown() {
     let lab = Lab::new();
     lab.run("logg", &[]).fails(2, &["no embedded backend `logg`", "did you mean `log`?"]);

@@ -26,7 +26,11 @@ fn recording(rows: usize) -> String {
 #[test]
 fn one_s_own_recording_is_replayed_whole() {
     let lab = lab(&recording(900));
-    assert_eq!(lab.brokerlab(&["profiles", "check", "mine.toml"]).code, 0);
+    let checked = lab.brokerlab(&["profiles", "check", "mine.toml"]);
+    assert_eq!(checked.code, 0);
+    for words in ["900 rows over", "times as fast", "of warm-up and window", "(first 900 messages)"] {
+        assert!(checked.out.contains(words), "{words}: {}", checked.out);
+    }
     let digest = lab.brokerlab(&["profiles", "digest", "mine.toml", "--messages", "1000000"]);
     assert_eq!(digest.code, 0, "{digest:?}");
     lab.run("log", &["--profile", "mine.toml", "--duration", "600ms"]).measured();

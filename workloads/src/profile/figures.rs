@@ -3,7 +3,7 @@
 //! Leaves out anything that a run would have to measure.
 
 use super::Profile;
-use super::types::{Arrivals, Sizes, Stage, Think};
+use super::types::{Arrivals, Keys, Sizes, Stage, Think};
 use brokerlab_model::Span;
 
 /// Lanes above this, over all channels, must be given.
@@ -27,6 +27,24 @@ pub enum LanesError {
         /// Lanes over all channels.
         needed: u64,
     },
+}
+
+/// A recording as it is replayed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Recording {
+    /// How many messages it holds.
+    pub rows: u64,
+    /// From its first message to its last, as recorded.
+    pub span: Span,
+    /// How many times faster than recorded it is replayed.
+    pub speed_up: f64,
+}
+
+impl Recording {
+    /// How long the replay takes.
+    pub fn replayed(&self) -> Span {
+        Span((self.span.0 as f64 / self.speed_up) as u64)
+    }
 }
 
 impl Think {
@@ -69,6 +87,38 @@ impl Profile {
             }
             Sizes::Trace { .. } => self.trace.as_ref().map_or(0.0, |t| t.mean_size()),
         }
+    }
+
+    /// The largest message that there can be, its stamp included, without key.
+    pub fn max_size(&self) -> u32 {
+        match &self.sizes {
+            Sizes::Fixed { size } => size.0,
+            Sizes::Uniform { max, .. } | Sizes::LogNormal { max, .. } => max.0,
+            Sizes::Empirical { values } => {
+                values.iter().filter(|v| v.weight > 0.0).map(|v| v.size.0).max().unwrap_or(0)
+            }
+            Sizes::Trace { .. } => self.trace.as_ref().and_then(|t| t.sizes.iter().copied().max()).unwrap_or(0),
+        }
+    }
+
+    /// Bytes of the longest key: sixteen hexadecimal digits, or the longest text of the trace.
+    pub fn max_key(&self) -> u32 {
+        match self.keys {
+            Keys::Trace => self.trace.as_ref().and_then(|t| t.names.iter().map(String::len).max()).unwrap_or(0) as u32,
+            Keys::Uniform { .. } | Keys::Sequential { .. } | Keys::Zipf { .. } | Keys::HotSet { .. } => 16,
+        }
+    }
+
+    /// What is known of the recording that the arrivals replay; `None` for arrivals that are drawn.
+    pub fn recording(&self) -> Option<Recording> {
+        let trace = self.trace.as_ref()?;
+        let span = Span(trace.times.last().copied().unwrap_or(0));
+        Some(Recording { rows: trace.times.len() as u64, span, speed_up: self.rate_scale_of_trace() })
+    }
+
+    /// By how much a trace is replayed faster than it was recorded.
+    fn rate_scale_of_trace(&self) -> f64 {
+        self.mean_rate() / self.trace.as_ref().map_or(1.0, |t| t.mean_rate())
     }
 
     /// Mean bytes per second over all producers.

@@ -22,7 +22,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use self::error::{Excerpt, ProfileError};
-pub use self::figures::{LANES_MAX, LanesError};
+pub use self::figures::{LANES_MAX, LanesError, Recording};
 pub use self::objective::{Count, Metric, Objective};
 pub use self::schema::schema;
 pub use self::types::{

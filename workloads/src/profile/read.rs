@@ -67,7 +67,7 @@ impl de::Error for Fault {
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
         let text = expected.to_string();
-        let (expected, remedy) = halves(&text);
+        let (expected, remedy) = halves(in_words(&text));
         let remedy = remedy.map_or_else(|| format!("write {expected}"), str::to_owned);
         Self::new(format!("{} stands where {expected} is needed", plain(&found)), remedy)
     }
@@ -90,6 +90,21 @@ impl de::Error for Fault {
 
     fn duplicate_field(field: &'static str) -> Self {
         Self::new(format!("the key `{field}` stands twice"), "keep one of them")
+    }
+}
+
+/// What serde expects of a plain value, without the names of Rust's types.
+fn in_words(expected: &str) -> &str {
+    match expected {
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number from 0 on",
+        "i64" => "a whole number",
+        "f32" | "f64" => "a number",
+        "bool" | "a boolean" => "true or false",
+        "a string" => "a text in quotes",
+        other => other,
     }
 }
 

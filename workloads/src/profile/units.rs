@@ -68,8 +68,10 @@ pub fn parse_bytes(text: &str) -> Result<Bytes, UnitError> {
         "B" => 1.0,
         "kB" => 1e3,
         "MB" => 1e6,
+        "GB" => 1e9,
         "KiB" | "kiB" => 1024.0,
         "MiB" => 1024.0 * 1024.0,
+        "GiB" => 1024.0 * 1024.0 * 1024.0,
         _ => return Err(bad()),
     };
     let bytes = number * factor;
@@ -215,7 +217,7 @@ impl JsonSchema for Bytes {
         "Bytes".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        text_schema("A number of bytes.", r"^[0-9][0-9_.]* ?(B|kB|MB|KiB|kiB|MiB)$", "512B")
+        text_schema("A number of bytes.", r"^[0-9][0-9_.]* ?(B|kB|MB|GB|KiB|kiB|MiB|GiB)$", "512B")
     }
 }
 
@@ -240,6 +242,8 @@ mod tests {
         assert_eq!(parse_bytes("512B"), Ok(Bytes(512)));
         assert_eq!(parse_bytes("1MiB"), Ok(Bytes(1 << 20)));
         assert_eq!(parse_bytes("1.5kB"), Ok(Bytes(1500)));
+        assert_eq!(parse_bytes("1GiB"), Ok(Bytes(1 << 30)));
+        assert_eq!(parse_bytes("1.5GB"), Ok(Bytes(1_500_000_000)));
         assert_eq!(parse_span("250ms"), Ok(Span::from_millis(250)));
         assert_eq!(parse_span("0.5 s"), Ok(Span::from_millis(500)));
         assert_eq!(parse_span("2min"), Ok(Span::from_secs(120)));
@@ -256,7 +260,9 @@ mod tests {
         for text in ["250", "5m", "ms", "1e9s", "-1s", "200000d"] {
             assert_eq!(parse_span(text).unwrap_err().remedy, DURATION, "{text}");
         }
-        assert_eq!(parse_bytes("5000MiB").unwrap_err().remedy, "stay below 4GiB");
+        for text in ["5000MiB", "4GiB", "4.3GB"] {
+            assert_eq!(parse_bytes(text).unwrap_err().remedy, "stay below 4GiB", "{text}");
+        }
     }
 
     #[test]

@@ -1,0 +1,122 @@
+//! Whether a workload fits a backend's bounds: asked before anything runs, because a run would only show that nothing goes
+//! through.
+//!
+//! Leaves out the contract, which the backend answers itself.
+
+use brokerlab_embedded::{BackendUrl, Kind, capabilities};
+use brokerlab_workloads::profile::Profile;
+
+use crate::exit::BadInput;
+
+/// What the fixed case of a backend that keeps what was consumed needs in memory.
+const MEMORY_LEAST: u64 = 1 << 20;
+/// What it needs in segments.
+const DATA_LEAST: u64 = 2 << 20;
+
+/// Refuses what can't fit: lanes, bounds of memory and data, the largest message.
+pub(crate) fn check(url: &BackendUrl, lanes: u32, profile: &Profile) -> anyhow::Result<()> {
+    check_lanes(url, lanes, profile.channels.len())?;
+    check_bounds(url)?;
+    check_message(url, profile)
+}
+
+fn check_lanes(url: &BackendUrl, lanes: u32, channels: u32) -> anyhow::Result<()> {
+    let (all, most) = (u64::from(lanes) * u64::from(channels), u64::from(url.max_lanes()));
+    if all <= most {
+        return Ok(());
+    }
+    Err(BadInput::new(format!(
+        "{lanes} lanes for each of {channels} channels: {} has at most {most} over all channels; lower --lanes",
+        url.kind().name()
+    )))
+}
+
+fn check_bounds(url: &BackendUrl) -> anyhow::Result<()> {
+    let limits = url.limits();
+    let bounds = [("max_memory", limits.max_memory, MEMORY_LEAST), ("max_data", limits.max_data, DATA_LEAST)];
+    match bounds.iter().find(|(_, value, least)| value < least) {
+        None => Ok(()),
+        Some((name, value, least)) => Err(BadInput::new(format!(
+            "{url}: {name} of {} is too little for the fixed case that each backend goes through first; write {name}={}MiB or more",
+            size(*value),
+            least >> 20
+        ))),
+    }
+}
+
+/// The largest message with its key against what the backend takes. A contract that it can't keep is told elsewhere.
+fn check_message(url: &BackendUrl, profile: &Profile) -> anyhow::Result<()> {
+    let Ok(capabilities) = capabilities(url, &profile.contract) else { return Ok(()) };
+    let (largest, most) = (profile.max_size(), capabilities.max_message_bytes);
+    let needed = u64::from(largest) + u64::from(profile.max_key());
+    if needed <= u64::from(most) {
+        return Ok(());
+    }
+    let name = url.kind().name();
+    let raise = match url.kind() {
+        Kind::Log | Kind::Queue | Kind::Direct => format!(" or raise {name}?max_message=…"),
+        Kind::Shard => " or raise shard?max_message=… and write_bytes=…".to_owned(),
+        Kind::Null => String::new(),
+    };
+    Err(BadInput::new(format!(
+        "sizes up to {}, {needed} bytes with the key, exceed {name}'s max_message of {}; lower --size{raise}",
+        size(u64::from(largest)),
+        size(u64::from(most))
+    )))
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0 => "0 B".to_owned(),
+        bytes if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
+        bytes if bytes.is_multiple_of(1 << 10) => format!("{} KiB", bytes >> 10),
+        bytes => format!("{bytes} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Why the default profile with these overrides does not fit; `None` when it does.
+    fn refused(url: &str, lanes: u32, sets: &[(&str, &str)]) -> Option<String> {
+        let profile = Profile::load_with("order-processing", sets).unwrap();
+        check(&BackendUrl::parse(url).unwrap(), lanes, &profile).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_message_is_held_against_the_bound_with_its_key() {
+        assert_eq!(refused("shard", 1, &[("sizes", "1048560B")]), None);
+        let told = refused("shard", 1, &[("sizes", "1048561B")]).unwrap();
+        assert!(told.contains("1048561 B, 1048577 bytes with the key, exceed shard's max_message of 1 MiB"), "{told}");
+        assert_eq!(refused("queue", 1, &[("sizes", "2MiB")]), None);
+        let told = refused("log", 1, &[("sizes", "2MiB")]).unwrap();
+        assert!(
+            told.contains("sizes up to 2 MiB") && told.contains("lower --size or raise log?max_message="),
+            "{told}"
+        );
+        assert_eq!(refused("log?max_message=3MiB", 1, &[("sizes", "2MiB")]), None);
+    }
+
+    #[test]
+    fn lanes_count_over_all_channels() {
+        assert_eq!(refused("log", 65_536, &[]), None);
+        assert!(
+            refused("log", 65_537, &[]).unwrap().contains("log has at most 65536 over all channels; lower --lanes")
+        );
+        let two = [("channels", "{ names = [\"a\", \"b\"] }")];
+        assert_eq!(refused("shard", 10_000, &two), None);
+        assert!(refused("shard", 10_001, &two).unwrap().contains("each of 2 channels"));
+    }
+
+    #[test]
+    fn bounds_that_the_fixed_case_can_t_go_through() {
+        for url in ["log?max_memory=1MiB", "log?max_data=2MiB"] {
+            assert_eq!(refused(url, 1, &[]), None, "{url}");
+        }
+        let told = refused("log?max_memory=1KiB", 1, &[]).unwrap();
+        assert!(told.contains("max_memory of 1 KiB") && told.contains("write max_memory=1MiB or more"), "{told}");
+        let told = refused("queue?max_data=1MiB", 1, &[]).unwrap();
+        assert!(told.contains("write max_data=2MiB or more"), "{told}");
+    }
+}
