@@ -140,7 +140,7 @@ pub fn headroom(row: &Row, objectives: &Objectives, ceiling_per_s: Option<f64>) 
     }
     let best_per_s = row.stairs.iter().map(|s| s.achieved_per_s).fold(row.achieved_per_s(), f64::max);
     let near_ceiling = ceiling_per_s.is_some_and(|ceiling| best_per_s >= CEILING_SHARE * ceiling);
-    let limited_by = failed.filter(|stair| stair.cell.counts.throttled > 0).map(|stair| setting(row, stair));
+    let limited_by = failed.filter(|stair| throttled_enough(stair)).map(|stair| setting(row, stair));
     let consumers_busy = failed.is_some_and(|stair| stair.cell.groups.iter().any(|group| group.utilisation >= 1.0));
     let floor = if limited_by.is_some() || factor < 1.0 {
         None
@@ -173,6 +173,12 @@ fn misses_by_a_hair(stair: &Stair, objectives: &Objectives) -> bool {
     let limit = objectives.end_to_end_p99_max_ns();
     let near = |ns: u64, limit: u64| ns as f64 <= SMALLEST_RATIO * limit as f64;
     stair.validity.saturated.is_none() && matches!((stair.p99, limit), (Shown::At(ns), Some(limit)) if near(ns, limit))
+}
+
+/// Whether so many messages were throttled that the 99 % quantile is of them: fewer are no cause of a step that was not carried.
+fn throttled_enough(stair: &Stair) -> bool {
+    let counts = &stair.cell.counts;
+    counts.throttled > 0 && counts.throttled.saturating_mul(100) >= counts.due
 }
 
 /// The limit that binds at the step that was not carried: lanes × what each takes.
