@@ -33,7 +33,7 @@ pub(crate) struct BackendsArgs {
 
 pub(crate) fn backends(args: &BackendsArgs) -> anyhow::Result<Exit> {
     let rows = match &args.contract {
-        Some(words) => vec![row(words.parse().map_err(BadInput::new)?, &urls())],
+        Some(words) => vec![row(words.parse().map_err(BadInput::error)?, &urls())],
         None => ladder(),
     };
     let text = if args.json {
@@ -116,11 +116,16 @@ fn overview(rows: &[LadderRow]) -> String {
     );
     let names: Vec<_> =
         rows.first().map(|row| row.answers.iter().map(|a| a.backend.as_str()).collect()).unwrap_or_default();
-    let _ = writeln!(text, "  {:<66}{}", "", names.iter().map(|name| format!("{name:<8}")).collect::<String>());
+    let columns = |cells: &[&str]| {
+        cells.iter().fold(String::new(), |mut line, cell| {
+            let _ = write!(line, "{cell:<8}");
+            line
+        })
+    };
+    let _ = writeln!(text, "  {:<66}{}", "", columns(&names));
     for row in rows {
-        let marks: String =
-            row.answers.iter().map(|a| format!("{:<8}", if a.answer.is_ok() { "yes" } else { "-" })).collect();
-        let _ = writeln!(text, "  {:<66}{marks}", row.contract.to_string());
+        let marks: Vec<_> = row.answers.iter().map(|a| if a.answer.is_ok() { "yes" } else { "-" }).collect();
+        let _ = writeln!(text, "  {:<66}{}", row.contract.to_string(), columns(&marks));
     }
     text
 }

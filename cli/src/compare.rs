@@ -47,10 +47,10 @@ pub(crate) fn compare(args: &CompareArgs) -> anyhow::Result<Exit> {
     if let Some(required) = &args.require
         && !urls.contains(required)
     {
-        return Err(BadInput::new(format!("--require {required}: it is not among the backends that are compared")));
+        return Err(BadInput::error(format!("--require {required}: it is not among the backends that are compared")));
     }
     if let Some(twice) = urls.iter().enumerate().find(|(n, url)| urls[..*n].contains(url)).filter(|_| !args.alone) {
-        return Err(BadInput::new(format!(
+        return Err(BadInput::error(format!(
             "--backend {} is given twice; one backend is visited twice in every comparison as its control, so name it once",
             twice.1
         )));
@@ -58,7 +58,7 @@ pub(crate) fn compare(args: &CompareArgs) -> anyhow::Result<Exit> {
     let mut session = Session::begin(Command::Compare, &args.profile, &args.drive, &args.output)?;
     let kept = session.keepers(&urls)?;
     if let Some(required) = args.require.as_ref().filter(|required| !kept.contains(required)) {
-        return Err(BadInput::new(format!(
+        return Err(BadInput::error(format!(
             "--require {required}: it can't keep the contract, so there is no row to decide by"
         )));
     }

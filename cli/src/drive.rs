@@ -13,7 +13,7 @@ pub(crate) type Sets = Vec<(String, String)>;
 pub(crate) fn parse_sets(pairs: &[String]) -> anyhow::Result<Sets> {
     let split = |pair: &String| {
         let (path, value) = pair.split_once('=').ok_or_else(|| {
-            BadInput::new(format!(
+            BadInput::error(format!(
                 "--set {pair}: there is no `=`; write --set path.to.field=value, for example --set producers=8"
             ))
         })?;
@@ -72,7 +72,7 @@ fn as_typed(mut error: ProfileError, args: &ProfileArgs) -> ProfileError {
 
 /// The profile with its overrides.
 pub(crate) fn load(args: &ProfileArgs, sets: &Sets) -> anyhow::Result<Profile> {
-    Profile::load_with(&args.profile, sets).map_err(|error| BadInput::new(as_typed(error, args)))
+    Profile::load_with(&args.profile, sets).map_err(|error| BadInput::error(as_typed(error, args)))
 }
 
 /// How many loops: as asked, or one per core less one that is left for storage and the system.
@@ -80,8 +80,8 @@ pub(crate) fn threads(args: &DriveArgs) -> anyhow::Result<u32> {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
     match args.threads {
         None => Ok(cores.saturating_sub(1).max(1)),
-        Some(0) => Err(BadInput::new("--threads 0: at least one loop must drive the clients")),
-        Some(asked) if asked > cores => Err(BadInput::new(format!(
+        Some(0) => Err(BadInput::error("--threads 0: at least one loop must drive the clients")),
+        Some(asked) if asked > cores => Err(BadInput::error(format!(
             "--threads {asked}: this machine has {cores} cores, and loops beyond one per core measure the scheduler; ask for at most {cores}"
         ))),
         Some(asked) => Ok(asked),
@@ -100,14 +100,14 @@ pub(crate) fn waiting(args: &DriveArgs) -> Waiting {
 /// Refuses what is not built yet, by name.
 pub(crate) fn check_built(args: &DriveArgs) -> anyhow::Result<()> {
     if args.accept_weaker {
-        return Err(BadInput::new(
+        return Err(BadInput::error(
             "--accept-weaker: the embedded backends refuse instead of weakening; there is nothing weaker to accept yet, so \
              leave it out and ask for a contract that they keep (`brokerlab backends`)",
         ));
     }
     match args.transport {
         TransportArg::InProcess => Ok(()),
-        TransportArg::Loopback => Err(BadInput::new(
+        TransportArg::Loopback => Err(BadInput::error(
             "--transport loopback: the embedded backends have no loopback transport yet; use in-process, which is the same \
              hand-over for all of them",
         )),

@@ -38,7 +38,7 @@ pub(crate) struct BadInput(String);
 
 impl BadInput {
     /// Wraps a message that already names file, line, key and remedy.
-    pub(crate) fn new(message: impl fmt::Display) -> anyhow::Error {
+    pub(crate) fn error(message: impl fmt::Display) -> anyhow::Error {
         anyhow::Error::new(Self(message.to_string()))
     }
 }
@@ -53,5 +53,5 @@ impl std::error::Error for BadInput {}
 
 /// The exit code of an error.
 pub(crate) fn of_error(error: &anyhow::Error) -> Exit {
-    if error.chain().any(|cause| cause.is::<BadInput>()) { Exit::BadInput } else { Exit::Failure }
+    if error.chain().any(<dyn std::error::Error>::is::<BadInput>) { Exit::BadInput } else { Exit::Failure }
 }

@@ -25,7 +25,7 @@ fn check_lanes(url: &BackendUrl, lanes: u32, channels: u32) -> anyhow::Result<()
     if all <= most {
         return Ok(());
     }
-    Err(BadInput::new(format!(
+    Err(BadInput::error(format!(
         "{lanes} lanes for each of {channels} channels: {} has at most {most} over all channels; lower --lanes",
         url.kind().name()
     )))
@@ -36,7 +36,7 @@ fn check_bounds(url: &BackendUrl) -> anyhow::Result<()> {
     let bounds = [("max_memory", limits.max_memory, MEMORY_LEAST), ("max_data", limits.max_data, DATA_LEAST)];
     match bounds.iter().find(|(_, value, least)| value < least) {
         None => Ok(()),
-        Some((name, value, least)) => Err(BadInput::new(format!(
+        Some((name, value, least)) => Err(BadInput::error(format!(
             "{url}: {name} of {} is too little for the fixed case that each backend goes through first; write {name}={}MiB or more",
             size(*value),
             least >> 20
@@ -58,7 +58,7 @@ fn check_message(url: &BackendUrl, profile: &Profile) -> anyhow::Result<()> {
         Kind::Shard => " or raise shard?max_message=… and write_bytes=…".to_owned(),
         Kind::Null => String::new(),
     };
-    Err(BadInput::new(format!(
+    Err(BadInput::error(format!(
         "sizes up to {}, {needed} bytes with the key, exceed {name}'s max_message of {}; lower --size{raise}",
         size(u64::from(largest)),
         size(u64::from(most))

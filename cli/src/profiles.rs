@@ -77,7 +77,7 @@ pub(crate) fn profiles(command: &ProfilesCommand) -> anyhow::Result<Exit> {
 fn list() -> anyhow::Result<Exit> {
     let mut text = String::new();
     for (name, _) in profile::builtin() {
-        let about = Profile::load(name).map_err(BadInput::new)?.about;
+        let about = Profile::load(name).map_err(BadInput::error)?.about;
         let mark = if *name == profile::DEFAULT_PROFILE { " (the default)" } else { "" };
         let _ = writeln!(text, "{name}{mark}\n    {}", about.split_whitespace().collect::<Vec<_>>().join(" "));
     }
@@ -88,7 +88,7 @@ fn list() -> anyhow::Result<Exit> {
 fn show(name: &str) -> anyhow::Result<Exit> {
     let Some((_, text)) = profile::builtin().iter().find(|(builtin, _)| *builtin == name) else {
         let names: Vec<_> = profile::builtin().iter().map(|(name, _)| *name).collect();
-        return Err(BadInput::new(format!("there is no built-in profile `{name}`; there are {}", names.join(", "))));
+        return Err(BadInput::error(format!("there is no built-in profile `{name}`; there are {}", names.join(", "))));
     };
     progress::print_exactly(text);
     Ok(Exit::Success)
@@ -96,7 +96,7 @@ fn show(name: &str) -> anyhow::Result<Exit> {
 
 fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
     let sets = drive::parse_sets(&args.set)?;
-    let profile = Profile::load_with(&args.profile, &sets).map_err(BadInput::new)?;
+    let profile = Profile::load_with(&args.profile, &sets).map_err(BadInput::error)?;
     let workload = Workload::new(&profile, profile.seed, 0);
     let (digest, digested) = digest_and_count(&workload, CHECKED_MESSAGES, 1);
     let mut text = format!("{}: good\n", profile.name);
@@ -126,7 +126,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
             Ok(lanes) => {
                 let _ = writeln!(text, "  lanes        {lanes} ({label})");
             }
-            Err(error) => return Err(BadInput::new(error)),
+            Err(error) => return Err(BadInput::error(error)),
         }
     }
     for (n, group) in profile.groups.iter().enumerate() {
@@ -141,7 +141,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
 }
 
 fn print_digest(args: &DigestArgs) -> anyhow::Result<Exit> {
-    let profile = Profile::load(&args.profile).map_err(BadInput::new)?;
+    let profile = Profile::load(&args.profile).map_err(BadInput::error)?;
     let workload = Workload::new(&profile, args.seed.unwrap_or(profile.seed), 0);
     progress::print(&digest(&workload, args.messages, args.threads as usize).to_string());
     Ok(Exit::Success)

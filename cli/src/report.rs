@@ -36,10 +36,14 @@ pub(crate) struct ReportArgs {
 }
 
 pub(crate) fn report(args: &ReportArgs) -> anyhow::Result<Exit> {
-    let files =
-        args.results.iter().map(|path| ResultFile::read(path)).collect::<Result<Vec<_>, _>>().map_err(BadInput::new)?;
-    let base = args.against.as_ref().map(|path| ResultFile::read(path)).transpose().map_err(BadInput::new)?;
-    let html = render(&files).map_err(BadInput::new)?;
+    let files = args
+        .results
+        .iter()
+        .map(|path| ResultFile::read(path))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(BadInput::error)?;
+    let base = args.against.as_ref().map(|path| ResultFile::read(path)).transpose().map_err(BadInput::error)?;
+    let html = render(&files).map_err(BadInput::error)?;
     let page = args.out.join("report.html");
     write_page(&page, &html).context("the page was not written")?;
     if !args.quiet {

@@ -30,7 +30,7 @@ pub(crate) struct RunArgs {
 
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let [url] = args.backends.as_slice() else {
-        return Err(BadInput::new("run takes one --backend; several are for `brokerlab compare`"));
+        return Err(BadInput::error("run takes one --backend; several are for `brokerlab compare`"));
     };
     let mut session = Session::begin(Command::Run, &args.profile, &args.drive, &args.output)?;
     let kept = session.keepers(std::slice::from_ref(url))?;

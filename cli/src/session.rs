@@ -2,6 +2,7 @@
 //!
 //! Leaves out the order of visits (`plan`) and the end (`finish`).
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -112,7 +113,7 @@ impl Session {
     pub(crate) fn keepers(&mut self, urls: &[String]) -> anyhow::Result<Vec<String>> {
         let mut kept = Vec::new();
         for text in urls {
-            let url = BackendUrl::parse(text).map_err(BadInput::new)?;
+            let url = BackendUrl::parse(text).map_err(BadInput::error)?;
             fits::check(&url, self.lanes(&url)?, &self.profile)?;
             match honour(&url, &self.profile.contract) {
                 Ok(_) => kept.push(text.clone()),
@@ -124,7 +125,7 @@ impl Session {
         }
         if kept.is_empty() {
             let reasons: Vec<_> = self.result.refusals.iter().map(ToString::to_string).collect();
-            return Err(BadInput::new(format!(
+            return Err(BadInput::error(format!(
                 "no backend keeps the contract {}: {}; `brokerlab backends` shows who keeps what",
                 self.profile.contract,
                 reasons.join("; ")
@@ -136,7 +137,7 @@ impl Session {
     /// The fixed case of each backend: exact counts that do not depend on the machine.
     pub(crate) fn fixed_cases(&mut self, urls: &[String]) -> anyhow::Result<()> {
         for text in urls {
-            let url = BackendUrl::parse(text).map_err(BadInput::new)?;
+            let url = BackendUrl::parse(text).map_err(BadInput::error)?;
             if let Some(case) = fixed::case(&url, self.folder.path())? {
                 self.result.fixed_cases.push(case);
             }
@@ -190,7 +191,7 @@ impl Session {
 
     /// Makes one visit in a process of its own and keeps what it measured.
     pub(crate) fn visit(&mut self, row: &Row, point: Point, depth: &Depth) -> anyhow::Result<()> {
-        let url = BackendUrl::parse(&row.url).map_err(BadInput::new)?;
+        let url = BackendUrl::parse(&row.url).map_err(BadInput::error)?;
         let what = match point {
             Point::Visit { round } => format!("round {} · {}", round + 1, row.label),
             Point::Stair { factor, .. } => format!("staircase × {factor} · {}", row.label),
@@ -221,7 +222,7 @@ impl Session {
     fn lanes(&self, url: &BackendUrl) -> anyhow::Result<u32> {
         match url.lanes() {
             Some(lanes) => Ok(lanes),
-            None => self.profile.lanes(url.kind() == Kind::Shard).map_err(BadInput::new),
+            None => self.profile.lanes(url.kind() == Kind::Shard).map_err(BadInput::error),
         }
     }
 
@@ -317,7 +318,7 @@ fn data_folder(drive: &DriveArgs) -> anyhow::Result<tempfile::TempDir> {
 fn record(profile: &Profile, sets: &Sets) -> ProfileRecord {
     let mut toml = profile.text().to_owned();
     for (path, value) in sets {
-        toml.push_str(&format!("\n# overridden on the command line: {path} = {value}"));
+        let _ = write!(toml, "\n# overridden on the command line: {path} = {value}");
     }
     ProfileRecord {
         name: profile.name.clone(),
