@@ -146,7 +146,9 @@ impl fmt::Display for Objective {
                 // Twelve digits take back what the division by 100 added: 0.999 prints as 99.9.
                 let percent = format!("{:.9}", quantile * 100.0);
                 let percent = percent.trim_end_matches('0').trim_end_matches('.');
-                write!(f, "{} p{percent} <= {at_most}", metric.name())
+                // In one word, as a profile is usually written.
+                let bound = at_most.to_string().replace(' ', "");
+                write!(f, "{} p{percent} <= {bound}", metric.name())
             }
             Self::Count { count, at_most: 0 } => write!(f, "{} = 0", count.name()),
             Self::Count { count, at_most } => write!(f, "{} <= {at_most}", count.name()),
