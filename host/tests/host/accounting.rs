@@ -203,7 +203,7 @@ fn an_objective_of_abort_on_ends_the_run() {
     let manners = Manners { service: Span::from_micros(10), stall, ..Manners::default() };
     let (measurement, _) = measured(manners, &[("abort_on", "[\"publish p90 <= 50ms\"]")]);
     assert_accounted(&measurement);
-    assert_eq!(measurement.cut_short.as_deref(), Some("abort_on: `publish p90 <= 50 ms` is missed"));
+    assert_eq!(measurement.cut_short.as_deref(), Some("abort_on: `publish p90 <= 50ms` is missed"));
     assert!(measurement.window.duration_ns >= 700_000_000 && measurement.window.duration_ns < 710_000_000);
 }
 
