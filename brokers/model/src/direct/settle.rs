@@ -76,7 +76,12 @@ impl DirectModel {
         let group = groups.into_iter().find(|group| group.channel == channel).ok_or(Refusal::NotAssigned)?;
         let place = group.place;
         if self.at_most_once {
-            return if position < entry.end && epoch == 0 { Ok(()) } else { Err(Refusal::StaleReceipt) };
+            // Settled when it was handed out: another group's receipt of a request that this one has still to get is stale.
+            let id =
+                position.checked_sub(entry.base).and_then(|at| entry.index.get(at as usize)).filter(|&&id| id != NONE);
+            let requests = &self.channels[channel as usize].requests;
+            let handed_out = id.is_none_or(|&id| requests.leg(id, place).stage == LegStage::Settled);
+            return if position < entry.end && epoch == 0 && handed_out { Ok(()) } else { Err(Refusal::StaleReceipt) };
         }
         let at = position.checked_sub(entry.base).ok_or(Refusal::StaleReceipt)?;
         let id = entry.index.get(at as usize).copied().filter(|&id| id != NONE).ok_or(Refusal::StaleReceipt)?;
