@@ -121,7 +121,8 @@ impl Stream {
     fn position(&mut self, client: u32, token: Token, lane: LaneId, out: &mut Effects) -> Result<(), Refusal> {
         let source = self.held(client, lane)?;
         let at = &self.lanes[source.0 as usize];
-        let position = at.cursors[source.1 as usize].position.max(at.start);
+        // What failed to be stored is never read: the next position lies behind it.
+        let (position, _) = at.run(at.cursors[source.1 as usize].position);
         out.answers.push((client, token, Answer::Position { lane, position }));
         Ok(())
     }

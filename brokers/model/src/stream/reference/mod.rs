@@ -46,6 +46,12 @@ impl Lane {
         position >= self.start && position < self.stable() && self.messages[position as usize].1 == Fate::Stored
     }
 
+    /// The next position from `position` on that is not a hole, at most the high watermark.
+    fn readable(&self, position: u64) -> u64 {
+        let from = position.max(self.start);
+        (from..self.stable()).find(|&position| self.visible(position)).unwrap_or(self.stable().max(from))
+    }
+
     fn count(&self, from: u64, to: u64) -> u64 {
         (from..to).filter(|&position| self.visible(position)).count() as u64
     }
@@ -336,7 +342,7 @@ impl Reference {
             Control::Seek { lane, to } => self.seek(client, token, *lane, *to, expected)?,
             Control::Position(lane) => {
                 let at = self.held(client, *lane)?;
-                let position = self.cursors[&at].position.max(self.lanes[lane.0 as usize].start);
+                let position = self.lanes[lane.0 as usize].readable(self.cursors[&at].position);
                 expected.answers.push((client, token, Answer::Position { lane: *lane, position }));
             }
             Control::Flush => {
