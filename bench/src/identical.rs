@@ -10,11 +10,12 @@ use anyhow::Context as _;
 use brokerlab_reports::compare::{Outcome, duel};
 use brokerlab_reports::result::ResultFile;
 use brokerlab_reports::verdict::{Analysis, Decision};
+use serde::Serialize;
 
 use crate::table::{Figure, Row};
 
 /// What one series of comparisons came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Series {
     comparisons: usize,
     winners: usize,
@@ -22,6 +23,15 @@ struct Series {
     /// Winners that the paired rule alone would have named, validity and objective left aside.
     by_rule_alone: usize,
     longest_ms: u64,
+    pairs: Vec<Pair>,
+}
+
+/// The compared figures of one comparison: end-to-end response p99 of each visit in nanoseconds, by round.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Pair {
+    first: Vec<f64>,
+    again: Vec<f64>,
+    valid: bool,
 }
 
 /// The program that is measured, beside this one.
@@ -78,6 +88,8 @@ fn count(file: &ResultFile, series: &mut Series) -> anyhow::Result<()> {
         Outcome::TooClose { .. } | Outcome::TooFewRounds { .. } => false,
     };
     series.by_rule_alone += usize::from(named);
+    let ns = |figures: &[brokerlab_reports::compare::Figure]| figures.iter().map(|figure| figure.ns).collect();
+    series.pairs.push(Pair { first: ns(first), again: ns(second), valid: analysis.valid() });
     Ok(())
 }
 
@@ -104,11 +116,20 @@ fn series(comparisons: usize, busy: bool) -> anyhow::Result<Series> {
     ended.map(|()| found)
 }
 
-/// Takes the figure: `comparisons` on the machine as it is, and as many beside one busy thread per core.
-pub fn figure(comparisons: usize) -> anyhow::Result<Figure> {
+/// Takes the figure: `comparisons` on the machine as it is, and as many beside one busy thread per core. Into `record` go the
+/// figures of all visits, which the tests of the rule read.
+pub fn figure(comparisons: usize, record: Option<&Path>) -> anyhow::Result<Figure> {
     let mut rows = Vec::new();
-    for (what, busy) in [("as the machine is", false), ("beside one busy thread per core", true)] {
+    for (what, name, busy) in [("as the machine is", "quiet", false), ("beside one busy thread per core", "busy", true)]
+    {
         let found = series(comparisons, busy)?;
+        if let Some(folder) = record {
+            let text = serde_json::json!({
+                "what": format!("End-to-end response p99 in ns of two identical rows (`log`), by round; recorded {what}"),
+                "comparisons": found.pairs,
+            });
+            std::fs::write(folder.join(format!("aa-{name}.json")), serde_json::to_string_pretty(&text)?)?;
+        }
         rows.push(Row {
             what: what.to_owned(),
             found: format!("a winner in {} of {}", found.winners, found.comparisons),

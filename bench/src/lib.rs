@@ -8,6 +8,8 @@ pub mod overhead;
 pub mod table;
 pub mod through_trait;
 
+use std::path::Path;
+
 use crate::table::Figure;
 
 /// Every figure by name, with what it shows.
@@ -17,10 +19,11 @@ pub const FIGURES: &[(&str, &str)] = &[
     ("trait", "what the trait adds to calling `log` in memory directly"),
 ];
 
-/// Takes the figure of that name; none when there is no such figure.
-pub fn take(name: &str) -> Option<anyhow::Result<Figure>> {
+/// Takes the figure of that name; none when there is no such figure. What a figure has to keep beside its table goes into the folder
+/// `record`.
+pub fn take(name: &str, record: Option<&Path>) -> Option<anyhow::Result<Figure>> {
     match name {
-        "aa" => Some(identical::figure(20)),
+        "aa" => Some(identical::figure(20, record)),
         "overhead" => Some(overhead::figure(7, 4_096)),
         "trait" => Some(through_trait::figure(7, 4_096)),
         _ => None,

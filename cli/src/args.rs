@@ -75,9 +75,9 @@ pub(crate) struct DriveArgs {
     /// Loops that drive clients; at most one per core. One core is left for storage when it is not given.
     #[arg(long, value_name = "N")]
     pub threads: Option<u32>,
-    /// How loops wait when nothing is due.
-    #[arg(long, value_enum, default_value_t)]
-    pub waiting: WaitingArg,
+    /// How loops wait when nothing is due. When it is not given they spin where a core is left beside them, and park otherwise.
+    #[arg(long, value_enum)]
+    pub waiting: Option<WaitingArg>,
     /// The hop between clients and embedded backends; these have in-process only, loopback is not there yet.
     #[arg(long, value_enum, default_value_t)]
     pub transport: TransportArg,

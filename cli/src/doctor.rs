@@ -25,9 +25,9 @@ pub(crate) struct DoctorArgs {
     /// The folder whose storage is looked at.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// How loops would wait.
-    #[arg(long, value_enum, default_value_t)]
-    waiting: WaitingArg,
+    /// How loops would wait; as `compare` chooses when it is not given.
+    #[arg(long, value_enum)]
+    waiting: Option<WaitingArg>,
     /// One JSON document on standard output.
     #[arg(long)]
     json: bool,
@@ -43,7 +43,7 @@ struct Answer {
 
 pub(crate) fn doctor(args: &DoctorArgs) -> anyhow::Result<Exit> {
     let folder = args.data.clone().unwrap_or_else(std::env::temp_dir);
-    let waiting = drive::waiting(&DriveArgs { waiting: args.waiting, ..DriveArgs::default() });
+    let waiting = drive::waiting(&DriveArgs { waiting: args.waiting, ..DriveArgs::default() })?;
     let wall = WallClock::new();
     let before = Look::now(&wall);
     let pacing = look::pacing(waiting, WATCHED);

@@ -37,7 +37,5 @@ pub(crate) fn case(url: &BackendUrl, folder: &Path) -> anyhow::Result<Option<Fix
         messages: found.messages,
         counts: found.work,
         allocations: found.allocations,
-        // Bytes hang on the lengths of temporary paths; their number does not.
-        allocated_bytes: None,
     }))
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use brokerlab_embedded::{BackendUrl, Kind, honour};
+use brokerlab_host::Waiting;
 use brokerlab_host::visit::{VisitError, VisitSpec, spawn, wait_for_write_back};
 use brokerlab_model::Span;
 use brokerlab_reports::result::{Command, Objectives, ProfileRecord, ResultFile, SCHEMA_VERSION};
@@ -35,7 +36,7 @@ pub(crate) struct Session {
     profile: Profile,
     sets: Sets,
     profile_name: String,
-    drive: DriveArgs,
+    waiting: Waiting,
     threads: u32,
     folder: tempfile::TempDir,
     quiet: bool,
@@ -58,13 +59,13 @@ impl Session {
         let sets = drive::sets(profile)?;
         let loaded = drive::load(profile, &sets)?;
         let threads = drive::threads(drive)?;
+        let waiting = drive::waiting(drive)?;
         std::fs::create_dir_all(&output.out)
             .and_then(|()| tempfile::tempfile_in(&output.out).map(drop))
             .with_context(|| format!("can't write into {}; name another folder with --out", output.out.display()))?;
         let folder = data_folder(drive)?;
         let quiet = output.quiet || output.json;
         let started = facts::utc_ns();
-        let waiting = drive::waiting(drive).name().to_owned();
         let result = ResultFile {
             schema_version: SCHEMA_VERSION,
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -78,7 +79,7 @@ impl Session {
             contract: loaded.contract,
             seed: loaded.seed,
             host: facts::host(folder.path(), loaded.contract.storage),
-            waiting,
+            waiting: waiting.name().to_owned(),
             judgement: None,
             cells: Vec::new(),
             promise_ladder: backends::ladder(),
@@ -92,7 +93,7 @@ impl Session {
             profile: loaded,
             sets,
             profile_name: profile.profile.clone(),
-            drive: drive.clone(),
+            waiting,
             threads,
             folder,
             quiet,
@@ -258,7 +259,7 @@ impl Session {
             lanes: self.lanes(url)?,
             transport: "in-process".to_owned(),
             threads: self.threads as usize,
-            waiting: drive::waiting(&self.drive),
+            waiting: self.waiting,
             seed: self.profile.seed,
             replication: if let Point::Visit { round } = point { round } else { 0 },
             run: self.visits,

@@ -4,12 +4,13 @@
 
 use brokerlab_model::{Availability, Contract, Delivery, Order, Storage};
 use brokerlab_workloads::measurement::World;
+use brokerlab_workloads::validity::Evidence;
 
 use crate::compare::Outcome;
 use crate::figures::{self, and_list};
 use crate::headroom::Class;
 use crate::result::LadderRow;
-use crate::rows::{Role, Visit};
+use crate::rows::Role;
 use crate::verdict::{
     Analysis, Conclusion, DECIDING_SHARE, Decision, EMBEDDED_CAVEAT, ExitInputs, Judged, Step, median_text,
 };
@@ -81,19 +82,17 @@ fn single(a: &Analysis) -> (Decision, String) {
 pub(crate) fn why_not_valid(a: &Analysis) -> String {
     let mut worst: Vec<(&str, f64, String)> = Vec::new();
     for j in a.rows.iter().filter(|j| a.checks_count(&j.row) && !j.row.valid()) {
-        for visit in &j.row.visits {
-            for check in j.row.checks(visit).filter(|c| !c.ok) {
-                let by = excess(visit, &check.name);
-                let text = if check.name == COMPLETE {
-                    format!("{} was {}", j.row.label, check.found)
-                } else {
-                    format!("{} {} (allowed {})", check.name, check.found, check.limit)
-                };
-                match worst.iter_mut().find(|(name, ..)| *name == check.name) {
-                    Some(known) if by > known.1 => *known = (&check.name, by, text),
-                    Some(_) => {}
-                    None => worst.push((&check.name, by, text)),
-                }
+        for check in j.row.checks().filter(|c| !c.ok) {
+            let by = excess(&j.row.evidence, &check.name);
+            let text = if check.name == COMPLETE {
+                format!("{} was {}", j.row.label, check.found)
+            } else {
+                format!("{} {} (allowed {})", check.name, check.found, check.limit)
+            };
+            match worst.iter_mut().find(|(name, ..)| *name == check.name) {
+                Some(known) if by > known.1 => *known = (&check.name, by, text),
+                Some(_) => {}
+                None => worst.push((&check.name, by, text)),
             }
         }
     }
@@ -106,15 +105,14 @@ pub(crate) fn why_not_valid(a: &Analysis) -> String {
 /// The check that a visit ran to its end.
 pub(crate) const COMPLETE: &str = "complete";
 
-/// By how much a visit failed a check, to find the worst of several; of one check only.
-pub(crate) fn excess(visit: &Visit, check: &str) -> f64 {
-    let fitness = &visit.cell.fitness;
+/// By how much a check is failed, to find the worst of several rows; of one check only.
+pub(crate) fn excess(evidence: &Evidence, check: &str) -> f64 {
     match check {
-        name if name.starts_with("generator lateness") => fitness.late_p999_ns as f64,
-        name if name.starts_with("samples beyond") => -(visit.cell.end_to_end.response.samples() as f64),
-        name if name.starts_with("core time taken") => fitness.steal_share.unwrap_or(0.0),
-        name if name.starts_with("held back") => fitness.cgroup_throttled_ns.unwrap_or(0) as f64,
-        name if name.starts_with("CPU of other") => fitness.other_processes_cores.unwrap_or(0.0),
+        name if name.starts_with("generator lateness") => evidence.late_p999_ns as f64,
+        name if name.starts_with("samples beyond") => -(evidence.fewest_samples as f64),
+        name if name.starts_with("core time taken") => evidence.steal_share.unwrap_or(0.0),
+        name if name.starts_with("held back") => evidence.cgroup_throttled_ns.unwrap_or(0) as f64,
+        name if name.starts_with("CPU of other") => evidence.other_processes_cores.unwrap_or(0.0),
         _ => 0.0,
     }
 }

@@ -174,8 +174,6 @@ pub struct FixedCase {
     pub counts: WorkCounts,
     /// Heap allocations of the whole case; none when the program was built without the counting allocator.
     pub allocations: Option<u64>,
-    /// Bytes of those allocations.
-    pub allocated_bytes: Option<u64>,
 }
 
 /// Why a result file could not be read.

@@ -8,7 +8,7 @@ use brokerlab_workloads::measurement::{
 };
 use brokerlab_workloads::profile::{Count, Metric, Objective};
 use brokerlab_workloads::record::{DecodeError, Quantile};
-use brokerlab_workloads::validity::{Saturation, Validity, ValidityCheck, judge};
+use brokerlab_workloads::validity::{Evidence, Saturation, Validity, ValidityCheck, judge};
 
 use crate::compare::{Figure, median};
 use crate::figures;
@@ -105,6 +105,9 @@ pub struct Row<'a> {
     pub visits: Vec<Visit<'a>>,
     /// Its staircase, lowest load first.
     pub stairs: Vec<Stair<'a>>,
+    /// What its checks look at, over all visits.
+    pub evidence: Evidence,
+    checks: Vec<ValidityCheck>,
     /// Publish, all visits merged.
     pub publish: Operation,
     /// End-to-end, all visits merged.
@@ -123,7 +126,7 @@ pub struct Row<'a> {
     pub timeline: Vec<Tick>,
 }
 
-/// Visits that may miss a threshold before a row counts as missing it: one in six.
+/// Visits that may be saturated, or miss an objective, before a row counts as such: one in six.
 fn allowed(visits: usize) -> usize {
     visits / 6
 }
@@ -162,6 +165,8 @@ impl<'a> Row<'a> {
             role: Role::Candidate,
             visits: Vec::new(),
             stairs: Vec::new(),
+            evidence: Evidence::default(),
+            checks: Vec::new(),
             publish: Operation::default(),
             end_to_end: Operation::default(),
             settle: Operation::default(),
@@ -180,6 +185,9 @@ impl<'a> Row<'a> {
                 Point::Stair { factor, .. } => row.stairs.push(stair(cell, factor, objectives)?),
             }
         }
+        let visited: Vec<&Measurement> = row.visits.iter().map(|visit| visit.cell).collect();
+        row.evidence = Evidence::of(&visited)?;
+        row.checks = row.evidence.checks();
         row.stairs.sort_by(|a, b| a.factor.total_cmp(&b.factor));
         Ok(row)
     }
@@ -269,17 +277,18 @@ impl<'a> Row<'a> {
         median(&values)
     }
 
-    /// The checks of a visit that count for this row. Of a saturated row no quantile is shown, so what only spoils quantiles
-    /// (lateness, samples) is not asked; the machine's checks are.
-    pub fn checks<'v>(&self, visit: &'v Visit<'a>) -> impl Iterator<Item = &'v ValidityCheck> + use<'v, 'a> {
+    /// The checks that count for this row, over its visits together. Of a saturated row no quantile is shown, so what only spoils
+    /// quantiles (lateness, samples) is not asked; the machine's checks are.
+    pub fn checks(&self) -> impl Iterator<Item = &ValidityCheck> {
         let saturated = self.saturated();
         let quantiles_only = |name: &str| name.starts_with("generator lateness") || name.starts_with("samples beyond");
-        visit.validity.checks.iter().filter(move |check| !(saturated && quantiles_only(&check.name)))
+        self.checks.iter().filter(move |check| !(saturated && quantiles_only(&check.name)))
     }
 
-    /// Visits that are not valid.
-    pub fn visits_not_valid(&self) -> usize {
-        self.visits.iter().filter(|v| self.checks(v).any(|check| !check.ok)).count()
+    /// Visits that taken alone miss a check.
+    pub fn visits_disturbed(&self) -> usize {
+        let counts = |name: &str| self.checks().any(|check| check.name == name);
+        self.visits.iter().filter(|v| v.validity.checks.iter().any(|check| !check.ok && counts(&check.name))).count()
     }
 
     /// What the first saturated visit showed, when the row is saturated.
@@ -298,9 +307,9 @@ impl<'a> Row<'a> {
         Some(format!("{reason}{busy}"))
     }
 
-    /// Whether the row can be believed: at most one visit in six missed a threshold.
+    /// Whether the row can be believed: its visits together miss no threshold.
     pub fn valid(&self) -> bool {
-        !self.visits.is_empty() && self.visits_not_valid() <= allowed(self.visits.len())
+        !self.visits.is_empty() && self.checks().all(|check| check.ok)
     }
 
     /// Visits that were saturated.

@@ -4,10 +4,11 @@
 //! figures were taken (`host` does).
 
 use brokerlab_model::Span;
+use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::measurement::{IntervalRecord, Measurement};
-use crate::record::{DecodeError, Quantile};
+use crate::measurement::{Distributions, FitnessRecord, HistogramRecord, IntervalRecord, Measurement};
+use crate::record::{DecodeError, quantile};
 
 /// Lateness of the generator up to this much is always allowed.
 pub const LATE_ALLOWED: Span = Span::from_millis(2);
@@ -71,16 +72,7 @@ pub struct Saturation {
 
 /// Judges one cell. An error means that a stored histogram can't be read.
 pub fn judge(cell: &Measurement) -> Result<Validity, DecodeError> {
-    let checks = vec![
-        complete(cell),
-        lateness(cell)?,
-        samples(cell),
-        steal(cell),
-        throttling(cell),
-        others(cell),
-        digest(cell),
-        own_cost(cell),
-    ];
+    let checks = Evidence::of(&[cell])?.checks();
     Ok(Validity {
         valid: checks.iter().all(|check| check.ok),
         saturated: saturation(cell),
@@ -89,51 +81,167 @@ pub fn judge(cell: &Measurement) -> Result<Validity, DecodeError> {
     })
 }
 
-/// Whether at least [`SAMPLES_BEYOND`] of `samples` lie beyond the quantile `q`.
-pub fn may_show(samples: u64, q: f64) -> bool {
-    // The product of two rounded numbers may fall a hair short of the whole number that is meant.
-    samples as f64 * (1.0 - q) >= SAMPLES_BEYOND as f64 - 1e-6
+/// What the checks look at, of one cell or of all visits of a row together: a row's quantiles are merged over its visits, so what
+/// spoils them is merged too. One visit's short pause weighs as much in the row as it weighs in the row's figures.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Evidence {
+    /// What cut one of them short.
+    pub cut_short: Option<String>,
+    /// Generator lateness at the 99.9 % quantile, merged.
+    pub late_p999_ns: u64,
+    /// Publish response at the 99 % quantile, merged; the drain limit where it never came.
+    pub publish_p99_ns: u64,
+    /// End-to-end samples of the visit that has fewest: each visit's p99 is compared.
+    pub fewest_samples: u64,
+    /// Mean share of core time that the hypervisor took; none where the system does not tell.
+    pub steal_share: Option<f64>,
+    /// Time that a cgroup limit held the process back, in all.
+    pub cgroup_throttled_ns: Option<u64>,
+    /// Mean CPU of other processes, in cores.
+    pub other_processes_cores: Option<f64>,
+    /// Whether every message published was the profile's.
+    pub matches_published: bool,
+    /// Mean cost of generator, recorder and checker.
+    pub harness_ns_per_message: f64,
 }
 
-fn check(name: &str, found: String, limit: String, ok: bool, advice: &str) -> ValidityCheck {
-    ValidityCheck { name: name.to_owned(), found, limit, ok, advice: advice.to_owned() }
-}
+impl Evidence {
+    /// Gathers it. An error means that a stored histogram can't be read.
+    pub fn of(cells: &[&Measurement]) -> Result<Self, DecodeError> {
+        let late_p999_ns = match cells {
+            [cell] => cell.fitness.late_p999_ns,
+            _ => quantile(&merged(cells, |publish| &publish.late)?, 0, 0.999).or(0),
+        };
+        let unfinished = cells.iter().fold(0, |sum: u64, cell| sum.saturating_add(cell.publish.unfinished));
+        let publish_p99 = quantile(&merged(cells, |publish| &publish.response)?, unfinished, 0.99);
+        let drain_limit_ns = cells.iter().map(|cell| cell.window.drain_limit_ns).max().unwrap_or(0);
+        let told = |of: fn(&FitnessRecord) -> Option<f64>| mean(cells.iter().filter_map(|cell| of(&cell.fitness)));
+        Ok(Self {
+            cut_short: cells.iter().find_map(|cell| cell.cut_short.clone()),
+            late_p999_ns,
+            publish_p99_ns: publish_p99.or(drain_limit_ns),
+            fewest_samples: cells.iter().map(|cell| end_to_end_samples(cell)).min().unwrap_or(0),
+            steal_share: told(|fitness| fitness.steal_share),
+            cgroup_throttled_ns: cells
+                .iter()
+                .filter_map(|cell| cell.fitness.cgroup_throttled_ns)
+                .reduce(u64::saturating_add),
+            other_processes_cores: told(|fitness| fitness.other_processes_cores),
+            matches_published: cells.iter().all(|cell| cell.digest.matches_published),
+            harness_ns_per_message: told(|fitness| Some(fitness.harness_ns_per_message)).unwrap_or(0.0),
+        })
+    }
 
-fn complete(cell: &Measurement) -> ValidityCheck {
-    let found = cell.cut_short.clone().map_or_else(|| "complete".to_owned(), |why| format!("cut short: {why}"));
-    check("complete", found, "complete".to_owned(), cell.cut_short.is_none(), "let it run to its end")
-}
+    /// Every check, in the order in which they are shown.
+    pub fn checks(&self) -> Vec<ValidityCheck> {
+        vec![
+            self.complete(),
+            self.lateness(),
+            self.samples(),
+            self.steal(),
+            self.throttling(),
+            self.others(),
+            self.digest(),
+            self.own_cost(),
+        ]
+    }
 
-fn lateness(cell: &Measurement) -> Result<ValidityCheck, DecodeError> {
-    let response = match cell.publish.response.quantile(cell.publish.unfinished, 0.99)? {
-        Quantile::At(ns) => ns,
-        Quantile::Never => cell.window.drain_limit_ns,
-        Quantile::Empty | Quantile::BelowZero => 0,
-    };
-    let limit = LATE_ALLOWED.0.max((response as f64 * LATE_ALLOWED_OF_RESPONSE) as u64);
-    let late = cell.fitness.late_p999_ns;
-    Ok(check(
-        "generator lateness, p99.9",
-        Span(late).to_string(),
-        format!("≤ {}", Span(limit)),
-        late <= limit,
-        "stop other load on this machine, lower --rate, or give the loops fewer --threads than there are cores",
-    ))
+    fn complete(&self) -> ValidityCheck {
+        let found = self.cut_short.clone().map_or_else(|| "complete".to_owned(), |why| format!("cut short: {why}"));
+        check("complete", found, "complete".to_owned(), self.cut_short.is_none(), "let it run to its end")
+    }
+
+    fn lateness(&self) -> ValidityCheck {
+        let limit = LATE_ALLOWED.0.max((self.publish_p99_ns as f64 * LATE_ALLOWED_OF_RESPONSE) as u64);
+        let late = self.late_p999_ns;
+        check(
+            "generator lateness, p99.9",
+            Span(late).to_string(),
+            format!("≤ {}", Span(limit)),
+            late <= limit,
+            "stop other load on this machine, lower --rate, or give the loops fewer --threads than there are cores",
+        )
+    }
+
+    fn samples(&self) -> ValidityCheck {
+        let samples = self.fewest_samples;
+        check(
+            "samples beyond p99",
+            (samples / 100).to_string(),
+            format!("≥ {SAMPLES_BEYOND}"),
+            may_show(samples, 0.99),
+            "run longer (--duration) or at a higher --rate",
+        )
+    }
+
+    fn steal(&self) -> ValidityCheck {
+        let found = self.steal_share;
+        check(
+            "core time taken by the hypervisor",
+            told(found),
+            format!("≤ {}", share(STEAL_ALLOWED)),
+            found.is_none_or(|steal| steal <= STEAL_ALLOWED),
+            "wait until the host is quieter, or use a machine of your own",
+        )
+    }
+
+    fn throttling(&self) -> ValidityCheck {
+        let found = self.cgroup_throttled_ns;
+        check(
+            "held back by a cgroup limit",
+            found.map_or_else(|| told(None), |ns| Span(ns).to_string()),
+            "none".to_owned(),
+            found.is_none_or(|ns| ns == 0),
+            "raise the container's CPU limit, or lower --rate",
+        )
+    }
+
+    fn others(&self) -> ValidityCheck {
+        let found = self.other_processes_cores;
+        check(
+            "CPU of other processes, of one core",
+            told(found),
+            format!("≤ {}", share(OTHERS_ALLOWED_CORES)),
+            found.is_none_or(|cores| cores <= OTHERS_ALLOWED_CORES),
+            "stop what else is running on this machine",
+        )
+    }
+
+    fn digest(&self) -> ValidityCheck {
+        let ok = self.matches_published;
+        let found = if ok { "as the profile says" } else { "other than the profile says" };
+        check(
+            "messages published",
+            found.to_owned(),
+            "as the profile says".to_owned(),
+            ok,
+            "this is a fault of brokerlab: please report it with the result file",
+        )
+    }
+
+    fn own_cost(&self) -> ValidityCheck {
+        let found = format!("{:.0} ns per message", self.harness_ns_per_message);
+        check("generator, recorder and checker", found, "printed".to_owned(), true, "")
+    }
 }
 
 fn end_to_end_samples(cell: &Measurement) -> u64 {
     cell.end_to_end.response.samples().saturating_add(cell.end_to_end.unfinished)
 }
 
-fn samples(cell: &Measurement) -> ValidityCheck {
-    let samples = end_to_end_samples(cell);
-    check(
-        "samples beyond p99",
-        (samples / 100).to_string(),
-        format!("≥ {SAMPLES_BEYOND}"),
-        may_show(samples, 0.99),
-        "run longer (--duration) or at a higher --rate",
-    )
+/// One of the publishes' histograms, over all cells.
+fn merged(cells: &[&Measurement], of: fn(&Distributions) -> &HistogramRecord) -> Result<Histogram<u64>, DecodeError> {
+    let mut all = HistogramRecord::default().to_histogram()?;
+    for cell in cells {
+        let of_cell = of(&cell.publish).to_histogram()?;
+        all.add(&of_cell).map_err(|error| DecodeError::Hdr(error.to_string()))?;
+    }
+    Ok(all)
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (n, sum) = values.fold((0_u32, 0.0), |(n, sum), value| (n + 1, sum + value));
+    (n > 0).then(|| sum / f64::from(n))
 }
 
 fn share(value: f64) -> String {
@@ -144,54 +252,14 @@ fn told(value: Option<f64>) -> String {
     value.map_or_else(|| "the system does not tell".to_owned(), share)
 }
 
-fn steal(cell: &Measurement) -> ValidityCheck {
-    let found = cell.fitness.steal_share;
-    check(
-        "core time taken by the hypervisor",
-        told(found),
-        format!("≤ {}", share(STEAL_ALLOWED)),
-        found.is_none_or(|steal| steal <= STEAL_ALLOWED),
-        "wait until the host is quieter, or use a machine of your own",
-    )
+/// Whether at least [`SAMPLES_BEYOND`] of `samples` lie beyond the quantile `q`.
+pub fn may_show(samples: u64, q: f64) -> bool {
+    // The product of two rounded numbers may fall a hair short of the whole number that is meant.
+    samples as f64 * (1.0 - q) >= SAMPLES_BEYOND as f64 - 1e-6
 }
 
-fn throttling(cell: &Measurement) -> ValidityCheck {
-    let found = cell.fitness.cgroup_throttled_ns;
-    check(
-        "held back by a cgroup limit",
-        found.map_or_else(|| told(None), |ns| Span(ns).to_string()),
-        "none".to_owned(),
-        found.is_none_or(|ns| ns == 0),
-        "raise the container's CPU limit, or lower --rate",
-    )
-}
-
-fn others(cell: &Measurement) -> ValidityCheck {
-    let found = cell.fitness.other_processes_cores;
-    check(
-        "CPU of other processes, of one core",
-        told(found),
-        format!("≤ {}", share(OTHERS_ALLOWED_CORES)),
-        found.is_none_or(|cores| cores <= OTHERS_ALLOWED_CORES),
-        "stop what else is running on this machine",
-    )
-}
-
-fn digest(cell: &Measurement) -> ValidityCheck {
-    let ok = cell.digest.matches_published;
-    let found = if ok { "as the profile says" } else { "other than the profile says" };
-    check(
-        "messages published",
-        found.to_owned(),
-        "as the profile says".to_owned(),
-        ok,
-        "this is a fault of brokerlab: please report it with the result file",
-    )
-}
-
-fn own_cost(cell: &Measurement) -> ValidityCheck {
-    let found = format!("{:.0} ns per message", cell.fitness.harness_ns_per_message);
-    check("generator, recorder and checker", found, "printed".to_owned(), true, "")
+fn check(name: &str, found: String, limit: String, ok: bool, advice: &str) -> ValidityCheck {
+    ValidityCheck { name: name.to_owned(), found, limit, ok, advice: advice.to_owned() }
 }
 
 fn saturation(cell: &Measurement) -> Option<Saturation> {

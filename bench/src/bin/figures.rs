@@ -1,6 +1,8 @@
-//! Prints one figure as a table. Exit status: 0 every goal is met, 1 one is missed, 2 no such figure.
+//! Prints one figure as a table. Exit status: 0 every goal is met, 1 one is missed, 2 no such figure. A folder after the name is where a
+//! figure that has more to keep than its table writes it.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use brokerlab_bench::{FIGURES, take};
@@ -12,7 +14,7 @@ fn main() -> ExitCode {
         let _ = out.write_all(names.as_bytes());
         return ExitCode::SUCCESS;
     };
-    match take(&name) {
+    match take(&name, std::env::args().nth(2).map(PathBuf::from).as_deref()) {
         None => {
             let _ = writeln!(std::io::stderr(), "no figure `{name}`; run without a name to list them");
             ExitCode::from(2)

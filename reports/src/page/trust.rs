@@ -11,7 +11,7 @@ use crate::reasons::{COMPLETE, excess, why_not_valid};
 use crate::rows::Role;
 use crate::verdict::Analysis;
 
-/// One check over all visits that count.
+/// One check over all rows that count.
 struct Light {
     name: String,
     passed: usize,
@@ -19,35 +19,32 @@ struct Light {
     /// What was found where it failed, or where it is only told.
     detail: String,
     advice: String,
-    /// By how much the worst failing visit failed.
+    /// By how much the worst failing row failed.
     excess: f64,
-    /// Whether it stays red whatever the visits say.
+    /// Whether it stays red whatever the rows say.
     red: bool,
 }
 
-/// Visits of the rows whose validity counts: in a comparison saturated rows are judged as saturated, the ceiling by nobody.
+/// Checks of the rows whose validity counts: in a comparison saturated rows are judged as saturated, the ceiling by nobody.
 fn lights(a: &Analysis) -> Vec<Light> {
     let mut lights: Vec<Light> = Vec::new();
     for j in a.rows.iter().filter(|j| a.checks_count(&j.row)) {
-        for visit in &j.row.visits {
-            for check in j.row.checks(visit) {
-                let at = lights.iter().position(|l| l.name == check.name).unwrap_or_else(|| {
-                    let detail = format!("allowed {}", check.limit);
-                    lights.push(Light::new(&check.name, detail));
-                    lights.len() - 1
-                });
-                let light = &mut lights[at];
-                light.of += 1;
-                light.passed += usize::from(check.ok);
-                let by = excess(visit, &check.name);
-                if !check.ok && (light.advice.is_empty() || by > light.excess) {
-                    light.excess = by;
-                    light.detail =
-                        format!("{} round {}: {}, allowed {}", j.row.label, visit.round + 1, check.found, check.limit);
-                    light.advice.clone_from(&check.advice);
-                } else if check.limit == "printed" || check.found == check.limit && light.advice.is_empty() {
-                    light.detail.clone_from(&check.found);
-                }
+        for check in j.row.checks() {
+            let at = lights.iter().position(|l| l.name == check.name).unwrap_or_else(|| {
+                let detail = format!("allowed {}", check.limit);
+                lights.push(Light::new(&check.name, detail));
+                lights.len() - 1
+            });
+            let light = &mut lights[at];
+            light.of += 1;
+            light.passed += usize::from(check.ok);
+            let by = excess(&j.row.evidence, &check.name);
+            if !check.ok && (light.advice.is_empty() || by > light.excess) {
+                light.excess = by;
+                light.detail = format!("{}: {}, allowed {}", j.row.label, check.found, check.limit);
+                light.advice.clone_from(&check.advice);
+            } else if check.limit == "printed" || check.found == check.limit && light.advice.is_empty() {
+                light.detail.clone_from(&check.found);
             }
         }
     }
@@ -75,14 +72,14 @@ impl Light {
     }
 
     fn text(&self) -> String {
-        let visits =
-            if self.of > 1 && !self.red { format!("{} of {} visits", self.passed, self.of) } else { String::new() };
+        let rows =
+            if self.of > 1 && !self.red { format!("{} of {} rows", self.passed, self.of) } else { String::new() };
         let detail = if self.name == COMPLETE && !self.red && self.passed == self.of { "" } else { &self.detail };
-        match (visits.is_empty(), detail.is_empty()) {
+        match (rows.is_empty(), detail.is_empty()) {
             (true, true) => "yes".to_owned(),
             (true, false) => detail.to_owned(),
-            (false, true) => visits,
-            (false, false) => format!("{visits}; {detail}"),
+            (false, true) => rows,
+            (false, false) => format!("{rows}; {detail}"),
         }
     }
 }
@@ -126,20 +123,18 @@ fn believed(a: &Analysis) -> String {
     if !a.valid() {
         return format!("No: {}. The figures below are shown, and nothing is concluded from them.", why_not_valid(a));
     }
-    let lights = lights(a);
-    let (passed, of) = lights.iter().fold((0, 0), |(p, o), l| (p + l.passed, o + l.of));
-    let checks = if passed == of {
-        let exempt = if a.saturated_run().is_some() {
-            " (without those of quantiles, as none is shown)"
-        } else if a.is_comparison() {
-            " in every visit"
-        } else {
-            ""
-        };
-        format!("Yes: every check passed{exempt}")
+    let counted = || a.rows.iter().map(|j| &j.row).filter(|row| a.checks_count(row));
+    let (disturbed, visits) = counted().fold((0, 0), |(d, n), row| (d + row.visits_disturbed(), n + row.visits.len()));
+    let exempt = if a.saturated_run().is_some() {
+        " (without those of quantiles, as none is shown)".to_owned()
+    } else if disturbed > 0 {
+        format!(" in every row ({disturbed} of {visits} visits taken alone miss one)")
+    } else if a.is_comparison() {
+        " in every visit".to_owned()
     } else {
-        format!("Yes: {passed} of {of} checks passed, no row missed one in more than a visit of six")
+        String::new()
     };
+    let checks = format!("Yes: every check passed{exempt}");
     match &a.control {
         None => format!("{checks}."),
         Some(c) if c.disagrees => format!(
@@ -214,8 +209,18 @@ fn control(view: &View) -> Markup {
 fn table(view: &View) -> Markup {
     let mut table = Table::new(
         "Fitness by row",
-        "worst visit",
-        &["Row", "Valid visits", "Late p99.9", "Steal", "Other processes", "Harness per message", "Dirty at start"],
+        "all visits of a row are judged together; the figures after them are the worst visit's",
+        &[
+            "Row",
+            "Valid",
+            "Undisturbed visits",
+            "Late p99.9, together",
+            "Late p99.9",
+            "Steal",
+            "Other processes",
+            "Harness per message",
+            "Dirty at start",
+        ],
     );
     for r in view.rows() {
         let row = &r.judged.row;
@@ -223,9 +228,12 @@ fn table(view: &View) -> Markup {
             row.visits.iter().filter_map(|v| get(&v.cell.fitness)).max_by(f64::total_cmp)
         };
         let told = |value: Option<f64>, text: &dyn Fn(f64) -> String| value.map_or_else(|| "not told".to_owned(), text);
-        let visits = format!("{} of {}", row.visits.len() - row.visits_not_valid(), row.visits.len());
+        let undisturbed = format!("{} of {}", row.visits.len() - row.visits_disturbed(), row.visits.len());
+        let together = figures::duration(row.evidence.late_p999_ns);
         let cells = vec![
-            if row.valid() { Cell::Yes(visits) } else { Cell::No(visits) },
+            if row.valid() { Cell::Yes("yes".to_owned()) } else { Cell::No("no".to_owned()) },
+            Cell::Figure(undisturbed),
+            Cell::Figure(together),
             Cell::Figure(told(worst(&|f| Some(f.late_p999_ns as f64)), &figures::duration_f64)),
             Cell::Figure(told(worst(&|f| f.steal_share), &figures::percent)),
             Cell::Figure(told(worst(&|f| f.other_processes_cores), &|c| format!("{:.1} % of a core", c * 100.0))),

@@ -14,7 +14,7 @@ pub(super) fn panel(view: &View) -> Option<Panel> {
     if rows.is_empty() {
         return None;
     }
-    let spins = view.analyses.iter().any(|a| a.file.waiting == "spin");
+    let spins = view.analyses.iter().any(|a| a.file.waiting != "park");
     let body = html! {
         div.charts {
             (bars(view, &rows, "bytes", "Bytes written", figures::bytes, &|r| Some(r.judged.row.work.bytes_written as f64 / messages(r))))
@@ -141,8 +141,7 @@ fn table(view: &View, rows: &[Shown], spins: bool) -> Markup {
 fn fixed(view: &View) -> Markup {
     let cases = || view.analyses.iter().flat_map(|a| &a.file.fixed_cases);
     // Known only to a build that counts allocations; a column of dashes says nothing.
-    let (allocations, allocated) =
-        (cases().any(|c| c.allocations.is_some()), cases().any(|c| c.allocated_bytes.is_some()));
+    let allocations = cases().any(|c| c.allocations.is_some());
     let mut head = vec![
         "Row",
         "Case",
@@ -157,7 +156,6 @@ fn fixed(view: &View) -> Markup {
         "Round trips",
     ];
     head.extend(allocations.then_some("Allocations"));
-    head.extend(allocated.then_some("Allocated"));
     let mut table =
         Table::new("Fixed case, exact counts", "the same on every machine; compared by `report --against`", &head);
     for a in &view.analyses {
@@ -170,11 +168,7 @@ fn fixed(view: &View) -> Markup {
             cells.extend(
                 counts(case)
                     .iter()
-                    .filter(|(name, _)| match *name {
-                        "allocations" => allocations,
-                        "allocated_bytes" => allocated,
-                        _ => true,
-                    })
+                    .filter(|(name, _)| allocations || *name != "allocations")
                     .map(|(_, count)| Cell::Figure(count.map_or_else(|| "–".to_owned(), figures::count))),
             );
             table.row(&format!("{}{}", case.backend, a.mark), false, cells);

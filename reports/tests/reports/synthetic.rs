@@ -277,7 +277,6 @@ fn fixed_case(shape: Shape) -> FixedCase {
             ..WorkCounts::default()
         },
         allocations: Some(12_345),
-        allocated_bytes: Some(9_876_543),
     }
 }
 
@@ -364,4 +363,12 @@ pub(crate) fn run(shape: Shape, factor: f64) -> ResultFile {
     file.command_line = format!("brokerlab run --backend {}", shape.backend);
     file.cells.push(cell(shape, Point::Run, factor, 7));
     file
+}
+
+/// Makes the generator late in a cell: every message by so much.
+pub(crate) fn make_late(cell: &mut Measurement, ns: u64) {
+    let mut tally = Tally::default();
+    tally.record_n(ns, cell.counts.due.max(1));
+    cell.publish.late = HistogramRecord::from_tally(&tally);
+    cell.fitness.late_p999_ns = ns;
 }

@@ -48,6 +48,17 @@ pub enum Quantile {
     Never,
 }
 
+impl Quantile {
+    /// Nanoseconds; `never` where it was never reached, and zero where there is nothing or less than nothing.
+    pub fn or(self, never: u64) -> u64 {
+        match self {
+            Self::At(ns) => ns,
+            Self::Never => never,
+            Self::Empty | Self::BelowZero => 0,
+        }
+    }
+}
+
 /// A histogram as every record of this project holds it: nanoseconds, three significant digits, no upper bound.
 pub(super) fn empty_histogram() -> Histogram<u64> {
     Histogram::new(DIGITS).expect("three significant digits are allowed")
