@@ -1,0 +1,186 @@
+//! One connection to a server: bytes out and in, without ever blocking, in as few system calls as they fit.
+//!
+//! The driver appends whole frames to the buffer of what goes out, and parses what came in; the host sleeps on the descriptor. Leaves
+//! out protocols, reconnecting (the driver decides when) and blocking steps, which belong to examining.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use brokerlab_model::WaitOn;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
+
+/// As much is read at once.
+const READ_AT_ONCE: usize = 256 << 10;
+
+/// A connection that is being made, or is made.
+#[derive(Debug)]
+pub struct Socket {
+    stream: TcpStream,
+    connected: bool,
+    out: Vec<u8>,
+    /// How much of `out` was written.
+    written: usize,
+    input: Vec<u8>,
+    /// How much of `input` the driver has taken.
+    taken: usize,
+}
+
+impl Socket {
+    /// Begins to connect; returns at once.
+    pub fn connect(to: SocketAddr) -> io::Result<Self> {
+        let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let fd: OwnedFd = socket_with(family, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
+        sockopt::set_tcp_nodelay(&fd, true)?;
+        match connect(&fd, &to) {
+            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Self {
+            stream: TcpStream::from(fd),
+            connected: false,
+            out: Vec::new(),
+            written: 0,
+            input: Vec::new(),
+            taken: 0,
+        })
+    }
+
+    /// Whether the connection stands. False while it is being made.
+    pub fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// The buffer of what goes out. Append whole frames; [`pump`](Self::pump) writes them.
+    pub fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.out
+    }
+
+    /// How many bytes wait to be written.
+    pub fn unwritten(&self) -> usize {
+        self.out.len() - self.written
+    }
+
+    /// What came in and was not taken yet.
+    pub fn input(&self) -> &[u8] {
+        &self.input[self.taken..]
+    }
+
+    /// Takes the first `bytes` of the input.
+    pub fn take(&mut self, bytes: usize) {
+        self.taken += bytes;
+        debug_assert!(self.taken <= self.input.len(), "took more than there was");
+        if self.taken == self.input.len() {
+            self.input.clear();
+            self.taken = 0;
+        }
+    }
+
+    /// Goes on with connecting, writes what the kernel takes and reads what it has. An error, end of file among them, means that the
+    /// connection is lost; what was read before it stays in [`input`](Self::input).
+    pub fn pump(&mut self) -> io::Result<()> {
+        if !self.connected && !self.finish_connecting()? {
+            return Ok(());
+        }
+        self.write()?;
+        self.read()
+    }
+
+    fn finish_connecting(&mut self) -> io::Result<bool> {
+        let mut fds = [PollFd::new(&self.stream, PollFlags::OUT)];
+        if poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? == 0 {
+            return Ok(false);
+        }
+        sockopt::socket_error(&self.stream)??;
+        self.connected = true;
+        Ok(true)
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        while self.written < self.out.len() {
+            match self.stream.write(&self.out[self.written..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => self.written += n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.out.clear();
+        self.written = 0;
+        Ok(())
+    }
+
+    /// Reads once what is there: more is there at the next poll, and one reader must not hold up a loop of many.
+    fn read(&mut self) -> io::Result<()> {
+        if self.taken > 0 {
+            self.input.drain(..self.taken);
+            self.taken = 0;
+        }
+        let had = self.input.len();
+        self.input.resize(had + READ_AT_ONCE, 0);
+        let read = self.stream.read(&mut self.input[had..]);
+        self.input.truncate(had + read.as_ref().copied().unwrap_or(0));
+        match read {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => Ok(()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the host may sleep on.
+    pub fn wait_on(&self) -> WaitOn<'_> {
+        let fd: BorrowedFd<'_> = self.stream.as_fd();
+        if self.connected && self.unwritten() == 0 { WaitOn::Read(fd) } else { WaitOn::ReadWrite(fd) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn frames_go_out_together_and_come_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut socket = Socket::connect(listener.local_addr().unwrap()).unwrap();
+        socket.out().extend_from_slice(b"one");
+        socket.out().extend_from_slice(b"two");
+        let (mut peer, _) = listener.accept().unwrap();
+        while !socket.is_connected() || socket.unwritten() > 0 {
+            socket.pump().unwrap();
+        }
+        let mut got = [0; 6];
+        peer.read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"onetwo");
+        peer.write_all(b"answer").unwrap();
+        while socket.input().len() < 6 {
+            socket.pump().unwrap();
+        }
+        socket.take(3);
+        assert_eq!(socket.input(), b"wer");
+        drop(peer);
+        let lost = loop {
+            if let Err(error) = socket.pump() {
+                break error;
+            }
+        };
+        assert_eq!(lost.kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(socket.input(), b"wer");
+    }
+
+    #[test]
+    fn nobody_listening_is_an_error_of_pump() {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let Ok(mut socket) = Socket::connect(free) else { return };
+        let lost = loop {
+            if let Err(error) = socket.pump() {
+                break error;
+            }
+        };
+        assert_eq!(lost.kind(), io::ErrorKind::ConnectionRefused);
+    }
+}
