@@ -1,10 +1,11 @@
-//! The rule on paired visits, held against made-up visits of identical rows; none of them was measured.
+//! The rule on paired visits, held against recorded visits of two identical rows: what `scripts/figures aa` measured on a quiet
+//! machine and beside one busy thread per core.
 
-use brokerlab_reports::compare::{Figure, Outcome, control, duel};
+use brokerlab_reports::compare::{Figure, Outcome, SMALLEST_RATIO, control, duel};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
-struct MadeUp {
+struct Recorded {
     comparisons: Vec<Pair>,
 }
 
@@ -12,13 +13,15 @@ struct MadeUp {
 struct Pair {
     first: Vec<f64>,
     again: Vec<f64>,
+    /// Whether the comparison was valid when it was recorded.
+    valid: bool,
 }
 
 const QUIET: &str = include_str!("../data/aa-quiet.json");
 const BUSY: &str = include_str!("../data/aa-busy.json");
 
-fn made_up(text: &str) -> Vec<Pair> {
-    serde_json::from_str::<MadeUp>(text).unwrap().comparisons
+fn recorded(text: &str) -> Vec<Pair> {
+    serde_json::from_str::<Recorded>(text).unwrap().comparisons
 }
 
 fn figures(ns: &[f64], times: f64) -> Vec<Figure> {
@@ -28,41 +31,44 @@ fn figures(ns: &[f64], times: f64) -> Vec<Figure> {
 #[test]
 fn no_winner_is_named_between_identical_rows() {
     for (name, text) in [("quiet", QUIET), ("busy", BUSY)] {
-        let pairs = made_up(text);
+        let pairs = recorded(text);
         assert_eq!(pairs.len(), 20);
         for (n, pair) in pairs.iter().enumerate() {
             let (first, again) = (figures(&pair.first, 1.0), figures(&pair.again, 1.0));
-            let control = control(&first, &again).unwrap();
-            assert!(!control.disagrees, "{name} comparison {n}");
+            assert_eq!(control(&first, &again).unwrap().rounds, 6);
             // Without the noise of this very pair, which no median of it could exceed.
             let outcome = duel(&first, &again, 1.0);
-            assert!(matches!(outcome, Outcome::TooClose { .. }), "{name} comparison {n}: {outcome:?}");
+            assert!(!pair.valid || matches!(outcome, Outcome::TooClose { .. }), "{name} comparison {n}: {outcome:?}");
         }
     }
 }
 
 #[test]
-fn a_row_twice_as_slow_is_found_on_a_quiet_machine() {
-    for (n, pair) in made_up(QUIET).iter().enumerate() {
-        let (first, again) = (figures(&pair.first, 1.0), figures(&pair.again, 1.0));
-        let noise = control(&first, &again).unwrap().largest_ratio;
-        let outcome = duel(&first, &figures(&pair.again, 2.0), noise);
-        assert!(matches!(outcome, Outcome::First { .. }), "comparison {n}: {outcome:?}");
-    }
+fn a_busy_machine_is_never_valid_and_a_quiet_one_mostly_is() {
+    let valid = |text| recorded(text).iter().filter(|pair| pair.valid).count();
+    assert_eq!((valid(QUIET), valid(BUSY)), (18, 0));
 }
 
-#[test]
-fn a_busy_machine_claims_less_and_never_the_opposite() {
+/// How many of the recorded comparisons call the second row slower, and how many the first, were the second so many times as slow.
+fn claims(text: &str, times: f64) -> (usize, usize) {
     let (mut found, mut opposite) = (0, 0);
-    for pair in made_up(BUSY) {
+    for pair in recorded(text) {
         let (first, again) = (figures(&pair.first, 1.0), figures(&pair.again, 1.0));
-        let noise = control(&first, &again).unwrap().largest_ratio;
-        match duel(&first, &figures(&pair.again, 2.0), noise) {
+        let noise = control(&first, &again).unwrap().largest_ratio.max(SMALLEST_RATIO);
+        match duel(&first, &figures(&pair.again, times), noise) {
             Outcome::First { .. } => found += 1,
             Outcome::Second { .. } => opposite += 1,
             Outcome::TooClose { .. } | Outcome::TooFewRounds { .. } => {}
         }
     }
-    assert_eq!(opposite, 0);
-    assert!(found < 20, "noise of a factor and more hides a factor of two at times");
+    (found, opposite)
+}
+
+#[test]
+fn a_difference_is_claimed_only_beyond_the_noise_and_never_the_opposite() {
+    // Single visits were disturbed by factors of two to thirty, which hides a factor of two in most comparisons and one of a hundred
+    // in none. Beside busy threads all visits are slow alike, and a difference shows, but nothing there is valid.
+    let quiet: Vec<_> = [2.0, 10.0, 100.0].map(|times| claims(QUIET, times)).to_vec();
+    assert_eq!(quiet, [(4, 0), (16, 0), (20, 0)]);
+    assert!([2.0, 10.0, 100.0].iter().all(|&times| claims(BUSY, times).1 == 0));
 }
