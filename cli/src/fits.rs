@@ -15,9 +15,21 @@ const DATA_LEAST: u64 = 2 << 20;
 
 /// Refuses what can't fit: lanes, bounds of memory and data, the largest message.
 pub(crate) fn check(url: &BackendUrl, lanes: u32, profile: &Profile) -> anyhow::Result<()> {
+    check_faults(url, profile)?;
     check_lanes(url, lanes, profile.channels.len())?;
     check_bounds(url)?;
     check_message(url, profile)
+}
+
+/// There is no server to kill or pause in this process.
+fn check_faults(url: &BackendUrl, profile: &Profile) -> anyhow::Result<()> {
+    if profile.faults.is_empty() {
+        return Ok(());
+    }
+    Err(BadInput::error(format!(
+        "[[faults]] act on servers that scripts/brokers started; the simulator takes them later: {} is in this process; remove [[faults]] or take a live backend",
+        url.kind().name()
+    )))
 }
 
 fn check_lanes(url: &BackendUrl, lanes: u32, channels: u32) -> anyhow::Result<()> {
@@ -96,6 +108,13 @@ mod tests {
             "{told}"
         );
         assert_eq!(refused("log?max_message=3MiB", 1, &[("sizes", "2MiB")]), None);
+    }
+
+    #[test]
+    fn faults_are_refused_where_there_is_no_server() {
+        let told = refused("log", 1, &[("faults", "[{ at = \"0s\", action = \"kill\" }]")]).unwrap();
+        assert!(told.starts_with("[[faults]] act on servers that scripts/brokers started"), "{told}");
+        assert_eq!(refused("log", 1, &[("faults", "[]")]), None);
     }
 
     #[test]

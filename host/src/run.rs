@@ -57,6 +57,9 @@ pub fn run_hooked(
     if spec.workload.producers() == 0 {
         return Err(RunError::Spec("a run needs at least one producer".to_owned()));
     }
+    if !spec.workload.profile().faults.is_empty() {
+        return Err(RunError::Spec("[[faults]] need servers to act on, and nobody said which".to_owned()));
+    }
     let settings = broker.honour(&spec.contract)?;
     let dirty = dirty_bytes();
     let mut administrator = Administrator::connect(broker, clock)?;

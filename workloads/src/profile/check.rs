@@ -6,6 +6,7 @@ use brokerlab_model::Span;
 
 use super::document::Document;
 use super::error::ProfileError;
+use super::faults::{Fault, FaultAction};
 use super::types::{Arrivals, Channels, Keys, Payload, Sizes, Stage, Work};
 use super::units::{Bytes, Rate};
 use super::{Objective, Profile};
@@ -22,18 +23,11 @@ const COUNT_MAX: u32 = 1 << 20;
 
 /// Keys that are reserved and refused with the reason.
 pub(crate) fn reserved(document: &Document) -> Outcome {
-    let reserved = [
-        (
-            "faults",
-            "faults are not injected yet: they act on live servers and on the simulator",
-            "remove [[faults]]; a pause of consumers is written as [[pauses]]",
-        ),
-        (
-            "process",
-            "processing patterns are not run yet: they need a consumer that publishes, which comes with the live drivers and the simulator",
-            "remove [[process]]; a consumer's working time is written as groups.work",
-        ),
-    ];
+    let reserved = [(
+        "process",
+        "processing patterns are not run yet: they need a consumer that publishes, which comes with the live drivers and the simulator",
+        "remove [[process]]; a consumer's working time is written as groups.work",
+    )];
     for (key, reason, remedy) in reserved {
         if document.has(key) {
             return Err(document.error_at(key, format!("`{key}` is reserved: {reason}"), remedy));
@@ -54,7 +48,8 @@ pub(crate) fn check(profile: &Profile, document: &Document) -> Outcome {
     check.groups(profile)?;
     check.objectives("objectives", &profile.objectives)?;
     check.objectives("abort_on", &profile.abort_on)?;
-    check.pauses(profile)
+    check.pauses(profile)?;
+    check.faults(profile)
 }
 
 struct Check<'a> {
@@ -355,6 +350,28 @@ impl Check<'_> {
                 p.pauses[..i].iter().all(|o| o.group != pause.group || end <= o.at || o.at + o.length <= pause.at);
             let message = "two pauses of one group overlap";
             self.ensure(apart, &path("at"), message, "let one end before the other begins")?;
+        }
+        Ok(())
+    }
+
+    fn faults(&self, p: &Profile) -> Outcome {
+        for (i, fault) in p.faults.iter().enumerate() {
+            let path = |field: &str| format!("faults.{i}.{field}");
+            let message = "the fault begins after the measured window";
+            self.ensure(fault.at < p.duration, &path("at"), message, "begin it within the duration")?;
+            let paused_for_ever = fault.action == FaultAction::Pause && fault.length.is_none();
+            let message = "a pause needs its length: nobody else would resume the server";
+            self.ensure(!paused_for_ever, &path("for"), message, "add for = \"5s\", or write action = \"kill\"")?;
+            if let Some(length) = fault.length {
+                self.positive(length, &path("for"))?;
+                let message = "the fault ends after the measured window: its backlog could not be seen to drain";
+                self.ensure(fault.at + length <= p.duration, &path("for"), message, "end it within the duration")?;
+            }
+            let before = |a: &Fault, b: &Fault| a.ends().is_some_and(|end| end <= b.at);
+            let apart = |o: &Fault| !o.node.meets(fault.node) || before(o, fault) || before(fault, o);
+            let message = "two faults of one node overlap";
+            let remedy = "let one end before the other begins; what is killed without `for` stays down";
+            self.ensure(p.faults[..i].iter().all(apart), &path("at"), message, remedy)?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ mod check;
 mod contract;
 mod document;
 mod error;
+mod faults;
 mod figures;
 mod objective;
 mod read;
@@ -22,6 +23,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use self::error::{Excerpt, ProfileError};
+pub use self::faults::{Fault, FaultAction, FaultNode};
 pub use self::figures::{LANES_MAX, LanesError, Recording};
 pub use self::objective::{Count, Metric, Objective};
 pub use self::schema::schema;
@@ -124,6 +126,9 @@ pub struct Profile {
     /// Times at which consumers stop.
     #[serde(default)]
     pub pauses: Vec<Pause>,
+    /// What is done to the servers meanwhile.
+    #[serde(default)]
+    pub faults: Vec<Fault>,
     /// The trace, read with the profile.
     #[serde(skip)]
     pub(crate) trace: Option<Arc<Trace>>,

@@ -1,5 +1,7 @@
 //! What a user reads when a profile is wrong: each message as it is printed.
 
+use brokerlab_model::Span;
+use brokerlab_workloads::profile::{Fault, FaultAction, FaultNode};
 use brokerlab_workloads::{Profile, ProfileError};
 
 const GOOD: &str = r#"name = "mine"
@@ -177,6 +179,30 @@ const IMPOSSIBLE: &[(&str, &str, usize, &str)] = &[
         "the pause ends after the measured window: its backlog could not be seen to drain",
     ),
     (
+        "members = 2",
+        "members = 2\n[[faults]]\nat = \"1s\"\naction = \"kill\"",
+        12,
+        "the fault begins after the measured window",
+    ),
+    (
+        "members = 2",
+        "members = 2\n[[faults]]\nat = \"100ms\"\naction = \"pause\"",
+        11,
+        "a pause needs its length: nobody else would resume the server",
+    ),
+    (
+        "members = 2",
+        "members = 2\n[[faults]]\nat = \"500ms\"\nfor = \"600ms\"\naction = \"pause\"",
+        13,
+        "the fault ends after the measured window: its backlog could not be seen to drain",
+    ),
+    (
+        "members = 2",
+        "members = 2\n[[faults]]\nat = \"1ms\"\naction = \"kill\"\n[[faults]]\nat = \"9ms\"\naction = \"kill\"\nnode = 2",
+        15,
+        "two faults of one node overlap",
+    ),
+    (
         "kind = \"poisson\", rate = \"1k/s\"",
         "kind = \"mmpp\", states = [{ rate = \"1/s\", for = \"1s\" }]",
         4,
@@ -218,12 +244,47 @@ fn a_wrong_contract_is_refused_as_a_table_and_as_words() {
 
 #[test]
 fn reserved_tables_are_refused_with_the_reason() {
-    for (key, word) in [("faults", "live servers"), ("process", "live drivers")] {
-        let error = fault(&format!("{GOOD}\n[[{key}]]\nat = \"1s\"\n"));
-        assert_eq!((error.line, error.key.as_str()), (12, key), "{error}");
-        assert!(error.message.starts_with(&format!("`{key}` is reserved: ")), "{error}");
-        assert!(error.message.contains(word), "{error}");
+    let error = fault(&format!("{GOOD}\n[[process]]\nat = \"1s\"\n"));
+    assert_eq!((error.line, error.key.as_str()), (12, "process"), "{error}");
+    assert!(error.message.starts_with("`process` is reserved: ") && error.message.contains("live drivers"), "{error}");
+}
+
+#[test]
+fn a_fault_is_read_with_its_units_and_every_slip_is_shown_where_it_stands() {
+    let with = |fields: &str| format!("{GOOD}\n[[faults]]\n{fields}\n");
+    let good = |fields: &str| Profile::parse(&with(fields), "mine.toml").unwrap().faults;
+    let (ms, kill, pause) = (Span::from_millis, FaultAction::Kill, FaultAction::Pause);
+    let expected = Fault { at: ms(500), action: pause, node: FaultNode::Number(2), length: Some(ms(250)) };
+    assert_eq!(good("at = \"0.5s\"\naction = \"pause\"\nnode = 2\nfor = \"250ms\""), [expected]);
+    let expected = Fault { at: ms(0), action: kill, node: FaultNode::All, length: None };
+    for node in ["", "node = \"all\""] {
+        assert_eq!(good(&format!("at = \"0s\"\naction = \"kill\"\n{node}")), [expected]);
     }
+    // One after the other, and at once on two nodes.
+    let kill = |at: &str, node: u32| format!("at = \"{at}\"\naction = \"kill\"\nnode = {node}\nfor = \"100ms\"\n");
+    let three = format!("{}[[faults]]\n{}[[faults]]\n{}", kill("0s", 1), kill("100ms", 1), kill("50ms", 2));
+    assert_eq!(good(&three).len(), 3);
+    for (fields, line, message) in [
+        ("at = 1\naction = \"kill\"", 13, "`1` has no unit; a length of time needs one"),
+        ("at = \"0s\"\naction = \"kil\"", 14, "`kil` is none of the known values"),
+        ("action = \"kill\"", 12, "the key `at` is missing"),
+        ("at = \"0s\"\naction = \"kill\"\nlength = \"1s\"", 15, "unknown key `length`"),
+        ("at = \"0s\"\naction = \"kill\"\nfor = \"0s\"", 15, "this length of time is zero"),
+        ("at = \"0s\"\naction = \"kill\"\nnode = -1", 15, "no node has this number"),
+        ("at = \"0s\"\naction = \"kill\"\nnode = \"first\"", 15, "`first` is no node"),
+        ("at = \"0s\"\naction = \"kill\"\nnode = true", 15, "true stands where a node is needed"),
+    ] {
+        let error = fault(&with(fields));
+        assert_eq!((error.line, error.message.as_str()), (line, message), "{error}");
+        assert!(!error.remedy.is_empty(), "{error}");
+    }
+    let expected = "\
+mine.toml:15:8: faults.0.node: which node leads is not asked of a server yet, and changes while a run goes on
+   |
+15 | node = \"leader\"
+   |        ^^^^^^^^
+   = remedy: write the node's number, such as 1, or \"all\"";
+    assert_eq!(fault(&with("at = \"0s\"\naction = \"kill\"\nnode = \"leader\"")).to_string(), expected);
 }
 
 #[test]
@@ -255,7 +316,7 @@ fn an_override_is_checked_as_the_file_is_and_is_named() {
     let error = set("groups.*.work", "{ kind = \"constant\", time = 5 }");
     assert_eq!((error.message.as_str(), error.column), ("`5` has no unit; a length of time needs one", 43));
     assert_eq!(set("a..b", "1").message, "a part of this path is empty");
-    assert_eq!(set("faults", "[]").key, "faults");
+    assert_eq!(set("process", "[]").key, "process");
 }
 
 mod traces {

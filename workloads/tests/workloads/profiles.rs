@@ -179,7 +179,8 @@ fn fits(schema: &Value, root: &Value, value: &Value) -> bool {
         }
         _ => true,
     };
-    typed && required && items && properties
+    let least = schema.get("minimum").and_then(Value::as_f64).zip(value.as_f64()).is_none_or(|(least, n)| n >= least);
+    typed && required && items && properties && least
 }
 
 #[test]
@@ -208,4 +209,26 @@ fn the_schema_names_every_kind_with_its_words() {
         assert!(schema.contains(description), "{description}");
     }
     assert!(schema.ends_with("}\n"));
+}
+
+#[test]
+fn the_schema_takes_faults_as_the_reader_does() {
+    let schema: Value = serde_json::from_str(&schema()).unwrap();
+    let text = |faults: &str| format!("{}\n{faults}", builtin()[0].1);
+    let at = "[[faults]]\nat = \"0s\"\n";
+    for (fields, takes) in [
+        ("action = \"kill\"", true),
+        ("action = \"pause\"\nfor = \"100ms\"\nnode = 3", true),
+        ("action = \"kill\"\nnode = \"all\"", true),
+        ("action = \"stop\"", false),
+        ("action = \"kill\"\nnode = \"one\"", false),
+        ("action = \"kill\"\nnode = -1", false),
+        ("action = \"kill\"\nlength = \"1s\"", false),
+        ("node = 1", false),
+    ] {
+        let text = text(&format!("{at}{fields}\n"));
+        let value: Value = toml::from_str(&text).unwrap();
+        assert_eq!(fits(&schema, &schema, &value), takes, "schema: {fields}");
+        assert_eq!(Profile::parse(&text, "p").is_ok(), takes, "reader: {fields}");
+    }
 }
