@@ -72,6 +72,8 @@ pub(crate) struct Books<'a> {
     pub(crate) mark: Time,
     /// Time in generator, recorder and checker, by the clock.
     harness: Span,
+    /// Of a loop that spins: passes in which nothing happened.
+    idle: Span,
     /// Time inside backend calls, by the clock.
     backend: Span,
     /// CPU of this thread when the schedule began.
@@ -98,6 +100,7 @@ impl<'a> Books<'a> {
             start: Time::NEVER,
             mark: shared.clock.now(),
             harness: Span::ZERO,
+            idle: Span::ZERO,
             backend: Span::ZERO,
             cpu_at_start: Span::ZERO,
             acknowledged: 0,
@@ -118,6 +121,7 @@ impl<'a> Books<'a> {
         // Lanes that moved while members joined are no news.
         self.uninvited.clear();
         self.harness = Span::ZERO;
+        self.idle = Span::ZERO;
         self.backend = Span::ZERO;
         self.cpu_at_start = thread_cpu();
         self.recorder = Recorder::new(plan_of(self.shared), start);
@@ -129,6 +133,17 @@ impl<'a> Books<'a> {
         self.harness = self.harness + now.since(self.mark);
         self.mark = now;
         now
+    }
+
+    /// The harness's own time so far.
+    pub(crate) fn harness(&self) -> Span {
+        self.harness
+    }
+
+    /// Counts what the harness took since it had taken `before` as waiting: a loop that spins looks around where another would sleep.
+    pub(crate) fn idle_since(&mut self, before: Span) {
+        self.idle = self.idle + Span(self.harness.0 - before.0);
+        self.harness = before;
     }
 
     /// Reads the clock and counts the time since the mark as spent inside backend calls.
@@ -145,7 +160,7 @@ impl<'a> Books<'a> {
     /// Their time by the clock is exact as long as nobody takes the core away; otherwise their share of the thread's CPU is less, and
     /// that is what they cost.
     pub(crate) fn harness_cpu(&self) -> Span {
-        let awake = self.harness.0 + self.backend.0;
+        let awake = self.harness.0 + self.backend.0 + self.idle.0;
         if awake == 0 {
             return Span::ZERO;
         }

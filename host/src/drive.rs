@@ -17,7 +17,7 @@ use crate::member::Member;
 use crate::producer::Connection;
 use crate::shared::Shared;
 use crate::spec::RunError;
-use crate::wait::Waiter;
+use crate::wait::{Waiter, Waiting};
 
 /// A backend that holds a connection back for another reason than its own window is asked again after this.
 const ASK_AGAIN: Span = Span::from_millis(1);
@@ -140,7 +140,9 @@ impl<'a> Loop<'a> {
     /// time once per pass.
     pub(crate) fn run(&mut self, each_pass: &mut dyn FnMut(&Shared<'_>, Time)) -> Result<(), RunError> {
         self.switches = self.thread_switches();
+        let spins = self.shared().spec.waiting != Waiting::Park;
         loop {
+            let before = self.books.harness();
             let now = self.books.own_until_now();
             each_pass(self.shared(), now);
             self.look_for_the_end(now);
@@ -156,6 +158,9 @@ impl<'a> Loop<'a> {
             }
             if !self.pass(now)? {
                 self.wait();
+                if spins {
+                    self.books.idle_since(before);
+                }
             }
         }
     }
