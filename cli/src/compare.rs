@@ -92,7 +92,7 @@ fn make_visits(session: &mut Session, rows: &[Row], depth: &Depth) -> anyhow::Re
             session.cut_short("interrupted");
             break;
         }
-        if let Err(error) = session.visit(&rows[visit.row], visit.point, depth) {
+        if let Err(error) = session.visit(&rows[visit.row], visit.point.clone(), depth) {
             // What was measured so far is worth more than a clean end: it is written, marked as cut short.
             if session.is_empty() {
                 return Err(error);

@@ -19,6 +19,7 @@ mod progress;
 mod report;
 mod run;
 mod session;
+mod task;
 mod view;
 mod visit;
 

@@ -21,6 +21,7 @@ use crate::drive::{self, Sets};
 use crate::exit::BadInput;
 use crate::plan::{Depth, Row};
 use crate::progress::Progress;
+use crate::task::Task;
 use crate::{backends, facts, fits, fixed, interrupt};
 
 /// How long write-back of an earlier visit is waited for.
@@ -81,6 +82,7 @@ impl Session {
             host: facts::host(folder.path(), loaded.contract.storage),
             waiting: waiting.name().to_owned(),
             judgement: None,
+            search: None,
             cells: Vec::new(),
             promise_ladder: backends::ladder(),
             fixed_cases: Vec::new(),
@@ -115,7 +117,7 @@ impl Session {
         let mut kept = Vec::new();
         for text in urls {
             let url = BackendUrl::parse(text).map_err(BadInput::error)?;
-            fits::check(&url, self.lanes(&url)?, &self.profile)?;
+            fits::check(&url, lanes(&url, &self.profile)?, &self.profile)?;
             match honour(&url, &self.profile.contract) {
                 Ok(_) => kept.push(text.clone()),
                 Err(unsupported) => {
@@ -192,15 +194,17 @@ impl Session {
 
     /// Makes one visit in a process of its own and keeps what it measured.
     pub(crate) fn visit(&mut self, row: &Row, point: Point, depth: &Depth) -> anyhow::Result<()> {
+        let task = Task::of(row, point, depth, &self.profile);
+        self.measure(row, &task)
+    }
+
+    /// Does one task in a process of its own and keeps what it measured.
+    pub(crate) fn measure(&mut self, row: &Row, task: &Task) -> anyhow::Result<()> {
         let url = BackendUrl::parse(&row.url).map_err(BadInput::error)?;
-        let what = match point {
-            Point::Visit { round } => format!("round {} · {}", round + 1, row.label),
-            Point::Stair { factor, .. } => format!("staircase × {factor} · {}", row.label),
-            Point::Run => row.label.clone(),
-        };
+        let what = &task.what;
         self.progress.now(what.clone());
         self.left_dirty = self.left_dirty.max(wait_for_write_back(WRITE_BACK_WAIT).unwrap_or(0));
-        let spec = self.spec(row, &url, point, depth)?;
+        let spec = self.spec(row, &url, task)?;
         let exe = std::env::current_exe().context("can't find the path of this program")?;
         let bar = &self.progress;
         let measured = spawn(&exe, &["visit".as_ref()], &spec, &self.stopped, &mut |told| {
@@ -209,10 +213,9 @@ impl Session {
                 bar.now(format!("{what} · {:.0}/s · mean response {}", told.rate_per_s, told.response_mean));
             }
         });
-        let measured = measured.map_err(|error| visit_failed(&what, error))?;
+        let measured = measured.map_err(|error| visit_failed(what, error))?;
         self.progress.step(&format!("{what}: {}", said(&measured)));
-        // A step of a staircase that an objective of `abort_on` ends is a finding: it goes beyond the load on purpose.
-        let finding = matches!(point, Point::Stair { .. }) && !self.stopped.load(Ordering::Relaxed);
+        let finding = task.may_go_too_far() && !self.stopped.load(Ordering::Relaxed);
         if let Some(why) = measured.cut_short.as_ref().filter(|_| !finding) {
             self.result.cut_short.get_or_insert_with(|| why.clone());
         }
@@ -220,48 +223,25 @@ impl Session {
         Ok(())
     }
 
-    fn lanes(&self, url: &BackendUrl) -> anyhow::Result<u32> {
-        match url.lanes() {
-            Some(lanes) => Ok(lanes),
-            None => self.profile.lanes(url.kind() == Kind::Shard).map_err(BadInput::error),
-        }
-    }
-
-    fn spec(&mut self, row: &Row, url: &BackendUrl, point: Point, depth: &Depth) -> anyhow::Result<VisitSpec> {
+    fn spec(&mut self, row: &Row, url: &BackendUrl, task: &Task) -> anyhow::Result<VisitSpec> {
         self.visits += 1;
-        let mut sets = self.sets.clone();
-        let mut set = |path: &str, span: Span| sets.push((path.to_owned(), format!("{}us", span.0 / 1_000)));
-        let mut load_factor = 1.0;
-        match point {
-            Point::Stair { factor, .. } => {
-                load_factor = factor;
-                let window = self.profile.duration.min(depth.stair);
-                set("duration", window);
-                set("warmup", self.profile.warmup.min(Span(window.0 / 4)));
-                set("drain_limit", self.profile.drain_limit.min(window));
-            }
-            Point::Visit { .. } if depth.stretch > 1 => {
-                set("duration", Span(self.profile.duration.0 * u64::from(depth.stretch)));
-                set("warmup", self.profile.warmup);
-            }
-            Point::Visit { .. } | Point::Run => {}
-        }
+        let profile = task.profile.as_ref().unwrap_or(&self.profile);
         Ok(VisitSpec {
             profile: self.profile.text().to_owned(),
             profile_name: self.profile_name.clone(),
-            sets,
-            load_factor,
+            sets: self.sets.iter().chain(&task.sets).cloned().collect(),
+            load_factor: task.load_factor,
             row: row.label.clone(),
             backend_url: row.url.clone(),
-            contract: self.profile.contract,
+            contract: profile.contract,
             world: World::Embedded,
-            point,
-            lanes: self.lanes(url)?,
+            point: task.point.clone(),
+            lanes: lanes(url, profile)?,
             transport: "in-process".to_owned(),
             threads: self.threads as usize,
             waiting: self.waiting,
-            seed: self.profile.seed,
-            replication: if let Point::Visit { round } = point { round } else { 0 },
+            seed: profile.seed,
+            replication: task.replication,
             run: self.visits,
             data: Some(self.folder.path().to_owned()),
         })
@@ -281,6 +261,14 @@ impl Session {
         }
         self.result.elapsed_ns = facts::utc_ns().saturating_sub(self.started);
         self.result
+    }
+}
+
+/// Lanes of a channel: the backend's own, or what the profile says or needs.
+fn lanes(url: &BackendUrl, profile: &Profile) -> anyhow::Result<u32> {
+    match url.lanes() {
+        Some(lanes) => Ok(lanes),
+        None => profile.lanes(url.kind() == Kind::Shard).map_err(BadInput::error),
     }
 }
 

@@ -267,7 +267,7 @@ pub(crate) fn measurement(
         backend_url: spec.backend_url.clone(),
         world: spec.world,
         kind: Kind::Measured,
-        point: spec.point,
+        point: spec.point.clone(),
         contract: spec.contract,
         settings,
         lanes: spec.lanes,

@@ -93,7 +93,7 @@ impl VisitSpec {
             row: self.row.clone(),
             backend_url: self.backend_url.clone(),
             world: self.world,
-            point: self.point,
+            point: self.point.clone(),
             lanes: self.lanes,
             transport: self.transport.clone(),
             threads: self.threads,

@@ -176,13 +176,13 @@ fn misses_by_a_hair(stair: &Stair, objectives: &Objectives) -> bool {
 }
 
 /// Whether so many messages were throttled that the 99 % quantile is of them: fewer are no cause of a step that was not carried.
-fn throttled_enough(stair: &Stair) -> bool {
+pub(crate) fn throttled_enough(stair: &Stair) -> bool {
     let counts = &stair.cell.counts;
     counts.throttled > 0 && counts.throttled.saturating_mul(100) >= counts.due
 }
 
 /// The limit that binds at the step that was not carried: lanes × what each takes.
-fn setting(row: &Row, stair: &Stair) -> String {
+pub(crate) fn setting(row: &Row, stair: &Stair) -> String {
     let value = |name: &str| {
         let found = stair.cell.settings.0.iter().find(|s| s.name == name);
         found.and_then(|s| s.value.parse::<f64>().ok()).filter(|v| *v > 0.0)

@@ -40,7 +40,7 @@ impl Judgement {
     pub fn of(file: &ResultFile) -> Result<Self, DecodeError> {
         let conclusion = conclude(file)?;
         let cells = file.cells.iter().map(|cell| {
-            judge(cell).map(|validity| CellValidity { row: cell.row.clone(), point: cell.point, validity })
+            judge(cell).map(|validity| CellValidity { row: cell.row.clone(), point: cell.point.clone(), validity })
         });
         Ok(Self {
             valid: conclusion.valid,

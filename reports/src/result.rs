@@ -10,15 +10,18 @@ use brokerlab_workloads::measurement::Measurement;
 use brokerlab_workloads::profile::{Metric, Objective};
 use serde::{Deserialize, Serialize};
 
+use crate::capacity::Limits;
 use crate::judgement::Judgement;
 
-/// The schema version that this program writes, and the newest that it reads.
+/// The schema version that this program writes, and the newest that it reads. Cells of a newer kind (`point.kind` of `probe`,
+/// `soak` and `sweep`) were added within version 1: every older file is read as before, and a program that does not know a kind
+/// refuses the file with its name.
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// The file's name in an output folder.
 pub const RESULT_FILE_NAME: &str = "results.json";
 
-/// One `run` or `compare`, complete.
+/// What one command measured, complete.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ResultFile {
     /// [`SCHEMA_VERSION`] when it was written.
@@ -50,7 +53,10 @@ pub struct ResultFile {
     /// What it comes to, as data: before any figure. Derived from the cells when it was written; the page derives it anew.
     #[serde(default)]
     pub judgement: Option<Judgement>,
-    /// Every visit, staircase step or run, in the order in which they were made.
+    /// How a search for capacity was bounded; none in a result of another command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<Limits>,
+    /// Every visit, staircase step, probe or run, in the order in which they were made.
     pub cells: Vec<Measurement>,
     /// Every contract × backend: kept by which settings, or refused for what.
     pub promise_ladder: Vec<LadderRow>,
@@ -72,6 +78,10 @@ pub enum Command {
     Run,
     /// Rounds of visits over several rows, then staircases.
     Compare,
+    /// A search for the highest rate that meets the objectives, of each backend.
+    Capacity,
+    /// A grid or list of settings, each visited with each backend.
+    Sweep,
 }
 
 /// The workload, as far as the page shows it.
@@ -180,7 +190,7 @@ pub struct FixedCase {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// No such file, or no right to read it.
-    #[error("can't read `{}`: {source}; name a results.json that `run` or `compare` wrote", path.display())]
+    #[error("can't read `{}`: {source}; name a results.json that brokerlab wrote", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -205,8 +215,8 @@ pub enum ReadError {
     },
     /// JSON, and something else.
     #[error(
-        "{}:1:1: key `schema_version` is missing, so this is no result file of brokerlab; name a results.json that `run` or \
-         `compare` wrote",
+        "{}:1:1: key `schema_version` is missing, so this is no result file of brokerlab; name a results.json that it \
+         wrote",
         path.display()
     )]
     Foreign {

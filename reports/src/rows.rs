@@ -75,6 +75,59 @@ pub struct Stair<'a> {
     pub sustained: bool,
 }
 
+impl<'a> Stair<'a> {
+    /// Judges a cell by itself. An error means that a stored histogram can't be read.
+    pub fn of(cell: &'a Measurement, factor: f64, objectives: &Objectives) -> Result<Self, DecodeError> {
+        let (offered_per_s, achieved_per_s) = rates(cell);
+        let validity = judge(cell)?;
+        let alone = Alone::of(cell)?;
+        let missed = alone.missed(objectives);
+        let sustained = validity.saturated.is_none()
+            && missed.is_empty()
+            && alone.check.broken.is_empty()
+            && cell.cut_short.is_none();
+        let p99 = alone.end_to_end.shown(0.99);
+        Ok(Self { cell, factor, offered_per_s, achieved_per_s, p99, validity, missed, sustained })
+    }
+
+    /// The contract's clauses that it broke, in words.
+    pub fn broken(&self) -> Vec<&'a str> {
+        self.cell.groups.iter().flat_map(|group| group.check.broken.iter().map(String::as_str)).collect()
+    }
+
+    /// Why it was not carried, in words; none when it was.
+    pub fn why_not(&self) -> Option<String> {
+        let broken = self.broken();
+        if self.sustained {
+            None
+        } else if !broken.is_empty() {
+            Some(format!("contract broken: {}", figures::and_list(&broken)))
+        } else if let Some(saturated) = &self.validity.saturated {
+            Some(format!("saturated: {}", saturated.reason))
+        } else if !self.missed.is_empty() {
+            Some(figures::and_list(&self.missed))
+        } else {
+            Some(self.cell.cut_short.clone().unwrap_or_else(|| "not carried".to_owned()))
+        }
+    }
+
+    /// Where it stands, in words: `at 2× of the load`.
+    fn place(&self) -> String {
+        match &self.cell.point {
+            Point::Sweep { settings, .. } => {
+                let texts: Vec<String> = settings.iter().map(|s| format!("{} = {}", s.path, s.value)).collect();
+                format!("with {}", figures::and_list(&texts))
+            }
+            Point::Probe { rate_per_s, .. } | Point::Soak { rate_per_s, .. } => {
+                format!("at {}", figures::rate(*rate_per_s))
+            }
+            Point::Stair { .. } | Point::Visit { .. } | Point::Run => {
+                format!("at {} of the load", figures::factor(self.factor))
+            }
+        }
+    }
+}
+
 /// One moment of the visits of a row, merged.
 #[derive(Clone, Debug)]
 pub struct Tick {
@@ -105,6 +158,8 @@ pub struct Row<'a> {
     pub visits: Vec<Visit<'a>>,
     /// Its staircase, lowest load first.
     pub stairs: Vec<Stair<'a>>,
+    /// Probes, soaks and cells of a sweep in the order in which they were made: each judged by itself, none merged.
+    pub apart: Vec<Stair<'a>>,
     /// What its checks look at, over all visits.
     pub evidence: Evidence,
     checks: Vec<ValidityCheck>,
@@ -165,6 +220,7 @@ impl<'a> Row<'a> {
             role: Role::Candidate,
             visits: Vec::new(),
             stairs: Vec::new(),
+            apart: Vec::new(),
             evidence: Evidence::default(),
             checks: Vec::new(),
             publish: Operation::default(),
@@ -182,7 +238,11 @@ impl<'a> Row<'a> {
             match cell.point {
                 Point::Visit { round } => row.visit(cell, round, position, objectives)?,
                 Point::Run => row.visit(cell, 0, position, objectives)?,
-                Point::Stair { factor, .. } => row.stairs.push(stair(cell, factor, objectives)?),
+                Point::Stair { factor, .. } => row.stairs.push(Stair::of(cell, factor, objectives)?),
+                Point::Probe { factor, .. } | Point::Soak { factor, .. } => {
+                    row.apart.push(Stair::of(cell, factor, objectives)?);
+                }
+                Point::Sweep { .. } => row.apart.push(Stair::of(cell, 1.0, objectives)?),
             }
         }
         let visited: Vec<&Measurement> = row.visits.iter().map(|visit| visit.cell).collect();
@@ -250,7 +310,8 @@ impl<'a> Row<'a> {
 
     /// A cell to read settings, lanes and limits from; none in a row without cells.
     pub fn example(&self) -> Option<&'a Measurement> {
-        self.visits.first().map(|v| v.cell).or_else(|| self.stairs.first().map(|s| s.cell))
+        let alone = self.stairs.first().or_else(|| self.apart.first());
+        self.visits.first().map(|v| v.cell).or_else(|| alone.map(|s| s.cell))
     }
 
     /// Whether both rows were asked for in the same words.
@@ -322,13 +383,13 @@ impl<'a> Row<'a> {
         self.visits_saturated() > allowed(self.visits.len())
     }
 
-    /// The contract's clauses that were broken at the profile's rate or on the staircase, in words.
+    /// The contract's clauses that were broken at the profile's rate, on the staircase or in a cell apart, in words.
     pub fn broken(&self) -> Vec<String> {
         let mut broken = self.check.broken.clone();
-        for stair in &self.stairs {
+        for stair in self.stairs.iter().chain(&self.apart) {
             for group in &stair.cell.groups {
                 for clause in &group.check.broken {
-                    broken.push(format!("at {} of the load, {clause}", figures::factor(stair.factor)));
+                    broken.push(format!("{}, {clause}", stair.place()));
                 }
             }
         }
@@ -448,17 +509,6 @@ fn rates(cell: &Measurement) -> (f64, f64) {
         inside.iter().fold(0, |sum: u64, n| sum.saturating_add(*n))
     };
     (cell.counts.due as f64 / seconds, acknowledged as f64 / seconds)
-}
-
-fn stair<'a>(cell: &'a Measurement, factor: f64, objectives: &Objectives) -> Result<Stair<'a>, DecodeError> {
-    let (offered_per_s, achieved_per_s) = rates(cell);
-    let validity = judge(cell)?;
-    let alone = Alone::of(cell)?;
-    let missed = alone.missed(objectives);
-    let sustained =
-        validity.saturated.is_none() && missed.is_empty() && alone.check.broken.is_empty() && cell.cut_short.is_none();
-    let p99 = alone.end_to_end.shown(0.99);
-    Ok(Stair { cell, factor, offered_per_s, achieved_per_s, p99, validity, missed, sustained })
 }
 
 /// One cell, judged by itself.

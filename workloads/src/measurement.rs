@@ -30,8 +30,8 @@ pub enum Kind {
     Simulated,
 }
 
-/// What part of a comparison a cell belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// What part of a command a cell belongs to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Point {
     /// A visit of a comparison, at the profile's rate.
@@ -48,6 +48,40 @@ pub enum Point {
     },
     /// A run by itself.
     Run,
+    /// One try of one rate in a search for the highest that meets the objectives.
+    Probe {
+        /// The rate tried, messages per second of all producers together.
+        rate_per_s: f64,
+        /// The same as a multiple of the profile's rate.
+        factor: f64,
+        /// Which try of this rate, from 0.
+        attempt: u32,
+    },
+    /// A long run at a share of the rate that a search found.
+    Soak {
+        /// Its rate, messages per second of all producers together.
+        rate_per_s: f64,
+        /// The same as a multiple of the profile's rate.
+        factor: f64,
+    },
+    /// A visit of a sweep: the profile with some fields set.
+    Sweep {
+        /// Its point's place in the grid or list, from 0.
+        point: u32,
+        /// Its round, from 0.
+        round: u32,
+        /// What was set for this point, in the order in which it was laid over the profile.
+        settings: Vec<Varied>,
+    },
+}
+
+/// One field of the profile as a point of a sweep sets it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Varied {
+    /// The field's path, as `--set` takes it: `groups.*.members`.
+    pub path: String,
+    /// Its value, as `--set` takes it: `8`.
+    pub value: String,
 }
 
 /// One cell: backend × point × replication.

@@ -323,6 +323,7 @@ pub(crate) fn empty(command: Command) -> ResultFile {
         },
         waiting: "park".to_owned(),
         judgement: None,
+        search: None,
         cells: Vec::new(),
         promise_ladder: ladder(),
         fixed_cases: ROWS[..4].iter().map(|shape| fixed_case(*shape)).collect(),
