@@ -83,7 +83,7 @@ pub fn outcome(cell: &Measurement, objectives: &Objectives) -> Result<Option<(bo
 /// disturbances make response times longer, never shorter, so a pass in spite of them is one. None when it was ended from outside.
 pub fn passed(probe: &Stair) -> Option<bool> {
     let ended = probe.cell.cut_short.as_ref().is_none_or(|why| why.starts_with(ABORTED));
-    ended.then(|| probe.sustained && probe.cell.digest.matches_published)
+    ended.then_some(probe.sustained && probe.cell.digest.matches_published)
 }
 
 /// The probes of a row with their rates, in the order in which they were made.
@@ -143,7 +143,7 @@ fn count<T>(of: impl Iterator<Item = T>) -> u32 {
 
 fn soak(row: &Row) -> Option<Soak> {
     let is_soak = |stair: &&Stair| matches!(stair.cell.point, Point::Soak { .. });
-    let stair = row.apart.iter().filter(is_soak).next_back()?;
+    let stair = row.apart.iter().rfind(is_soak)?;
     let held = passed(stair);
     Some(Soak {
         rate_per_s: stair.offered_per_s,

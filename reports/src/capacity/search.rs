@@ -120,14 +120,11 @@ impl Search {
     /// Tells how a probe ended. `achieved_per_s` is the rate that it was seen to carry when it failed, where that is known: it makes
     /// the way down shorter and changes nothing else.
     pub fn record(&mut self, rate_per_s: f64, passed: bool, achieved_per_s: Option<f64>) {
-        let at = match self.tried.iter().position(|t| same(t.rate_per_s, rate_per_s)) {
-            Some(at) => at,
-            None => {
-                let at = self.tried.partition_point(|t| t.rate_per_s < rate_per_s);
-                self.tried.insert(at, Tried { rate_per_s, passed: 0, failed: 0 });
-                at
-            }
-        };
+        let known = self.tried.iter().position(|t| same(t.rate_per_s, rate_per_s));
+        let at = known.unwrap_or_else(|| self.tried.partition_point(|t| t.rate_per_s < rate_per_s));
+        if known.is_none() {
+            self.tried.insert(at, Tried { rate_per_s, passed: 0, failed: 0 });
+        }
         let tried = &mut self.tried[at];
         if passed {
             tried.passed += 1;

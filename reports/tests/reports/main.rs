@@ -7,6 +7,7 @@ mod damaged;
 mod page;
 mod result;
 mod rule;
+mod search;
 mod synthetic;
 mod table;
 mod verdict;
