@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use brokerlab_model::{Span, Time};
 use brokerlab_workloads::check::{Arrived, MessageId};
+use brokerlab_workloads::measurement::World;
 use brokerlab_workloads::profile::{Count, Metric, Objective};
 use brokerlab_workloads::record::{Delay, Moments, Plan, Recorder, Unacknowledged};
 
@@ -31,6 +32,7 @@ pub(crate) enum Uninvited {
     Blocked,
     Disconnected,
     Reconnected,
+    CreditRefused,
     LaneRevoked,
     LaneLost,
     StaleSettlement,
@@ -43,6 +45,7 @@ impl Uninvited {
             Self::Blocked => "a client was held back by the broker",
             Self::Disconnected => "a client lost its connection",
             Self::Reconnected => "a client came back",
+            Self::CreditRefused => "credit for deliveries was refused",
             Self::LaneRevoked => "a lane was asked back from a member",
             Self::LaneLost => "a member lost a lane",
             Self::StaleSettlement => "a settlement came after its lease",
@@ -96,7 +99,7 @@ impl<'a> Books<'a> {
         Self {
             shared,
             index,
-            recorder: Recorder::new(plan_of(shared), Time::NEVER),
+            recorder: recorder_of(shared, Time::NEVER),
             start: Time::NEVER,
             mark: shared.clock.now(),
             harness: Span::ZERO,
@@ -124,7 +127,7 @@ impl<'a> Books<'a> {
         self.idle = Span::ZERO;
         self.backend = Span::ZERO;
         self.cpu_at_start = thread_cpu();
-        self.recorder = Recorder::new(plan_of(self.shared), start);
+        self.recorder = recorder_of(self.shared, start);
     }
 
     /// Reads the clock and counts the time since the mark as the harness's own.
@@ -173,6 +176,12 @@ impl<'a> Books<'a> {
         *self.uninvited.entry(what).or_default() += 1;
     }
 
+    /// A client's connection was lost at `at`, or is `back`.
+    pub(crate) fn connection(&mut self, at: Time, back: bool) {
+        self.note(if back { Uninvited::Reconnected } else { Uninvited::Disconnected });
+        self.recorder.connection(at, back);
+    }
+
     /// A publish was acknowledged.
     pub(crate) fn published(&mut self, id: MessageId, moments: Moments, delay: Delay) {
         self.acknowledged += 1;
@@ -215,7 +224,11 @@ impl<'a> Books<'a> {
                 }
                 Arrival::Foreign { group, claimed } => checker.foreign(group as usize, claimed),
                 Arrival::Intact { group, arrived, intended, actual, completed } => {
-                    if !checker.delivered(group as usize, &arrived) {
+                    let first = checker.delivered(group as usize, &arrived);
+                    if arrived.redelivered || !first {
+                        self.recorder.delivered_again(completed, arrived.redelivered);
+                    }
+                    if !first {
                         if !arrived.redelivered {
                             self.watch_count(Count::Duplicated);
                         }
@@ -313,7 +326,15 @@ fn delay_of<'s>(
     }
 }
 
-pub(crate) fn plan_of(shared: &Shared<'_>) -> Plan {
+/// An empty recorder. It keeps the flow where a broker can go away.
+pub(crate) fn recorder_of(shared: &Shared<'_>, start: Time) -> Recorder {
+    let recorder = Recorder::new(plan_of(shared), start);
+    let profile = shared.spec.workload.profile();
+    let may_go = shared.spec.world == World::Live || !profile.faults.is_empty();
+    if may_go { recorder.with_flow(profile.drain_limit, start) } else { recorder }
+}
+
+fn plan_of(shared: &Shared<'_>) -> Plan {
     let profile = shared.spec.workload.profile();
     Plan { warmup: profile.warmup, duration: profile.duration, groups: profile.groups.len() }
 }

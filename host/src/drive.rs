@@ -60,6 +60,8 @@ pub(crate) struct Loop<'a> {
     pub(crate) switches: Option<(u64, u64)>,
     schedule_end: Time,
     drain_end: Time,
+    /// When whoever is told of each pass wants to be told at the latest.
+    alarm: Time,
 }
 
 impl<'a> Loop<'a> {
@@ -87,6 +89,7 @@ impl<'a> Loop<'a> {
             switches: None,
             schedule_end: Time::NEVER,
             drain_end: Time::NEVER,
+            alarm: Time::NEVER,
         }
     }
 
@@ -137,14 +140,14 @@ impl<'a> Loop<'a> {
     }
 
     /// Runs until the schedule is over and drained, the drain limit has come, or the run is cut short. `each_pass` is told the
-    /// time once per pass.
-    pub(crate) fn run(&mut self, each_pass: &mut dyn FnMut(&Shared<'_>, Time)) -> Result<(), RunError> {
+    /// time once per pass, and says when it wants to be told again at the latest.
+    pub(crate) fn run(&mut self, each_pass: &mut dyn FnMut(&Shared<'_>, Time) -> Time) -> Result<(), RunError> {
         self.switches = self.thread_switches();
         let spins = self.shared().spec.waiting != Waiting::Park;
         loop {
             let before = self.books.harness();
             let now = self.books.own_until_now();
-            each_pass(self.shared(), now);
+            self.alarm = each_pass(self.shared(), now);
             self.look_for_the_end(now);
             if self.shared().is_over() {
                 // What has come back by now is not left lying.
@@ -303,6 +306,8 @@ impl<'a> Loop<'a> {
             (Some(next), Some(again)) => Some(next.min(again)),
             (next, again) => next.or(again),
         };
+        let again = Some(of.grants_again()).filter(|&at| at != Time::NEVER);
+        let next = [next, again].into_iter().flatten().min();
         if let Some(at) = next
             && at < of.armed
         {
@@ -368,6 +373,7 @@ impl<'a> Loop<'a> {
         earlier(self.due.peek().map(|Reverse((at, _))| *at));
         earlier(self.work.peek().map(|Reverse((at, _))| *at));
         earlier(self.pauses.last().map(|pause| pause.at));
+        earlier(Some(self.alarm));
         let asks = |connection: &u32| self.connections[*connection as usize].blocked != Some(Blocked::Window);
         earlier(self.stalled.iter().any(asks).then(|| now + ASK_AGAIN));
         earlier((now >= self.schedule_end).then(|| now + DRAIN_LOOK));

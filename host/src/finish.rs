@@ -8,12 +8,14 @@ use std::collections::BTreeMap;
 use brokerlab_model::{Batch, Broker, Client, Completions, Control, Settings, Span, Time, WaitOn, WorkCounts, Worker};
 use brokerlab_workloads::check::{CheckPlan, Checker};
 use brokerlab_workloads::measurement::{
-    CheckRecord, DigestRecord, FitnessRecord, GroupRecord, Kind, LoopRecord, Measurement, ResourceRecord, WindowRecord,
+    Act, CheckRecord, DigestRecord, FitnessRecord, GroupRecord, Kind, LoopRecord, Measurement, OutageRecord,
+    PauseRecord, ResourceRecord, WindowRecord,
 };
-use brokerlab_workloads::record::{Quantile, Recorder};
-use brokerlab_workloads::{Workload, digest, fold_of, validity};
+use brokerlab_workloads::profile::Pause;
+use brokerlab_workloads::record::{Declared, Quantile, Recorder};
+use brokerlab_workloads::{Workload, digest, fold_of};
 
-use crate::books::{Uninvited, plan_of};
+use crate::books::{Uninvited, recorder_of};
 use crate::clock::Clock;
 use crate::drive::Loop;
 use crate::fitness::Look;
@@ -21,9 +23,11 @@ use crate::producer::Owned;
 use crate::shared::{Shared, locked};
 use crate::slots::control_token;
 use crate::spec::RunSpec;
-use crate::start::{Administrator, digest_messages};
+use crate::start::{ANSWER_LIMIT, Administrator, digest_messages};
 use crate::wait::{Waiter, Waiting};
 
+/// How long a server that was started again may take until it answers.
+const RESTARTED_LIMIT: Span = Span::from_secs(30);
 /// How long clients may take to close.
 const CLOSE_LIMIT: Span = Span::from_secs(1);
 /// A closed loop has no number of due messages: this many are digested.
@@ -45,8 +49,21 @@ pub(crate) struct Ended {
     work: WorkCounts,
     matches_published: bool,
     notes: Vec<String>,
+    outages: Vec<OutageRecord>,
+    not_back: Option<String>,
     cut_short: Option<(Time, String)>,
     pub(crate) dirty_bytes_at_start: Option<u64>,
+}
+
+/// What the run leaves beside its loops.
+#[derive(Debug)]
+pub(crate) struct Left {
+    /// What was not ready when the schedule began.
+    pub(crate) missing: Option<String>,
+    /// The declared faults, and what was done for them.
+    pub(crate) declared: Vec<Declared>,
+    /// What the engine did.
+    pub(crate) work: WorkCounts,
 }
 
 impl Ended {
@@ -54,9 +71,8 @@ impl Ended {
     pub(crate) fn gather(
         shared: &Shared<'_>,
         mut loops: Vec<Loop<'_>>,
-        missing: Option<String>,
+        left: Left,
         (before, after): (&Look, &Look),
-        work: WorkCounts,
         mut administrator: Administrator,
     ) -> Self {
         let spec = shared.spec;
@@ -64,12 +80,16 @@ impl Ended {
         let end = clock.now();
         let mut workers: Vec<_> = loops.iter_mut().flat_map(|of| std::mem::take(&mut of.workers)).collect();
         let mut notes = notes(spec, &loops);
-        notes.extend(missing);
-        let held = match administrator.describe(spec, &mut workers, clock) {
-            Ok(held) => still_held(&held, &loops),
+        notes.extend(left.missing);
+        notes.extend(not_done(&left.declared));
+        // A server that was started again has some time to come back.
+        let restarted = left.declared.iter().flat_map(|of| &of.acts).any(|act| act.act == Act::Restart);
+        let limit = if restarted { RESTARTED_LIMIT } else { ANSWER_LIMIT };
+        let (held, not_back) = match administrator.describe(spec, &mut workers, clock, limit) {
+            Ok(held) => (still_held(&held, &loops), None),
             Err(error) => {
                 notes.push(format!("what the backend still held is not known: {error}"));
-                Vec::new()
+                (Vec::new(), Some(error.to_string()))
             }
         };
         let cut_short = shared.cut_short();
@@ -92,10 +112,13 @@ impl Ended {
             resources.voluntary_context_switches += voluntary;
             resources.involuntary_context_switches += involuntary;
         }
-        count_not_sent(&mut recorder, &Recorder::new(plan_of(shared), start), &mut loops, start, due_until);
+        count_not_sent(&mut recorder, &recorder_of(shared, start), &mut loops, start, due_until);
+        let checks = checker.finish(&held, &published, &spec.contract);
         Self {
+            outages: outages(&recorder, &checks, &left.declared, end.since(start)),
+            not_back,
             recorder,
-            checks: checker.finish(&held, &published, &spec.contract),
+            checks,
             idle_members: idle_members(spec, &loops),
             clients: loops.iter().map(|of| (of.connections.len() + of.members.len()) as u32).sum(),
             loops: loops.len() as u32,
@@ -104,13 +127,40 @@ impl Ended {
             harness: loops.iter().fold(Span::ZERO, |sum, of| sum + of.harness),
             resources,
             fitness: after.fitness_since(before),
-            work,
+            work: left.work,
             matches_published,
             notes,
             cut_short,
             dirty_bytes_at_start: None,
         }
     }
+}
+
+/// The run's outages. What the checker found belongs to one only where there is no other.
+fn outages(recorder: &Recorder, checks: &[CheckRecord], declared: &[Declared], length: Span) -> Vec<OutageRecord> {
+    let mut outages = recorder.outages(declared, length.0);
+    if let [outage] = outages.as_mut_slice() {
+        outage.lost = Some(checks.iter().map(|check| check.lost).sum());
+        outage.reordered = Some(checks.iter().map(|check| check.reordered).sum());
+    }
+    outages
+}
+
+/// Faults that did not act, or not as declared, in words.
+fn not_done(declared: &[Declared]) -> Vec<String> {
+    let mut notes = Vec::new();
+    for of in declared {
+        let (action, node) = (of.fault.action.name(), of.fault.node);
+        if of.acts.is_empty() {
+            notes.push(format!("fault: {action} of {node} did not come to act: the run ended before"));
+        }
+        for act in &of.acts {
+            if let Some(error) = &act.error {
+                notes.push(format!("fault: {node} could not be {}: {error}", act.act.done()));
+            }
+        }
+    }
+    notes
 }
 
 const EMPTY: CheckPlan = CheckPlan { producers: 0, groups: 0, order: brokerlab_model::Order::None, keys: 0 };
@@ -176,7 +226,7 @@ fn notes(spec: &RunSpec, loops: &[Loop<'_>]) -> Vec<String> {
         }
     }
     for pause in &profile.pauses {
-        notes.push(format!("{}group {} from {} for {}", validity::PAUSE_NOTE, pause.group, pause.at, pause.length));
+        notes.push(format!("pause: group {} from {} for {}", pause.group, pause.at, pause.length));
     }
     let mut uninvited: BTreeMap<Uninvited, u64> = BTreeMap::new();
     for (&what, count) in loops.iter().flat_map(|of| &of.books.uninvited) {
@@ -291,7 +341,14 @@ pub(crate) fn measurement(
         fitness,
         notes: ended.notes,
         cut_short: ended.cut_short.map(|(_, reason)| reason),
+        pauses: profile.pauses.iter().map(|pause| paused(pause, profile.warmup)).collect(),
+        outages: ended.outages,
+        not_back: ended.not_back,
     }
+}
+
+fn paused(pause: &Pause, warmup: Span) -> PauseRecord {
+    PauseRecord { group: pause.group.clone(), at_ns: (warmup + pause.at).0, length_ns: pause.length.0 }
 }
 
 fn digest_record(workload: &Workload, due: u64, matches_published: bool) -> DigestRecord {

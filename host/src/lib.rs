@@ -9,6 +9,7 @@ mod books;
 pub mod clock;
 pub mod doctor;
 mod drive;
+mod faults;
 mod finish;
 pub mod fitness;
 mod fixed_case;
@@ -23,7 +24,8 @@ pub mod visit;
 mod wait;
 
 pub use clock::{Clock, ManualClock, WallClock};
+pub use faults::Servers;
 pub use fixed_case::{CASE, FixedCase, fixed_case};
-pub use run::{Moment, run, run_hooked};
+pub use run::{Around, Moment, run, run_around, run_hooked};
 pub use spec::{BATCH_MAX, Phase, Progress, RunError, RunSpec, default_threads};
 pub use wait::{ParseWaitingError, Waiting};

@@ -19,6 +19,9 @@ use crate::shared::locked;
 use crate::slots::{Slots, control_number, control_token};
 use crate::spec::RunError;
 
+/// Credit that was lost with a connection is asked for again after this, or as soon as the connection is back.
+const GRANT_AGAIN: Span = Span::from_millis(10);
+
 /// A delivery that the member holds.
 #[derive(Clone, Copy, Debug)]
 struct Held {
@@ -45,6 +48,16 @@ struct Lane {
     unsettled: u32,
     assigned: bool,
     revoked: bool,
+    lost: bool,
+}
+
+/// A grant that has not ended.
+#[derive(Clone, Copy, Debug)]
+struct Granted {
+    /// Its control's number.
+    number: u64,
+    /// Deliveries that are still to come.
+    left: u32,
 }
 
 /// What of a group its members need.
@@ -70,6 +83,12 @@ pub(crate) struct Member {
     settling: Slots<Settling>,
     controls: Vec<(Token, Control)>,
     next_control: u64,
+    /// Open grants, the oldest first.
+    grants: VecDeque<Granted>,
+    /// Credit of grants that ended without their deliveries.
+    lost_credit: u32,
+    /// When it is asked for again.
+    grant_again: Time,
     /// Deliveries whose settlement was submitted and whose credit was not granted again.
     owed: u32,
     lanes: BTreeMap<LaneId, Lane>,
@@ -96,6 +115,9 @@ impl Member {
             settling: Slots::new(),
             controls: vec![(control_token(0), Control::Grant(plan.prefetch))],
             next_control: 1,
+            grants: VecDeque::from([Granted { number: 0, left: plan.prefetch }]),
+            lost_credit: 0,
+            grant_again: Time::NEVER,
             owed: 0,
             lanes: BTreeMap::new(),
             armed: Time::NEVER,
@@ -129,6 +151,11 @@ impl Member {
         self.held_back || !self.controls.is_empty()
     }
 
+    /// When it asks again for credit that was lost; [`Time::NEVER`] when none was.
+    pub(crate) fn grants_again(&self) -> Time {
+        self.grant_again
+    }
+
     /// The group stops working until `until`: what is in hand and what comes is done afterwards.
     pub(crate) fn pause(&mut self, now: Time, until: Time) {
         let pause = until.since(now);
@@ -140,6 +167,9 @@ impl Member {
     }
 
     fn ask(&mut self, control: Control) {
+        if let Control::Grant(left) = control {
+            self.grants.push_back(Granted { number: self.next_control, left });
+        }
         self.controls.push((control_token(self.next_control), control));
         self.next_control += 1;
     }
@@ -215,6 +245,11 @@ impl Member {
 
     /// Submits grants and releases.
     pub(crate) fn submit_controls(&mut self, books: &mut Books<'_>) -> bool {
+        if self.grant_again <= books.mark {
+            self.grant_again = Time::NEVER;
+            let lost = std::mem::take(&mut self.lost_credit);
+            self.ask(Control::Grant(lost));
+        }
         if self.controls.is_empty() {
             return false;
         }
@@ -241,17 +276,20 @@ impl Member {
         for delivery in completions.deliveries.iter() {
             self.delivered(&delivery, completed, books, workload);
         }
-        for &event in &completions.events {
-            self.event(event, books);
-        }
         for &outcome in &completions.outcomes {
             self.ended(outcome, completed, books)?;
+        }
+        for &event in &completions.events {
+            self.event(event, completed, books);
         }
         Ok(())
     }
 
     fn delivered(&mut self, delivery: &Delivered<'_>, completed: Time, books: &mut Books<'_>, workload: &Workload) {
         self.given += 1;
+        if let Some(grant) = self.grants.iter_mut().find(|grant| grant.left > 0) {
+            grant.left -= 1;
+        }
         let group = self.plan.index;
         let hash = key_hash(delivery.key);
         let claimed = |stamp: Stamp| MessageId { producer: stamp.producer, sequence: stamp.sequence };
@@ -295,7 +333,8 @@ impl Member {
     }
 
     fn ended(&mut self, outcome: Outcome, completed: Time, books: &mut Books<'_>) -> Result<(), RunError> {
-        if control_number(outcome.token).is_some() {
+        if let Some(number) = control_number(outcome.token) {
+            self.control_ended(number, outcome.status, completed, books);
             return Ok(());
         }
         let settling = self
@@ -319,21 +358,45 @@ impl Member {
         Ok(())
     }
 
+    /// A grant that ended otherwise than by its last delivery is given again, whatever it still lacks.
+    fn control_ended(&mut self, number: u64, status: Status, completed: Time, books: &mut Books<'_>) {
+        let Some(at) = self.grants.iter().position(|grant| grant.number == number) else { return };
+        let left = self.grants.remove(at).map_or(0, |grant| grant.left);
+        match status {
+            // The backend counted its deliveries to this grant and not to an older one.
+            Status::Done => {
+                if let Some(grant) = self.grants.front_mut() {
+                    grant.left += left;
+                }
+            }
+            Status::Refused(_) => books.note(Uninvited::CreditRefused),
+            Status::Failed(_) | Status::Unknown | Status::Throttled => {
+                self.lost_credit += left;
+                if left > 0 {
+                    self.grant_again = self.grant_again.min(completed + GRANT_AGAIN);
+                }
+            }
+        }
+    }
+
     fn settled_one(&mut self, lane: LaneId) {
         let Some(of) = self.lanes.get_mut(&lane) else { return };
         of.unsettled = of.unsettled.saturating_sub(1);
-        if of.revoked && of.unsettled == 0 {
-            self.lanes.remove(&lane);
+        if of.unsettled > 0 || !of.revoked && !of.lost {
+            return;
+        }
+        let revoked = of.revoked;
+        self.lanes.remove(&lane);
+        if revoked {
             self.ask(Control::Release(lane));
         }
     }
 
-    fn event(&mut self, event: Event, books: &mut Books<'_>) {
+    fn event(&mut self, event: Event, completed: Time, books: &mut Books<'_>) {
         match event {
             Event::LaneAssigned { lane, .. } => {
                 let of = self.lanes.entry(lane).or_default();
-                of.assigned = true;
-                of.revoked = false;
+                *of = Lane { unsettled: of.unsettled, assigned: true, ..Lane::default() };
             }
             Event::LaneRevoked(lane) => {
                 books.note(Uninvited::LaneRevoked);
@@ -346,11 +409,21 @@ impl Member {
             }
             Event::LaneLost(lane) => {
                 books.note(Uninvited::LaneLost);
-                self.lanes.remove(&lane);
+                // What of it is in hand stays to be settled, should the lane come back meanwhile.
+                let of = self.lanes.entry(lane).or_default();
+                *of = Lane { unsettled: of.unsettled, lost: true, ..Lane::default() };
+                if of.unsettled == 0 {
+                    self.lanes.remove(&lane);
+                }
             }
             Event::Blocked => books.note(Uninvited::Blocked),
-            Event::Disconnected => books.note(Uninvited::Disconnected),
-            Event::Reconnected => books.note(Uninvited::Reconnected),
+            Event::Disconnected => books.connection(completed, false),
+            Event::Reconnected => {
+                books.connection(completed, true);
+                if self.lost_credit > 0 {
+                    self.grant_again = completed;
+                }
+            }
             Event::Unblocked => (),
         }
     }

@@ -8,13 +8,13 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use brokerlab_model::{
-    Batch, Blocked, ChannelId, Client, Completions, Control, Outcome, Publishes, Span, Status, Time, Token,
+    Batch, Blocked, ChannelId, Client, Completions, Control, Event, Outcome, Publishes, Span, Status, Time, Token,
 };
 use brokerlab_workloads::check::MessageId;
 use brokerlab_workloads::record::{Delay, Moments, Unacknowledged};
 use brokerlab_workloads::{Fold, Producer, Scheduled, Stamp, Workload, body_crc, key_hash};
 
-use crate::books::Books;
+use crate::books::{Books, Uninvited};
 use crate::shared::locked;
 use crate::slots::{Slots, control_token};
 use crate::spec::{BATCH_MAX, RunError};
@@ -344,6 +344,15 @@ impl Connection {
                 continue;
             }
             self.ended(outcome, completed, books)?;
+        }
+        for event in &completions.events {
+            match event {
+                Event::Blocked => books.note(Uninvited::Blocked),
+                Event::Disconnected => books.connection(completed, false),
+                Event::Reconnected => books.connection(completed, true),
+                // Lanes are the members'.
+                Event::Unblocked | Event::LaneAssigned { .. } | Event::LaneRevoked(_) | Event::LaneLost(_) => (),
+            }
         }
         Ok(())
     }

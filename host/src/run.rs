@@ -2,6 +2,7 @@
 //!
 //! Leaves out the loops' passes (`drive`) and what is made of their books (`finish`).
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Scope, ScopedJoinHandle};
 
@@ -12,7 +13,8 @@ use brokerlab_workloads::profile::Keys;
 
 use crate::clock::Clock;
 use crate::drive::Loop;
-use crate::finish::{Ended, measurement};
+use crate::faults::{Faults, Servers};
+use crate::finish::{Ended, Left, measurement};
 use crate::fitness::{Look, dirty_bytes};
 use crate::shared::Shared;
 use crate::spec::{Phase, Progress, RunError, RunSpec};
@@ -33,7 +35,30 @@ pub fn run(
     stop: &AtomicBool,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<Measurement, RunError> {
-    run_hooked(broker, spec, clock, stop, progress, &mut |_| {})
+    run_around(broker, spec, clock, stop, progress, &mut Around::default())
+}
+
+/// What a caller adds to a run.
+#[derive(Default)]
+pub struct Around<'a> {
+    /// Called at the schedule's beginning and end, on the calling thread.
+    pub at: Option<&'a mut dyn FnMut(Moment)>,
+    /// What the profile's faults act on. A profile with faults is refused without it.
+    pub servers: Option<&'a dyn Servers>,
+}
+
+impl fmt::Debug for Around<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Around").field("servers", &self.servers).finish_non_exhaustive()
+    }
+}
+
+impl Around<'_> {
+    fn tell(&mut self, moment: Moment) {
+        if let Some(at) = &mut self.at {
+            at(moment);
+        }
+    }
 }
 
 /// The moments between which a caller may count things of its own.
@@ -54,11 +79,25 @@ pub fn run_hooked(
     progress: &mut dyn FnMut(&Progress),
     at: &mut dyn FnMut(Moment),
 ) -> Result<Measurement, RunError> {
+    run_around(broker, spec, clock, stop, progress, &mut Around { at: Some(at), servers: None })
+}
+
+/// As [`run`], with what the caller adds. Faults that came to act are undone before this returns, whatever ended the run.
+pub fn run_around(
+    broker: &mut dyn Broker,
+    spec: &RunSpec,
+    clock: &dyn Clock,
+    stop: &AtomicBool,
+    progress: &mut dyn FnMut(&Progress),
+    around: &mut Around<'_>,
+) -> Result<Measurement, RunError> {
     if spec.workload.producers() == 0 {
         return Err(RunError::Spec("a run needs at least one producer".to_owned()));
     }
-    if !spec.workload.profile().faults.is_empty() {
-        return Err(RunError::Spec("[[faults]] need servers to act on, and nobody said which".to_owned()));
+    if around.servers.is_none() && !spec.workload.profile().faults.is_empty() {
+        return Err(RunError::Spec(
+            "[[faults]] act on servers that scripts/brokers started; the simulator takes them later".to_owned(),
+        ));
     }
     let settings = broker.honour(&spec.contract)?;
     let dirty = dirty_bytes();
@@ -74,7 +113,7 @@ pub fn run_hooked(
         }
         let ended = administrator
             .create(spec, &mut quick, clock)
-            .and_then(|()| drive(broker, spec, clock, stop, progress, at, administrator, quick));
+            .and_then(|()| drive(broker, spec, clock, stop, progress, around, administrator, quick));
         closed.store(true, Ordering::Release);
         ended
     })?;
@@ -101,7 +140,7 @@ fn drive(
     clock: &dyn Clock,
     stop: &AtomicBool,
     progress: &mut dyn FnMut(&Progress),
-    at: &mut dyn FnMut(Moment),
+    around: &mut Around<'_>,
     administrator: Administrator,
     quick: Vec<Box<dyn Worker>>,
 ) -> Result<Ended, RunError> {
@@ -113,7 +152,12 @@ fn drive(
     let shared = Shared::new(clock, spec, stop, checker, owners, &connections);
     let (shared, expected) = (&shared, &expected);
     let (mut before, mut work_before) = (Look::default(), WorkCounts::default());
-    let (loops, missing) = std::thread::scope(|scope| {
+    let mut faults = around.servers.map(|servers| Faults::new(spec.workload.profile(), servers));
+    let (loops, missing, declared) = std::thread::scope(|scope| {
+        // Whatever ends this thread ends the others.
+        let _over = OverWhenDropped(shared);
+        let acting = if clock.is_manual() { None } else { faults.take() };
+        let acting = acting.map(|faults| scope.spawn(move || faults.run(shared)));
         let others: Vec<_> =
             crews.drain(1..).enumerate().map(|(n, crew)| follow(scope, shared, expected, n + 1, crew)).collect();
         let crew = crews.pop().unwrap_or_default();
@@ -121,26 +165,42 @@ fn drive(
         let begin: &mut dyn FnMut() = &mut || {
             before = Look::now(clock);
             work_before = broker.work();
-            at(Moment::Begins);
+            around.tell(Moment::Begins);
         };
         let mut teller = Teller::new(progress);
         let led = start_together(&mut leader, expected, Some(begin)).and_then(|missing| {
-            leader.run(&mut |shared, now| teller.pass(shared, now))?;
+            leader.run(&mut |shared, now| {
+                teller.pass(shared, now);
+                faults.as_mut().map_or(Time::NEVER, |faults| faults.act(shared.start(), clock))
+            })?;
             Ok(missing)
         });
         shared.end();
+        let declared = match acting {
+            Some(acting) => joined(acting),
+            None => faults.take().map(|faults| faults.finish(clock)).unwrap_or_default(),
+        };
         let others: Vec<_> = others.into_iter().map(joined).collect();
         let missing = led?;
         let mut loops = vec![leader];
         for other in others {
             loops.push(other?);
         }
-        Ok::<_, RunError>((loops, missing))
+        Ok::<_, RunError>((loops, missing, declared))
     })?;
-    at(Moment::Ends);
+    around.tell(Moment::Ends);
     let after = Look::now(clock);
     let work = broker.work().since(&work_before);
-    Ok(Ended::gather(shared, loops, missing, (&before, &after), work, administrator))
+    Ok(Ended::gather(shared, loops, Left { missing, declared, work }, (&before, &after), administrator))
+}
+
+/// Ends the run when it goes out of scope, also by a panic: nobody waits for a loop that is gone.
+struct OverWhenDropped<'s, 'a>(&'s Shared<'a>);
+
+impl Drop for OverWhenDropped<'_, '_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 /// A loop beside the first, on a thread of its own.
@@ -153,7 +213,7 @@ fn follow<'scope, 'a: 'scope>(
 ) -> ScopedJoinHandle<'scope, Result<Loop<'a>, RunError>> {
     scope.spawn(move || {
         let mut of = Loop::new(shared, index, crew.connections, crew.members, Vec::new());
-        let ran = start_together(&mut of, expected, None).and_then(|_| of.run(&mut |_, _| {}));
+        let ran = start_together(&mut of, expected, None).and_then(|_| of.run(&mut |_, _| Time::NEVER));
         // Whatever ended this loop ends all: a run with a loop missing measures nothing.
         shared.end();
         ran.map(|()| of)

@@ -151,7 +151,8 @@ impl<'a> Shared<'a> {
             return delivered >= acknowledged * groups;
         }
         let last = self.status.iter().map(|s| s.last_delivery.load(Ordering::Acquire)).max().unwrap_or(0);
-        delivered >= acknowledged * groups && now.since(Time(last)) >= quiet
+        // Deliveries of messages that were never acknowledged count among them: only the checker knows whose they were.
+        delivered >= acknowledged * groups && now.since(Time(last)) >= quiet && locked(&self.checker).is_complete()
     }
 }
 

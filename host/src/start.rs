@@ -26,7 +26,9 @@ const DIGEST_MESSAGES: u64 = 100_000;
 /// … and about how many bytes.
 const DIGEST_BYTES: f64 = (64 << 20) as f64;
 /// How long the administrator waits for an answer.
-const ANSWER_LIMIT: Span = Span::from_secs(10);
+pub(crate) const ANSWER_LIMIT: Span = Span::from_secs(10);
+/// Between two questions to a broker that is not there.
+const ASK_AGAIN: Span = Span::from_millis(100);
 /// How long the schedule waits for clients and lanes.
 const READY_LIMIT: Span = Span::from_secs(10);
 /// While nothing is due, everybody is looked at this often.
@@ -53,13 +55,14 @@ impl Administrator {
         Ok(Self { client: connect(broker, clock.now(), 0, Role::Administrator, 0)?, next: 0 })
     }
 
-    /// Asks all of `controls` and waits until each has ended; the answers come in the order asked.
-    pub(crate) fn ask(
+    /// Asks all of `controls` and waits until each has ended, at the latest at `limit`; the answers come in the order asked.
+    fn ask(
         &mut self,
         controls: Vec<Control>,
         what: &'static str,
         workers: &mut [Box<dyn Worker>],
         clock: &dyn Clock,
+        limit: Time,
     ) -> Result<Vec<Answered>, RunError> {
         let count = controls.len();
         let first = self.next;
@@ -69,11 +72,11 @@ impl Administrator {
         let mut answers = BTreeMap::new();
         let mut completions = Completions::default();
         let mut waiter = Waiter::new(Waiting::Park);
-        let limit = clock.now() + ANSWER_LIMIT;
+        let asked_at = clock.now();
         while answers.len() < count {
             let now = clock.now();
             if now >= limit {
-                let why = format!("no answer within {ANSWER_LIMIT}; is it up and reachable?");
+                let why = format!("no answer within {}; is it up and reachable?", limit.since(asked_at));
                 return Err(RunError::Administration { what, why });
             }
             let mut happened = false;
@@ -87,7 +90,9 @@ impl Administrator {
             happened |= !completions.is_empty();
             let outcomes = completions.outcomes.drain(..).map(|o| (o.token, Answered::Outcome(o)));
             let answered = completions.answers.drain(..).map(|(token, answer)| (token, Answered::Answer(answer)));
-            answers.extend(outcomes.chain(answered).filter_map(|(token, a)| Some((control_number(token)?, a))));
+            // What an earlier question still brings is nobody's any more.
+            let numbered = outcomes.chain(answered).filter_map(|(token, a)| Some((control_number(token)?, a)));
+            answers.extend(numbered.filter(|(number, _)| *number >= first));
             completions.clear();
             if !happened {
                 self.wait(&mut waiter, workers, clock, (now + LOOK).min(limit));
@@ -115,7 +120,7 @@ impl Administrator {
         let groups: Vec<String> = profile.groups.iter().map(|group| group.name.clone()).collect();
         let channel = |name| Control::Create(ChannelSpec { name, lanes: spec.lanes, groups: groups.clone() });
         let controls = profile.channels.resolved().into_iter().map(channel).collect();
-        let answers = self.ask(controls, "create the channels", workers, clock)?;
+        let answers = self.ask(controls, "create the channels", workers, clock, clock.now() + ANSWER_LIMIT)?;
         for (number, answer) in answers.into_iter().enumerate() {
             let why = match answer {
                 Answered::Outcome(outcome) if outcome.status == Status::Done => {
@@ -133,39 +138,56 @@ impl Administrator {
     }
 
     /// Of each group, how many messages the backend keeps for it that were not delivered, and how many it counts as delivered and
-    /// not settled.
+    /// not settled. Asks again until `limit` is over when the connection is lost: the broker may be on its way back.
     pub(crate) fn describe(
         &mut self,
         spec: &RunSpec,
         workers: &mut [Box<dyn Worker>],
         clock: &dyn Clock,
+        limit: Span,
     ) -> Result<Vec<(u64, u64)>, RunError> {
-        let channels = spec.workload.channels();
-        let controls = (0..channels).map(|channel| Control::Describe(ChannelId(channel))).collect();
-        let mut held = vec![(0, 0); spec.workload.profile().groups.len()];
-        for answer in self.ask(controls, "describe its channels", workers, clock)? {
-            match answer {
-                Answered::Answer(Answer::Description(description)) => {
-                    for lane in description.lanes {
-                        if let Some(of) = held.get_mut(lane.group as usize) {
-                            of.0 += lane.ready;
-                            of.1 += lane.in_flight;
-                        }
+        let what = "describe its channels";
+        let until = clock.now() + limit;
+        let mut waiter = Waiter::new(Waiting::Park);
+        loop {
+            let controls = (0..spec.workload.channels()).map(|channel| Control::Describe(ChannelId(channel))).collect();
+            let answers = self.ask(controls, what, workers, clock, until)?;
+            let bad = answers.iter().find_map(|answer| match answer {
+                Answered::Outcome(outcome) => Some(outcome.status),
+                Answered::Answer(_) => None,
+            });
+            match bad {
+                None => return Ok(described(spec, answers)),
+                Some(Status::Failed(_) | Status::Unknown) if clock.now() + ASK_AGAIN < until => {
+                    let again = clock.now() + ASK_AGAIN;
+                    while clock.now() < again {
+                        waiter.wait(clock, std::iter::empty::<WaitOn<'_>>(), again);
                     }
                 }
-                Answered::Answer(Answer::Position { .. }) => {}
-                Answered::Outcome(outcome) => {
-                    let why = ended_in_words(outcome.status);
-                    return Err(RunError::Administration { what: "describe its channels", why });
-                }
+                Some(status) => return Err(RunError::Administration { what, why: ended_in_words(status) }),
             }
         }
-        Ok(held)
     }
 
     pub(crate) fn into_client(self) -> Box<dyn Client> {
         self.client
     }
+}
+
+/// Ready and in flight of each group, over all lanes.
+fn described(spec: &RunSpec, answers: Vec<Answered>) -> Vec<(u64, u64)> {
+    let mut held = vec![(0, 0); spec.workload.profile().groups.len()];
+    for answer in answers {
+        if let Answered::Answer(Answer::Description(description)) = answer {
+            for lane in description.lanes {
+                if let Some(of) = held.get_mut(lane.group as usize) {
+                    of.0 += lane.ready;
+                    of.1 += lane.in_flight;
+                }
+            }
+        }
+    }
+    held
 }
 
 fn connect(

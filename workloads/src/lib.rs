@@ -9,6 +9,7 @@ pub mod check;
 pub mod digest;
 pub mod generate;
 pub mod measurement;
+mod outage;
 pub mod profile;
 pub mod record;
 pub mod stamp;

@@ -5,6 +5,8 @@
 use brokerlab_model::{Contract, Settings, WorkCounts};
 use serde::{Deserialize, Serialize};
 
+pub use crate::outage::{Act, ActRecord, FaultRecord, OutageRecord, PauseRecord};
+
 /// What ends the label of a row that repeats another row as a control.
 pub const AGAIN_MARK: &str = " (again)";
 
@@ -135,6 +137,15 @@ pub struct Measurement {
     pub notes: Vec<String>,
     /// Whether the run was ended before its time (Ctrl-C, `abort_on`), and by what.
     pub cut_short: Option<String>,
+    /// The consumers' pauses that the profile declared.
+    #[serde(default)]
+    pub pauses: Vec<PauseRecord>,
+    /// What became of the declared faults, and of every other time at which clients lost their connections; in order.
+    #[serde(default)]
+    pub outages: Vec<OutageRecord>,
+    /// Why the broker could not be asked anything when the run was over; none when it answered.
+    #[serde(default)]
+    pub not_back: Option<String>,
 }
 
 /// Which messages were published.
@@ -306,6 +317,9 @@ pub struct IntervalRecord {
     pub acknowledged: u64,
     /// First deliveries in it.
     pub delivered: u64,
+    /// The same of each group; empty in results of versions that did not keep it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub delivered_by_group: Vec<u64>,
     /// Due by its end, and by then neither acknowledged nor ended otherwise (refused, failed, unknown).
     pub backlog: u64,
     /// Publish response of messages due in it.

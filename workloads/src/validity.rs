@@ -7,7 +7,7 @@ use brokerlab_model::Span;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::measurement::{Distributions, FitnessRecord, HistogramRecord, IntervalRecord, Measurement};
+use crate::measurement::{Distributions, FitnessRecord, HistogramRecord, IntervalRecord, Measurement, OutageRecord};
 use crate::record::{DecodeError, quantile};
 
 /// Lateness of the generator up to this much is always allowed.
@@ -24,8 +24,8 @@ pub const OTHERS_ALLOWED_CORES: f64 = 0.05;
 pub const ACKNOWLEDGED_SHARE: f64 = 0.99;
 /// A backlog that grew by no more than what comes due in this time did not grow: a single pause of the scheduler explains it.
 pub const BACKLOG_JITTER: Span = Span::from_millis(20);
-/// How a note begins that tells of a declared pause of consumers. Their backlog then is no saturation.
-pub const PAUSE_NOTE: &str = "pause: ";
+/// How a note began that told of a declared pause of consumers, in results that did not keep pauses and groups' deliveries as data.
+const PAUSE_NOTE: &str = "pause: ";
 /// The quantiles that are shown where there are samples enough.
 pub const QUANTILES: [f64; 6] = [0.5, 0.9, 0.95, 0.99, 0.999, 0.9999];
 
@@ -280,39 +280,93 @@ fn saturation(cell: &Measurement) -> Option<Saturation> {
     })
 }
 
+/// Declared faults that came to act.
+fn faults(cell: &Measurement) -> impl Iterator<Item = &OutageRecord> {
+    cell.outages.iter().filter(|outage| outage.fault.is_some())
+}
+
+/// Whether a declared fault or its recovery reaches into the interval.
+fn in_fault(cell: &Measurement, interval: &IntervalRecord) -> bool {
+    let end = interval.start_ns.saturating_add(interval.length_ns);
+    faults(cell).any(|fault| fault.begins_ns < end && fault.over_ns().is_none_or(|over| over > interval.start_ns))
+}
+
+/// Whether the group was to stand still in a part of the interval.
+fn in_pause(cell: &Measurement, group: &str, interval: &IntervalRecord) -> bool {
+    let end = interval.start_ns.saturating_add(interval.length_ns);
+    let mut pauses = cell.pauses.iter().filter(|pause| pause.group == group);
+    pauses.any(|pause| pause.at_ns < end && pause.at_ns.saturating_add(pause.length_ns) > interval.start_ns)
+}
+
+/// Of what was due outside declared faults and their recovery.
 fn too_few_acknowledged(cell: &Measurement) -> Option<String> {
     let counts = &cell.counts;
-    let share_acknowledged = counts.acknowledged as f64 / counts.due as f64;
+    let missing = |fault: &OutageRecord| {
+        // What was still open when the backlog was back is the usual, and ended afterwards.
+        let open = if fault.recovered_ns.is_some() { 0 } else { fault.unacknowledged.saturating_add(fault.not_sent) };
+        open.saturating_add(fault.failed).saturating_add(fault.unknown)
+    };
+    let sum = |of: &dyn Fn(&OutageRecord) -> u64| faults(cell).map(of).fold(0, u64::saturating_add);
+    let due = counts.due.saturating_sub(sum(&|fault| fault.due));
+    let missing = counts.due.saturating_sub(counts.acknowledged).saturating_sub(sum(&missing));
+    if due == 0 {
+        return None;
+    }
+    let share_acknowledged = 1.0 - missing as f64 / due as f64;
     (share_acknowledged < ACKNOWLEDGED_SHARE)
         .then(|| format!("{} of the messages due were acknowledged", share(share_acknowledged)))
 }
 
-/// Whether what is due and not acknowledged, or acknowledged and not delivered, grew over the window's last half.
+/// Messages due in intervals, and what of them is allowed to stay behind.
+fn allowed(of: &[&IntervalRecord]) -> f64 {
+    let (due, length): (u64, u64) =
+        of.iter().fold((0, 0), |(due, ns), i| (due.saturating_add(i.due), ns.saturating_add(i.length_ns)));
+    let jitter = due as f64 * BACKLOG_JITTER.0 as f64 / length.max(1) as f64;
+    (due as f64 * (1.0 - ACKNOWLEDGED_SHARE)).max(jitter)
+}
+
+/// Whether what is due and not acknowledged, or acknowledged and not delivered, grew over the window's last half, declared faults and
+/// pauses left out.
 fn growing(cell: &Measurement, window: &[&IntervalRecord]) -> Option<String> {
-    let half = window.get(window.len() / 2..)?;
-    let (first, last) = (*half.first()?, *half.last()?);
-    if half.len() < 2 {
+    let counted: Vec<&IntervalRecord> = window.iter().filter(|i| !in_fault(cell, i)).copied().collect();
+    let half = counted.get(counted.len() / 2..)?;
+    // The backlog is known at each interval's end: growth runs from the end of one to the end of the next, and nowhere across a fault.
+    let follows = |pair: &&[&IntervalRecord]| pair[1].start_ns <= pair[0].start_ns.saturating_add(pair[0].length_ns);
+    let pairs: Vec<&[&IntervalRecord]> = half.windows(2).filter(follows).collect();
+    let rest: Vec<&IntervalRecord> = pairs.iter().map(|pair| pair[1]).collect();
+    if rest.is_empty() {
         return None;
     }
-    // The backlog is known at each interval's end: growth runs from the end of the first to the end of the last.
-    let rest = &half[1..];
-    let (due, length): (u64, u64) =
-        rest.iter().fold((0, 0), |(due, ns), i| (due.saturating_add(i.due), ns.saturating_add(i.length_ns)));
-    let jitter = due as f64 * BACKLOG_JITTER.0 as f64 / length.max(1) as f64;
-    let allowed = (due as f64 * (1.0 - ACKNOWLEDGED_SHARE)).max(jitter);
-    let grew = last.backlog as f64 - first.backlog as f64;
-    if grew > allowed {
+    let grew: f64 = pairs.iter().map(|pair| pair[1].backlog as f64 - pair[0].backlog as f64).sum();
+    if grew > allowed(&rest) {
         return Some(format!("the backlog grew by {grew:.0} messages over the window's last half"));
+    }
+    if rest.iter().all(|interval| interval.delivered_by_group.len() == cell.groups.len()) {
+        return (0..cell.groups.len()).find_map(|group| fallen_behind(cell, group, &rest));
     }
     if cell.notes.iter().any(|note| note.starts_with(PAUSE_NOTE)) {
         return None;
     }
     let groups = cell.groups.len() as u64;
-    let wanted: u64 = rest.iter().fold(0, |sum: u64, i| sum.saturating_add(i.acknowledged.saturating_mul(groups)));
-    let delivered: u64 = rest.iter().fold(0, |sum: u64, i| sum.saturating_add(i.delivered));
+    let wanted = rest.iter().fold(0, |sum: u64, i| sum.saturating_add(i.acknowledged.saturating_mul(groups)));
+    let delivered = rest.iter().fold(0, |sum: u64, i| sum.saturating_add(i.delivered));
     let behind = wanted as f64 - delivered as f64;
-    (behind > allowed * groups as f64)
-        .then(|| format!("consumers fell behind by {behind:.0} deliveries over the window's last half"))
+    (behind > allowed(&rest) * groups as f64).then(|| behind_in_words("", behind))
+}
+
+/// Whether one group did not get what was acknowledged, its declared pauses left out.
+fn fallen_behind(cell: &Measurement, group: usize, rest: &[&IntervalRecord]) -> Option<String> {
+    let name = &cell.groups[group].name;
+    let rest: Vec<&IntervalRecord> = rest.iter().filter(|i| !in_pause(cell, name, i)).copied().collect();
+    let wanted = rest.iter().fold(0, |sum: u64, i| sum.saturating_add(i.acknowledged));
+    let delivered = rest.iter().fold(0, |sum: u64, i| sum.saturating_add(i.delivered_by_group[group]));
+    let behind = wanted as f64 - delivered as f64;
+    let whose = if cell.groups.len() > 1 { format!(" of group {name}") } else { String::new() };
+    (behind > allowed(&rest)).then(|| behind_in_words(&whose, behind))
+}
+
+fn behind_in_words(whose: &str, behind: f64) -> String {
+    format!("consumers{whose} fell behind by {behind:.0} deliveries over the window's last half")
 }
 
 #[cfg(test)]
@@ -321,9 +375,10 @@ mod tests {
 
     use super::*;
     use crate::measurement::{
-        Counts, DigestRecord, Distributions, FitnessRecord, GroupRecord, Kind, LoopRecord, Point, ResourceRecord,
-        WindowRecord, World,
+        Counts, DigestRecord, Distributions, FaultRecord, FitnessRecord, GroupRecord, Kind, LoopRecord, PauseRecord,
+        Point, ResourceRecord, WindowRecord, World,
     };
+    use crate::profile::{FaultAction, FaultNode};
     use crate::record::Tally;
 
     fn distributions(samples: u64, ns: u64) -> Distributions {
@@ -376,6 +431,9 @@ mod tests {
             fitness: FitnessRecord::default(),
             notes: Vec::new(),
             cut_short: None,
+            pauses: Vec::new(),
+            outages: Vec::new(),
+            not_back: None,
         }
     }
 
@@ -458,13 +516,99 @@ mod tests {
     }
 
     #[test]
-    fn consumers_that_fall_behind_saturate_a_run_unless_a_pause_was_declared() {
+    fn consumers_that_fall_behind_saturate_a_run_and_a_declared_pause_excuses_its_group_alone() {
+        let mut cell = cell();
+        cell.groups =
+            ["billing", "search"].map(|name| GroupRecord { name: name.to_owned(), ..GroupRecord::default() }).into();
+        for interval in &mut cell.intervals {
+            interval.delivered_by_group = vec![2_000; 2];
+        }
+        assert_eq!(judge(&cell).unwrap().saturated, None);
+        // Billing stands still in the ninth and tenth interval.
+        for interval in &mut cell.intervals[8..10] {
+            interval.delivered_by_group[0] = 100;
+        }
+        let reason = judge(&cell).unwrap().saturated.unwrap().reason;
+        assert!(reason.starts_with("consumers of group billing fell behind by 3800 deliveries"), "{reason}");
+        let pause = |group: &str| PauseRecord { group: group.to_owned(), at_ns: 850_000_000, length_ns: 150_000_000 };
+        cell.pauses = vec![pause("search")];
+        assert!(judge(&cell).unwrap().saturated.is_some());
+        cell.pauses = vec![pause("billing")];
+        assert_eq!(judge(&cell).unwrap().saturated, None);
+        cell.intervals[11].delivered_by_group[1] = 0;
+        let reason = judge(&cell).unwrap().saturated.unwrap().reason;
+        assert!(reason.starts_with("consumers of group search"), "{reason}");
+    }
+
+    #[test]
+    fn results_of_versions_without_pauses_as_data_are_judged_by_their_notes() {
         let mut cell = cell();
         for interval in &mut cell.intervals {
             interval.delivered = 1_700;
         }
-        assert!(judge(&cell).unwrap().saturated.is_some_and(|s| s.reason.contains("consumers")));
+        assert!(judge(&cell).unwrap().saturated.is_some_and(|s| s.reason.starts_with("consumers fell behind by")));
         cell.notes.push(format!("{PAUSE_NOTE}billing from 300ms for 500ms"));
+        assert_eq!(judge(&cell).unwrap().saturated, None);
+    }
+
+    /// A broker that is away from 0.6 s to 0.8 s and takes until 1.0 s to drain; 0.2 s of the window follow.
+    fn outage() -> OutageRecord {
+        let fault = FaultRecord {
+            action: FaultAction::Pause,
+            node: FaultNode::All,
+            at_ns: 600_000_000,
+            length_ns: Some(200_000_000),
+        };
+        OutageRecord {
+            fault: Some(fault),
+            begins_ns: 600_000_000,
+            ends_ns: Some(800_000_000),
+            recovered_ns: Some(1_000_000_000),
+            due: 8_000,
+            acknowledged: 7_500,
+            unknown: 500,
+            ..OutageRecord::default()
+        }
+    }
+
+    #[test]
+    fn what_a_declared_fault_does_is_no_saturation_and_what_happens_beside_it_is() {
+        let mut cell = cell();
+        for (at, backlog) in [(6, 2_000), (7, 4_000), (8, 2_000)] {
+            cell.intervals[at].backlog = backlog;
+            cell.intervals[at].acknowledged = 0;
+        }
+        cell.counts.acknowledged = 19_500;
+        assert!(judge(&cell).unwrap().saturated.is_some());
+        cell.outages = vec![outage()];
+        assert_eq!(judge(&cell).unwrap().saturated, None);
+        // Nobody declared it: that is what the system does under this load.
+        cell.outages[0].fault = None;
+        assert!(judge(&cell).unwrap().saturated.is_some());
+        cell.outages = vec![outage()];
+        // Of the 12,000 beside it, 1 % may be missing.
+        cell.counts.acknowledged = 19_500 - 120;
+        assert_eq!(judge(&cell).unwrap().saturated, None);
+        cell.counts.acknowledged -= 1;
+        assert!(judge(&cell).unwrap().saturated.is_some());
+        // After it the backlog grows again.
+        cell.counts.acknowledged = 19_500;
+        cell.intervals[11].backlog = 2_000;
+        assert!(judge(&cell).unwrap().saturated.is_some_and(|s| s.reason.starts_with("the backlog grew")));
+    }
+
+    #[test]
+    fn a_broker_that_is_killed_and_stays_down_saturates_nothing() {
+        let mut cell = cell();
+        for (at, interval) in cell.intervals.iter_mut().enumerate().skip(6) {
+            interval.backlog = (at as u64 - 5) * 2_000;
+            interval.acknowledged = 0;
+        }
+        cell.counts =
+            Counts { acknowledged: 8_000, not_sent: 11_900, unknown: 100, backlog_end: 12_000, ..cell.counts };
+        assert!(judge(&cell).unwrap().saturated.is_some());
+        let gone = OutageRecord { ends_ns: None, recovered_ns: None, due: 12_000, not_sent: 11_900, ..outage() };
+        cell.outages = vec![OutageRecord { unknown: 100, acknowledged: 0, ..gone }];
         assert_eq!(judge(&cell).unwrap().saturated, None);
     }
 }

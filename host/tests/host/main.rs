@@ -4,8 +4,10 @@
 
 mod accounting;
 mod embedded;
+mod fragile;
 mod moments;
 mod oracle;
+mod outage;
 mod toy;
 
 use std::sync::atomic::AtomicBool;

@@ -100,6 +100,7 @@ fn intervals(draw: &mut Draw, shape: Shape, offered_per_s: f64, count: u64) -> V
                 due,
                 acknowledged,
                 delivered: acknowledged,
+                delivered_by_group: vec![acknowledged],
                 backlog: backlog as u64 + (draw.unit() * 20.0) as u64,
                 publish_response: d.response.clone(),
                 end_to_end_response: d.response,
@@ -223,6 +224,9 @@ pub(crate) fn cell(shape: Shape, point: Point, factor: f64, seed: u64) -> Measur
         fitness: fit(draw),
         notes: Vec::new(),
         cut_short: None,
+        pauses: Vec::new(),
+        outages: Vec::new(),
+        not_back: None,
     }
 }
 

@@ -312,7 +312,9 @@ fn nothing_asked_or_nothing_measured_is_not_called_met() {
 fn consumers_that_fall_behind_are_named_as_the_reason() {
     let mut file = synthetic::run(ROWS[1], 1.0);
     file.cells[0].groups[0].utilisation = 1.3;
-    file.cells[0].intervals.iter_mut().for_each(|i| i.delivered = i.acknowledged / 2);
+    for interval in &mut file.cells[0].intervals {
+        interval.delivered_by_group = vec![interval.acknowledged / 2];
+    }
     let headline = conclude(&file).unwrap().headline;
     assert!(headline.contains("consumers fell behind by") && headline.contains("fulfilment"), "{headline}");
     assert!(!headline.contains("achieved"), "{headline}");

@@ -247,6 +247,12 @@ impl Checker {
             .collect()
     }
 
+    /// Whether every group was given every acknowledged message, as far as the bounds let it be known.
+    pub fn is_complete(&self) -> bool {
+        let seen = |group: &Group| group.delivered_acknowledged + group.not_checked;
+        self.groups.iter().all(|group| seen(group) >= self.acknowledged_count)
+    }
+
     /// Memory in bytes.
     pub fn bytes(&self) -> usize {
         let sets = |sets: &[PrefixSet]| size_of_val(sets) + sets.iter().map(PrefixSet::bytes).sum::<usize>();

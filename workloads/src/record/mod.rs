@@ -9,12 +9,15 @@
 
 mod backend_time;
 mod encoded;
+mod flow;
 mod grid;
 mod recorder;
+mod recovery;
 mod tally;
 
 pub use backend_time::{BackendTime, Delay, HeldBack};
 pub use encoded::{DecodeError, Quantile, quantile};
 pub use grid::Plan;
 pub use recorder::{Moments, Recorded, Recorder, Unacknowledged};
+pub use recovery::Declared;
 pub use tally::Tally;

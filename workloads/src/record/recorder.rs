@@ -8,9 +8,11 @@
 use brokerlab_model::{Span, Time};
 
 use super::backend_time::Delay;
+use super::flow::{Flow, Flowed};
 use super::grid::{Cursor, Grid, Plan};
+use super::recovery::{Declared, outages};
 use super::tally::Tally;
-use crate::measurement::{Counts, Distributions, HistogramRecord, IntervalRecord};
+use crate::measurement::{Counts, Distributions, HistogramRecord, IntervalRecord, OutageRecord};
 
 /// The three moments of one operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,6 +75,8 @@ struct Interval {
     acknowledged: u64,
     ended_otherwise: u64,
     delivered: u64,
+    /// The same by group.
+    delivered_by_group: Vec<u64>,
     publish_response: Tally,
     end_to_end_response: Tally,
 }
@@ -110,6 +114,8 @@ pub struct Recorder {
     groups: Vec<Parts>,
     delivered_in_window: Vec<u64>,
     counted: Tallied,
+    /// Only where a broker can go away.
+    flow: Option<Box<Flow>>,
 }
 
 /// What a run's recorders found, as pieces of a measurement.
@@ -138,13 +144,43 @@ impl Recorder {
             grid,
             due: Cursor::default(),
             completed: Cursor::default(),
-            intervals: vec![Interval::default(); grid.len()],
+            intervals: vec![Interval { delivered_by_group: vec![0; plan.groups], ..Interval::default() }; grid.len()],
             publish: Parts::default(),
             settle: Parts::default(),
             groups: vec![Parts::default(); plan.groups],
             delivered_in_window: vec![0; plan.groups],
             counted: Tallied::default(),
+            flow: None,
         }
+    }
+
+    /// Also keeps the flow of which [`Self::outages`] are read, until `drain` after the schedule's end. Costs a few nanoseconds for each
+    /// message and less than a megabyte.
+    pub fn with_flow(mut self, drain: Span, schedule_start: Time) -> Self {
+        self.flow = Some(Box::new(Flow::new(&self.plan, drain, schedule_start)));
+        self
+    }
+
+    #[inline]
+    fn flowed(&mut self, what: Flowed, at: Time, n: u64) {
+        if let Some(flow) = &mut self.flow {
+            flow.count(what, at, n);
+        }
+    }
+
+    /// A group was given a message again at `at`; `marked` says whether the backend said so.
+    pub fn delivered_again(&mut self, at: Time, marked: bool) {
+        self.flowed(if marked { Flowed::Redelivered } else { Flowed::Duplicated }, at, 1);
+    }
+
+    /// A client lost its connection at `at`, or was `back`.
+    pub fn connection(&mut self, at: Time, back: bool) {
+        self.flowed(if back { Flowed::Reconnected } else { Flowed::Disconnected }, at, 1);
+    }
+
+    /// The outages of a run that ended `end_ns` after the schedule's start; none where no flow was kept.
+    pub fn outages(&self, declared: &[Declared], end_ns: u64) -> Vec<OutageRecord> {
+        self.flow.as_ref().map_or_else(Vec::new, |flow| outages(flow, self.plan.groups, declared, end_ns))
     }
 
     /// Where a message counts that was due at `intended`: its interval, and whether that is in the window.
@@ -172,6 +208,7 @@ impl Recorder {
     pub fn due(&mut self, intended: Time, n: u64, bytes: u64) {
         let (interval, in_window) = self.place(intended);
         let Some(interval) = interval else { return };
+        self.flowed(Flowed::Due, intended, n);
         self.intervals[interval].due += n;
         if in_window {
             self.counted.window.due += n;
@@ -186,11 +223,13 @@ impl Recorder {
     pub fn sent(&mut self, intended: Time) {
         self.counted.window.published_in_all += 1;
         self.counted.sent_in_window += u64::from(self.in_window(intended));
+        self.flowed(Flowed::Sent, intended, 1);
     }
 
     /// A publish was acknowledged.
     #[inline]
     pub fn published(&mut self, moments: Moments, delay: Delay) {
+        self.flowed(Flowed::Acknowledged, moments.completed, 1);
         let (interval, in_window) = self.place(moments.intended);
         if let Some(index) = interval {
             self.intervals[index].publish_response.record(moments.completed.minus(moments.intended));
@@ -206,6 +245,11 @@ impl Recorder {
 
     /// A publish of a message due at `intended` ended at `at` without being acknowledged.
     pub fn not_acknowledged(&mut self, intended: Time, at: Time, how: Unacknowledged) {
+        let flowed = match how {
+            Unacknowledged::Refused | Unacknowledged::Failed => Flowed::Failed,
+            Unacknowledged::Unknown => Flowed::Unknown,
+        };
+        self.flowed(flowed, at, 1);
         if self.in_window(intended) {
             let counts = &mut self.counted.window;
             match how {
@@ -227,6 +271,7 @@ impl Recorder {
     /// A member of `group` holds a message for the first time. Redeliveries are not told.
     #[inline]
     pub fn delivered(&mut self, group: usize, moments: Moments, delay: Delay) {
+        self.flowed(Flowed::Delivered, moments.completed, 1);
         let (interval, in_window) = self.place(moments.intended);
         let response = moments.completed.minus(moments.intended);
         if let Some(index) = interval {
@@ -241,6 +286,7 @@ impl Recorder {
         self.counted.window.delivered_in_all += 1;
         if let Some(interval) = self.ended(moments.completed) {
             interval.delivered += 1;
+            interval.delivered_by_group[group] += 1;
         }
     }
 
@@ -270,6 +316,9 @@ impl Recorder {
             mine.acknowledged += theirs.acknowledged;
             mine.ended_otherwise += theirs.ended_otherwise;
             mine.delivered += theirs.delivered;
+            for (mine, theirs) in mine.delivered_by_group.iter_mut().zip(&theirs.delivered_by_group) {
+                *mine += theirs;
+            }
             mine.publish_response.merge(&theirs.publish_response);
             mine.end_to_end_response.merge(&theirs.end_to_end_response);
         }
@@ -282,6 +331,9 @@ impl Recorder {
             *mine += theirs;
         }
         self.counted.merge(&other.counted);
+        if let (Some(mine), Some(theirs)) = (&mut self.flow, &other.flow) {
+            mine.merge(theirs);
+        }
     }
 
     /// The pieces of a measurement. `expected` says of each group how many of the messages due in the window it should see;
@@ -336,6 +388,7 @@ impl Recorder {
                 due: interval.due,
                 acknowledged: interval.acknowledged,
                 delivered: interval.delivered,
+                delivered_by_group: interval.delivered_by_group.clone(),
                 backlog: open,
                 publish_response: HistogramRecord::from_tally(&interval.publish_response),
                 end_to_end_response: HistogramRecord::from_tally(&interval.end_to_end_response),
@@ -350,6 +403,7 @@ impl Recorder {
             |i: &Interval| i.publish_response.bytes() + i.end_to_end_response.bytes() + size_of::<Interval>();
         let parts = |p: &Parts| p.response.bytes() + p.service.bytes() + p.blocked.bytes() + p.late.bytes();
         size_of::<Self>()
+            + self.flow.as_ref().map_or(0, |flow| flow.bytes())
             + self.intervals.iter().map(interval).sum::<usize>()
             + self.groups.iter().chain([&self.publish, &self.settle]).map(parts).sum::<usize>()
     }
