@@ -4,6 +4,8 @@
 
 pub mod cpu;
 pub mod identical;
+#[cfg(feature = "live")]
+pub mod live;
 pub mod overhead;
 pub mod table;
 pub mod through_trait;
@@ -15,17 +17,29 @@ use crate::table::Figure;
 /// Every figure by name, with what it shows.
 pub const FIGURES: &[(&str, &str)] = &[
     ("aa", "how often a winner is named between identical rows (about ten minutes)"),
+    ("live", "real brokers beside the vendors' own tools (up to 55 minutes; row names may follow)"),
     ("overhead", "what generator, recorder and checker cost per message"),
     ("trait", "what the trait adds to calling `log` in memory directly"),
 ];
 
-/// Takes the figure of that name; none when there is no such figure. What a figure has to keep beside its table goes into the folder
-/// `record`.
-pub fn take(name: &str, record: Option<&Path>) -> Option<anyhow::Result<Figure>> {
+/// Takes the figure of that name; none when there is no such figure. What follows the name on the command line is `more`: for `aa` the
+/// folder into which goes what it has to keep beside its table, for `live` the names of rows.
+pub fn take(name: &str, more: &[String]) -> Option<anyhow::Result<Figure>> {
     match name {
-        "aa" => Some(identical::figure(20, record)),
+        "aa" => Some(identical::figure(20, more.first().map(Path::new))),
+        "live" => Some(live(more)),
         "overhead" => Some(overhead::figure(7, 4_096)),
         "trait" => Some(through_trait::figure(7, 4_096)),
         _ => None,
     }
+}
+
+#[cfg(feature = "live")]
+fn live(rows: &[String]) -> anyhow::Result<Figure> {
+    live::figure(rows, 5)
+}
+
+#[cfg(not(feature = "live"))]
+fn live(_: &[String]) -> anyhow::Result<Figure> {
+    anyhow::bail!("it is not built in; run scripts/figures live, which builds it")
 }

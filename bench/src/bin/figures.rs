@@ -1,8 +1,7 @@
-//! Prints one figure as a table. Exit status: 0 every goal is met, 1 one is missed, 2 no such figure. A folder after the name is where a
-//! figure that has more to keep than its table writes it.
+//! Prints one figure as a table. Exit status: 0 every goal is met, 1 one is missed, 2 no such figure. What follows the name is the
+//! figure's own: a folder for what it keeps beside its table, or the rows to take.
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use brokerlab_bench::{FIGURES, take};
@@ -14,7 +13,7 @@ fn main() -> ExitCode {
         let _ = out.write_all(names.as_bytes());
         return ExitCode::SUCCESS;
     };
-    match take(&name, std::env::args().nth(2).map(PathBuf::from).as_deref()) {
+    match take(&name, &std::env::args().skip(2).collect::<Vec<_>>()) {
         None => {
             let _ = writeln!(std::io::stderr(), "no figure `{name}`; run without a name to list them");
             ExitCode::from(2)
