@@ -81,9 +81,12 @@ pub(crate) struct DriveArgs {
     /// The hop between clients and embedded backends; these have in-process only, loopback is not there yet.
     #[arg(long, value_enum, default_value_t)]
     pub transport: TransportArg,
-    /// Run backends that keep less than the contract. Refused so far: the embedded backends refuse instead of weakening.
+    /// Also run real brokers that can't keep the contract, with what they can keep: named weaker, and not comparable.
     #[arg(long)]
     pub accept_weaker: bool,
+    /// Use topics and queues that are there already, by the profile's names: nothing is made or removed on a real broker.
+    #[arg(long)]
+    pub existing: bool,
 }
 
 /// What is written and said.

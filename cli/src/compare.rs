@@ -55,7 +55,7 @@ pub(crate) fn compare(args: &CompareArgs) -> anyhow::Result<Exit> {
             twice.1
         )));
     }
-    let mut session = Session::begin(Command::Compare, &args.profile, &args.drive, &args.output)?;
+    let mut session = Session::begin(Command::Compare, &args.profile, &args.drive, &args.output, &urls)?;
     let kept = session.keepers(&urls)?;
     if let Some(required) = args.require.as_ref().filter(|required| !kept.contains(required)) {
         return Err(BadInput::error(format!(
@@ -71,9 +71,13 @@ pub(crate) fn compare(args: &CompareArgs) -> anyhow::Result<Exit> {
         session.note_consumers_of_staircases();
         plan::rows(&kept)
     };
+    if session.is_live() && !args.thorough && args.profile.duration.is_none() {
+        depth.stretch_to_live(session.window());
+    }
     if !args.thorough && args.profile.duration.is_none() {
         session.note_if_longer_than_a_minute(&rows, &depth);
     }
+    session.warm_up(&rows)?;
     make_visits(&mut session, &rows, &depth)?;
     finish(session, &args.output, required_label(&rows, args.require.as_deref()))
 }

@@ -43,7 +43,7 @@ struct Answer {
 
 pub(crate) fn doctor(args: &DoctorArgs) -> anyhow::Result<Exit> {
     let folder = args.data.clone().unwrap_or_else(std::env::temp_dir);
-    let waiting = drive::waiting(&DriveArgs { waiting: args.waiting, ..DriveArgs::default() })?;
+    let waiting = drive::waiting(&DriveArgs { waiting: args.waiting, ..DriveArgs::default() }, false)?;
     let wall = WallClock::new();
     let before = Look::now(&wall);
     let pacing = look::pacing(waiting, WATCHED);

@@ -90,11 +90,12 @@ pub(crate) fn threads(args: &DriveArgs) -> anyhow::Result<u32> {
 
 /// The waiting policy of all rows. On a virtual machine a core that sleeps comes back late by milliseconds now and then, which
 /// spoils every quantile above p99; a loop that spins keeps its core, and needs one to be left for everything else.
-pub(crate) fn waiting(args: &DriveArgs) -> anyhow::Result<Waiting> {
+/// Beside a real broker on this machine it would take from the broker's, so loops park then.
+pub(crate) fn waiting(args: &DriveArgs, live: bool) -> anyhow::Result<Waiting> {
     Ok(match args.waiting {
         Some(WaitingArg::Yield) => Waiting::Yield,
         Some(WaitingArg::Spin) => Waiting::Spin,
-        None if threads(args)? < cores() => Waiting::Spin,
+        None if !live && threads(args)? < cores() => Waiting::Spin,
         Some(WaitingArg::Park) | None => Waiting::Park,
     })
 }
@@ -104,11 +105,16 @@ fn cores() -> u32 {
 }
 
 /// Refuses what is not built yet, by name.
-pub(crate) fn check_built(args: &DriveArgs) -> anyhow::Result<()> {
-    if args.accept_weaker {
+pub(crate) fn check_built(args: &DriveArgs, live: bool) -> anyhow::Result<()> {
+    if args.accept_weaker && !live {
         return Err(BadInput::error(
-            "--accept-weaker: the embedded backends refuse instead of weakening; there is nothing weaker to accept yet, so \
-             leave it out and ask for a contract that they keep (`brokerlab backends`)",
+            "--accept-weaker: the embedded backends refuse instead of weakening; there is nothing weaker to accept, so leave it \
+             out and ask for a contract that they keep (`brokerlab backends`)",
+        ));
+    }
+    if args.existing && !live {
+        return Err(BadInput::error(
+            "--existing: an embedded backend begins empty, no channel is there already; leave it out, or name a real broker",
         ));
     }
     match args.transport {

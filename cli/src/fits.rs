@@ -4,6 +4,7 @@
 //! Leaves out the contract, which the backend answers itself.
 
 use brokerlab_embedded::{BackendUrl, Kind, capabilities};
+use brokerlab_model::Capabilities;
 use brokerlab_workloads::profile::Profile;
 
 use crate::exit::BadInput;
@@ -74,6 +75,19 @@ fn check_message(url: &BackendUrl, profile: &Profile) -> anyhow::Result<()> {
         "sizes up to {}, {needed} bytes with the key, exceed {name}'s max_message of {}; lower --size{raise}",
         size(u64::from(largest)),
         size(u64::from(most))
+    )))
+}
+
+/// The largest message against what a real broker takes.
+pub(crate) fn check_live(url: &str, capabilities: &Capabilities, profile: &Profile) -> anyhow::Result<()> {
+    let needed = u64::from(profile.max_size()) + u64::from(profile.max_key());
+    if needed <= u64::from(capabilities.max_message_bytes) {
+        return Ok(());
+    }
+    Err(BadInput::error(format!(
+        "sizes up to {}, {needed} bytes with the key, exceed the {} that {url} takes; lower --size, or raise the server's limit",
+        size(u64::from(profile.max_size())),
+        size(u64::from(capabilities.max_message_bytes))
     )))
 }
 

@@ -3,6 +3,7 @@
 //! Leaves out all arithmetic; each subcommand is a file that composes the crates below.
 
 mod args;
+mod backend;
 mod backends;
 mod compare;
 mod doctor;
@@ -22,6 +23,7 @@ mod session;
 mod task;
 mod view;
 mod visit;
+mod warm_up;
 
 use std::process::ExitCode;
 

@@ -5,6 +5,11 @@
 use brokerlab_model::Span;
 use brokerlab_workloads::measurement::{AGAIN_MARK, Point};
 
+use crate::backend::Backend;
+
+/// The shortest window of a visit to a real broker, unless the user says how long.
+const LIVE_WINDOW: Span = Span::from_secs(2);
+
 /// One row of a comparison: a backend, or one of the two controls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
@@ -40,6 +45,12 @@ impl Depth {
     /// Under a minute: shapes and the verdict's direction.
     pub(crate) fn quick() -> Self {
         Self { rounds: 6, factors: vec![1.0, 2.0, 5.0, 10.0, 20.0], stretch: 1, stair: Span::from_millis(400) }
+    }
+
+    /// Windows long enough for a real broker, whose batches and flushes take milliseconds.
+    pub(crate) fn stretch_to_live(&mut self, window: Span) {
+        self.stretch = u32::try_from(LIVE_WINDOW.0.div_ceil(window.0.max(1))).unwrap_or(u32::MAX).max(self.stretch);
+        self.stair = Span::from_secs(1);
     }
 
     /// Ten minutes: intervals on every row's response time.
@@ -78,7 +89,10 @@ pub(crate) fn single(url: &str) -> Row {
 }
 
 fn plain_name(url: &str) -> &str {
-    url.split(['?', ':']).next().unwrap_or(url)
+    match Backend::parse(url) {
+        Ok(Backend::Live(live)) => live.scheme.name(),
+        Ok(Backend::Embedded(_)) | Err(_) => url.split(['?', ':']).next().unwrap_or(url),
+    }
 }
 
 /// Every visit in the order in which it is made: rounds in an order drawn from `seed`, then one staircase for each row but the

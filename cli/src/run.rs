@@ -32,10 +32,12 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let [url] = args.backends.as_slice() else {
         return Err(BadInput::error("run takes one --backend; several are for `brokerlab compare`"));
     };
-    let mut session = Session::begin(Command::Run, &args.profile, &args.drive, &args.output)?;
+    let mut session = Session::begin(Command::Run, &args.profile, &args.drive, &args.output, &args.backends)?;
     let kept = session.keepers(std::slice::from_ref(url))?;
     session.fixed_cases(&kept)?;
+    let row = plan::single(url);
+    session.warm_up(std::slice::from_ref(&row))?;
     session.expect(1);
-    session.visit(&plan::single(url), Point::Run, &plan::Depth::quick())?;
+    session.visit(&row, Point::Run, &plan::Depth::quick())?;
     finish(session, &args.output, None)
 }

@@ -8,15 +8,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
-use brokerlab_embedded::{BackendUrl, Kind, honour};
-use brokerlab_host::Waiting;
+use brokerlab_embedded::honour;
 use brokerlab_host::visit::{VisitError, VisitSpec, spawn, wait_for_write_back};
-use brokerlab_model::Span;
+use brokerlab_host::{Server, Waiting};
+use brokerlab_live::LiveUrl;
+use brokerlab_model::{Contract, Span, Unsupported};
 use brokerlab_reports::result::{Command, Objectives, ProfileRecord, ResultFile, SCHEMA_VERSION};
-use brokerlab_workloads::measurement::{Measurement, Point, World};
+use brokerlab_workloads::measurement::{Measurement, Point};
 use brokerlab_workloads::profile::Profile;
 
 use crate::args::{DriveArgs, OutputArgs, ProfileArgs};
+use crate::backend::{self, Backend, Met};
 use crate::drive::{self, Sets};
 use crate::exit::BadInput;
 use crate::plan::{Depth, Row};
@@ -45,6 +47,10 @@ pub(crate) struct Session {
     started: u64,
     visits: u32,
     left_dirty: u64,
+    accept_weaker: bool,
+    existing: bool,
+    met: Vec<Met>,
+    servers: Vec<Server>,
     result: ResultFile,
 }
 
@@ -55,12 +61,14 @@ impl Session {
         profile: &ProfileArgs,
         drive: &DriveArgs,
         output: &OutputArgs,
+        backends: &[String],
     ) -> anyhow::Result<Self> {
-        drive::check_built(drive)?;
+        let live = backends.iter().any(|text| LiveUrl::is_meant(text));
+        drive::check_built(drive, live)?;
         let sets = drive::sets(profile)?;
         let loaded = drive::load(profile, &sets)?;
         let threads = drive::threads(drive)?;
-        let waiting = drive::waiting(drive)?;
+        let waiting = drive::waiting(drive, live)?;
         std::fs::create_dir_all(&output.out)
             .and_then(|()| tempfile::tempfile_in(&output.out).map(drop))
             .with_context(|| format!("can't write into {}; name another folder with --out", output.out.display()))?;
@@ -103,6 +111,10 @@ impl Session {
             started,
             visits: 0,
             left_dirty: 0,
+            accept_weaker: drive.accept_weaker,
+            existing: drive.existing,
+            met: Vec::new(),
+            servers: Vec::new(),
             result,
         })
     }
@@ -116,10 +128,22 @@ impl Session {
     pub(crate) fn keepers(&mut self, urls: &[String]) -> anyhow::Result<Vec<String>> {
         let mut kept = Vec::new();
         for text in urls {
-            let url = BackendUrl::parse(text).map_err(BadInput::error)?;
-            fits::check(&url, lanes(&url, &self.profile)?, &self.profile)?;
-            match honour(&url, &self.profile.contract) {
-                Ok(_) => kept.push(text.clone()),
+            let backend = Backend::parse(text)?;
+            let lanes = backend.lanes(&self.profile)?;
+            let answer = match &backend {
+                Backend::Embedded(url) => {
+                    fits::check(url, lanes, &self.profile)?;
+                    honour(url, &self.profile.contract).map(drop)
+                }
+                Backend::Live(url) => self.meet(text, url)?,
+            };
+            match answer {
+                Ok(()) => {
+                    kept.push(text.clone());
+                    for pid in backend.local_processes() {
+                        self.servers.push(Server { name: backend.name().to_owned(), pid, own: false });
+                    }
+                }
                 Err(unsupported) => {
                     self.progress.note(&format!("left out: {unsupported}"));
                     self.result.refusals.push(unsupported);
@@ -137,10 +161,38 @@ impl Session {
         Ok(kept)
     }
 
-    /// The fixed case of each backend: exact counts that do not depend on the machine.
+    /// Looks at a real broker, and says what the contract becomes there.
+    fn meet(&mut self, text: &str, url: &LiveUrl) -> anyhow::Result<Result<(), Unsupported>> {
+        let asked = self.profile.contract;
+        let examined = brokerlab_live::examine(url, asked).map_err(backend::told)?;
+        fits::check_live(text, &examined.capabilities, &self.profile)?;
+        let missing = examined.mapping.missing.clone();
+        if let Err(unsupported) = examined.mapping.honoured(url.scheme.name()) {
+            if !self.accept_weaker {
+                return Ok(Err(unsupported));
+            }
+            self.progress.note(&format!("weaker than asked, not comparable: {unsupported}"));
+        }
+        let contract = backend::lowered(asked, examined.mapping.kept);
+        self.met.push(Met { text: text.to_owned(), contract, missing });
+        Ok(Ok(()))
+    }
+
+    /// What is asked of a backend: the profile's contract, unless the user accepted less of a real broker.
+    fn contract(&self, url: &str, profile: &Profile) -> Contract {
+        let met = self.met.iter().find(|met| met.text == url && profile.contract == self.profile.contract);
+        met.map_or(profile.contract, |met| met.contract)
+    }
+
+    /// Whether real brokers are among the rows.
+    pub(crate) fn is_live(&self) -> bool {
+        !self.met.is_empty()
+    }
+
+    /// The fixed case of each backend in this process: exact counts that do not depend on the machine.
     pub(crate) fn fixed_cases(&mut self, urls: &[String]) -> anyhow::Result<()> {
         for text in urls {
-            let url = BackendUrl::parse(text).map_err(BadInput::error)?;
+            let Backend::Embedded(url) = Backend::parse(text)? else { continue };
             if let Some(case) = fixed::case(&url, self.folder.path())? {
                 self.result.fixed_cases.push(case);
             }
@@ -200,21 +252,7 @@ impl Session {
 
     /// Does one task in a process of its own and keeps what it measured.
     pub(crate) fn measure(&mut self, row: &Row, task: &Task) -> anyhow::Result<()> {
-        let url = BackendUrl::parse(&row.url).map_err(BadInput::error)?;
-        let what = &task.what;
-        self.progress.now(what.clone());
-        self.left_dirty = self.left_dirty.max(wait_for_write_back(WRITE_BACK_WAIT).unwrap_or(0));
-        let spec = self.spec(row, &url, task)?;
-        let exe = std::env::current_exe().context("can't find the path of this program")?;
-        let bar = &self.progress;
-        let measured = spawn(&exe, &["visit".as_ref()], &spec, &self.stopped, &mut |told| {
-            // Nothing is known yet of the first moments.
-            if told.rate_per_s > 0.0 {
-                bar.now(format!("{what} · {:.0}/s · mean response {}", told.rate_per_s, told.response_mean));
-            }
-        });
-        let measured = measured.map_err(|error| visit_failed(what, error))?;
-        self.progress.step(&format!("{what}: {}", said(&measured)));
+        let measured = self.measured(row, task)?;
         let finding = task.may_go_too_far() && !self.stopped.load(Ordering::Relaxed);
         if let Some(why) = measured.cut_short.as_ref().filter(|_| !finding) {
             self.result.cut_short.get_or_insert_with(|| why.clone());
@@ -223,8 +261,49 @@ impl Session {
         Ok(())
     }
 
-    fn spec(&mut self, row: &Row, url: &BackendUrl, task: &Task) -> anyhow::Result<VisitSpec> {
+    /// Runs one visit in a process of its own, and removes what it made on a real broker, however it ended.
+    pub(crate) fn measured(&mut self, row: &Row, task: &Task) -> anyhow::Result<Measurement> {
+        let what = &task.what;
+        let spec = self.spec(row, task)?;
+        self.progress.now(what.clone());
+        self.left_dirty = self.left_dirty.max(wait_for_write_back(WRITE_BACK_WAIT).unwrap_or(0));
+        let exe = std::env::current_exe().context("can't find the path of this program")?;
+        let bar = &self.progress;
+        let measured = spawn(&exe, &["visit".as_ref()], &spec, &self.stopped, &mut |told| {
+            // Nothing is known yet of the first moments.
+            if told.rate_per_s > 0.0 {
+                bar.now(format!("{what} · {:.0}/s · mean response {}", told.rate_per_s, told.response_mean));
+            }
+        });
+        if let Backend::Live(url) = Backend::parse(&row.url)?
+            && !spec.existing
+            && let Err(error) = backend::clean(&url, &spec.prefix, &self.profile, spec.lanes)
+        {
+            self.progress.note(&format!("{error:#}"));
+            self.result.notes.push(format!("{error:#}"));
+        }
+        let mut measured = measured.map_err(|error| visit_failed(what, error))?;
+        if let (Some(live), Some(met)) = (&mut measured.live, self.met.iter().find(|met| met.text == row.url)) {
+            live.missing.clone_from(&met.missing);
+        }
+        self.progress.step(&format!("{what}: {}", said(&measured)));
+        Ok(measured)
+    }
+
+    /// Adds a note to the result.
+    pub(crate) fn note(&mut self, text: String) {
+        self.progress.note(&text);
+        self.result.notes.push(text);
+    }
+
+    /// Length of the profile's window.
+    pub(crate) fn window(&self) -> Span {
+        self.profile.duration
+    }
+
+    fn spec(&mut self, row: &Row, task: &Task) -> anyhow::Result<VisitSpec> {
         self.visits += 1;
+        let backend = Backend::parse(&row.url)?;
         let profile = task.profile.as_ref().unwrap_or(&self.profile);
         Ok(VisitSpec {
             profile: self.profile.text().to_owned(),
@@ -233,17 +312,24 @@ impl Session {
             load_factor: task.load_factor,
             row: row.label.clone(),
             backend_url: row.url.clone(),
-            contract: profile.contract,
-            world: World::Embedded,
+            contract: self.contract(&row.url, profile),
+            world: backend.world(),
             point: task.point.clone(),
-            lanes: lanes(url, profile)?,
-            transport: "in-process".to_owned(),
+            lanes: backend.lanes(profile)?,
+            transport: backend.transport().to_owned(),
             threads: self.threads as usize,
             waiting: self.waiting,
             seed: profile.seed,
             replication: task.replication,
             run: self.visits,
             data: Some(self.folder.path().to_owned()),
+            prefix: format!("brokerlab-{:x}-{}-{}-", self.started, std::process::id(), self.visits),
+            existing: self.existing,
+            servers: self
+                .servers
+                .iter()
+                .map(|server| Server { own: server.name == backend.name(), ..server.clone() })
+                .collect(),
         })
     }
 
@@ -261,14 +347,6 @@ impl Session {
         }
         self.result.elapsed_ns = facts::utc_ns().saturating_sub(self.started);
         self.result
-    }
-}
-
-/// Lanes of a channel: the backend's own, or what the profile says or needs.
-fn lanes(url: &BackendUrl, profile: &Profile) -> anyhow::Result<u32> {
-    match url.lanes() {
-        Some(lanes) => Ok(lanes),
-        None => profile.lanes(url.kind() == Kind::Shard).map_err(BadInput::error),
     }
 }
 

@@ -1,9 +1,10 @@
 //! The hidden subcommand `visit`: one visit of a comparison, in a process of its own.
 
-use brokerlab_embedded::{BackendUrl, Place, open};
-use brokerlab_host::visit::{VisitSpec, serve};
-use brokerlab_model::Broker;
+use brokerlab_embedded::{Place, open};
+use brokerlab_host::visit::{Opened, VisitSpec, serve};
+use brokerlab_workloads::measurement::LiveRecord;
 
+use crate::backend::Backend;
 use crate::exit::Exit;
 use crate::interrupt;
 
@@ -13,9 +14,28 @@ pub(crate) fn visit() -> anyhow::Result<Exit> {
     Ok(if measured { Exit::Success } else { Exit::Failure })
 }
 
-fn opened(spec: &VisitSpec) -> Result<Box<dyn Broker>, String> {
-    let url = BackendUrl::parse(&spec.backend_url).map_err(|error| error.to_string())?;
-    let place = Place { data: spec.data.as_deref() };
-    let broker = open(&url, &spec.contract, &place).map_err(|error| error.to_string())?;
-    Ok(broker)
+fn opened(spec: &VisitSpec, origin_utc_ns: u64) -> Result<Opened, String> {
+    match Backend::parse(&spec.backend_url).map_err(|error| error.to_string())? {
+        Backend::Embedded(url) => {
+            let place = Place { data: spec.data.as_deref() };
+            let broker = open(&url, &spec.contract, &place).map_err(|error| error.to_string())?;
+            Ok(Opened { broker, live: None })
+        }
+        Backend::Live(url) => {
+            let place = brokerlab_live::Place {
+                prefix: spec.prefix.clone(),
+                existing: spec.existing,
+                origin_utc_ns,
+                accept_weaker: false,
+            };
+            let broker = brokerlab_live::open(&url, spec.contract, &place).map_err(|error| error.to_string())?;
+            let live = LiveRecord {
+                server: broker.server().to_owned(),
+                kept: broker.mapping().kept,
+                missing: Vec::new(),
+                in_force: broker.in_force(),
+            };
+            Ok(Opened { broker, live: Some(live) })
+        }
+    }
 }

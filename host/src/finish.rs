@@ -9,7 +9,7 @@ use brokerlab_model::{Batch, Broker, Client, Completions, Control, Settings, Spa
 use brokerlab_workloads::check::{CheckPlan, Checker};
 use brokerlab_workloads::measurement::{
     Act, CheckRecord, DigestRecord, FitnessRecord, GroupRecord, Kind, LoopRecord, Measurement, OutageRecord,
-    PauseRecord, ResourceRecord, WindowRecord,
+    PauseRecord, ResourceRecord, ServerRecord, WindowRecord,
 };
 use brokerlab_workloads::profile::Pause;
 use brokerlab_workloads::record::{Declared, Quantile, Recorder};
@@ -48,6 +48,7 @@ pub(crate) struct Ended {
     fitness: FitnessRecord,
     work: WorkCounts,
     matches_published: bool,
+    servers: Vec<ServerRecord>,
     notes: Vec<String>,
     outages: Vec<OutageRecord>,
     not_back: Option<String>,
@@ -127,6 +128,7 @@ impl Ended {
             harness: loops.iter().fold(Span::ZERO, |sum, of| sum + of.harness),
             resources,
             fitness: after.fitness_since(before),
+            servers: after.servers_since(before, &spec.servers),
             work: left.work,
             matches_published,
             notes,
@@ -344,6 +346,8 @@ pub(crate) fn measurement(
         pauses: profile.pauses.iter().map(|pause| paused(pause, profile.warmup)).collect(),
         outages: ended.outages,
         not_back: ended.not_back,
+        live: None,
+        servers: ended.servers,
     }
 }
 

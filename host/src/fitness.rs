@@ -5,10 +5,11 @@
 //! cgroup), a figure is absent, never zero. Leaves out what is too much, which `validity` decides.
 
 use brokerlab_model::{Span, Time};
-use brokerlab_workloads::measurement::{FitnessRecord, ResourceRecord};
+use brokerlab_workloads::measurement::{FitnessRecord, ResourceRecord, ServerRecord};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::clock::Clock;
+use crate::spec::Server;
 
 /// The kernel's counters at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -18,6 +19,8 @@ pub struct Look {
     machine: Option<Machine>,
     own: Option<Own>,
     throttled_ns: Option<u64>,
+    /// Of each server that was named, in that order.
+    servers: Vec<Own>,
 }
 
 /// Counters of the whole machine.
@@ -31,9 +34,11 @@ pub(crate) struct Machine {
     pub(crate) others: u64,
 }
 
-/// Counters of this process.
+/// Counters of one process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Own {
+    /// CPU in both modes, its reaped children included.
+    pub(crate) used_ticks: u64,
     pub(crate) user_ticks: u64,
     pub(crate) system_ticks: u64,
     pub(crate) peak_rss_bytes: u64,
@@ -45,8 +50,19 @@ pub(crate) struct Own {
 impl Look {
     /// Reads the counters. Takes some milliseconds on a machine with many processes: not for the measured window.
     pub fn now(clock: &dyn Clock) -> Self {
-        let machine = system::machine();
+        Self::beside(clock, &[])
+    }
+
+    /// As [`now`](Self::now), with the counters of these servers, which count as none of the other processes.
+    pub fn beside(clock: &dyn Clock, servers: &[Server]) -> Self {
+        let mut machine = system::machine();
+        let servers: Vec<Own> = servers.iter().map(|server| system::of(server.pid).unwrap_or_default()).collect();
+        if let Some(machine) = &mut machine {
+            let theirs: u64 = servers.iter().map(|server| server.used_ticks * system::tick_ns()).sum();
+            machine.others = machine.others.saturating_sub(theirs);
+        }
         Self {
+            servers,
             at: clock.now(),
             process_cpu_ns: cpu_ns(ClockId::ProcessCPUTime),
             machine,
@@ -74,6 +90,20 @@ impl Look {
             involuntary_context_switches: now.involuntary.saturating_sub(then.involuntary),
             storage_write_bytes: now.write_bytes.saturating_sub(then.write_bytes),
         }
+    }
+
+    /// What each of the servers that both looks were given used since `earlier`; one that is gone used nothing that could be seen.
+    pub fn servers_since(&self, earlier: &Self, servers: &[Server]) -> Vec<ServerRecord> {
+        let looks = self.servers.iter().zip(&earlier.servers);
+        let used = |(server, (now, then)): (&Server, (&Own, &Own))| ServerRecord {
+            name: server.name.clone(),
+            pid: server.pid,
+            own: server.own,
+            cpu_ns: now.used_ticks.saturating_sub(then.used_ticks) * system::tick_ns(),
+            peak_rss_bytes: now.peak_rss_bytes,
+            storage_write_bytes: now.write_bytes.saturating_sub(then.write_bytes),
+        };
+        servers.iter().zip(looks).map(used).collect()
     }
 
     /// How fit the machine was since `earlier`; what the harness knows of itself is left zero.
@@ -112,6 +142,11 @@ pub fn dirty_bytes() -> Option<u64> {
     system::dirty_bytes()
 }
 
+/// Processes of this machine that listen on the TCP port; none where the system does not tell.
+pub fn listeners(port: u16) -> Vec<u32> {
+    system::listeners(port)
+}
+
 fn cpu_ns(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
@@ -124,13 +159,14 @@ mod system {
     use std::fs::read_to_string;
     use std::path::Path;
 
-    use procfs::process::{Process, Stat, all_processes};
+    use procfs::net::TcpState;
+    use procfs::process::{FDTarget, Process, Stat, all_processes};
     use procfs::{Current as _, CurrentSI as _, KernelStats, Meminfo};
 
     use super::{Machine, Own};
 
     pub(super) fn machine() -> Option<Machine> {
-        let tick_ns = 1_000_000_000 / procfs::ticks_per_second();
+        let tick_ns = tick_ns();
         let total = KernelStats::current().ok()?.total;
         let steal = total.steal.unwrap_or(0);
         let all = total.user
@@ -157,10 +193,36 @@ mod system {
     }
 
     pub(super) fn own() -> Option<Own> {
-        let process = Process::myself().ok()?;
+        looked_at(&Process::myself().ok()?)
+    }
+
+    pub(super) fn of(pid: u32) -> Option<Own> {
+        looked_at(&Process::new(pid.cast_signed()).ok()?)
+    }
+
+    pub(super) fn listeners(port: u16) -> Vec<u32> {
+        let sockets = procfs::net::tcp().into_iter().chain(procfs::net::tcp6()).flatten();
+        let listening: Vec<u64> = sockets
+            .filter(|socket| socket.state == TcpState::Listen && socket.local_address.port() == port)
+            .map(|socket| socket.inode)
+            .collect();
+        let holds = |process: &Process| {
+            let descriptors = process.fd().into_iter().flatten().flatten();
+            descriptors.into_iter().any(|fd| matches!(fd.target, FDTarget::Socket(inode) if listening.contains(&inode)))
+        };
+        let processes = all_processes().into_iter().flatten().flatten();
+        processes.filter(|process| holds(process)).map(|process| process.pid.cast_unsigned()).collect()
+    }
+
+    pub(super) fn tick_ns() -> u64 {
+        1_000_000_000 / procfs::ticks_per_second()
+    }
+
+    fn looked_at(process: &Process) -> Option<Own> {
         let (stat, status) = (process.stat().ok()?, process.status().ok()?);
         // Context switches are counted by thread and are lost with it: threads that end before the last look add their own.
         let mut own = Own {
+            used_ticks: used_ticks(&stat),
             user_ticks: stat.utime,
             system_ticks: stat.stime,
             peak_rss_bytes: status.vmhwm.unwrap_or(0) * 1024,
@@ -229,6 +291,18 @@ mod system {
         None
     }
 
+    pub(super) fn of(_pid: u32) -> Option<Own> {
+        None
+    }
+
+    pub(super) fn tick_ns() -> u64 {
+        0
+    }
+
+    pub(super) fn listeners(_port: u16) -> Vec<u32> {
+        Vec::new()
+    }
+
     pub(super) fn dirty_bytes() -> Option<u64> {
         None
     }
@@ -258,6 +332,7 @@ mod tests {
                 ..Own::default()
             }),
             throttled_ns: machine.map(|_| at / 10),
+            servers: Vec::new(),
         }
     }
 
@@ -270,6 +345,23 @@ mod tests {
         assert_eq!(fitness.cgroup_throttled_ns, Some(300));
         let used = after.resources_since(&before);
         assert_eq!((used.cpu_user_ns, used.cpu_system_ns, used.storage_write_bytes), (1125, 375, 3_000));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_listener_is_found_by_its_port_and_looked_at() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let own = std::process::id();
+        assert_eq!(listeners(port), [own]);
+        drop(listener);
+        assert_eq!(listeners(port), Vec::<u32>::new());
+        let servers = [Server { name: "us".to_owned(), pid: own, own: true }];
+        let clock = crate::clock::WallClock::new();
+        let (before, after) = (Look::beside(&clock, &servers), Look::beside(&clock, &servers));
+        let used = after.servers_since(&before, &servers);
+        assert_eq!((used.len(), used[0].name.as_str(), used[0].own), (1, "us", true));
+        assert!(used[0].peak_rss_bytes > 0);
     }
 
     #[test]

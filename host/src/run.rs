@@ -163,7 +163,7 @@ fn drive(
         let crew = crews.pop().unwrap_or_default();
         let mut leader = Loop::new(shared, 0, crew.connections, crew.members, quick);
         let begin: &mut dyn FnMut() = &mut || {
-            before = Look::now(clock);
+            before = Look::beside(clock, &spec.servers);
             work_before = broker.work();
             around.tell(Moment::Begins);
         };
@@ -189,7 +189,7 @@ fn drive(
         Ok::<_, RunError>((loops, missing, declared))
     })?;
     around.tell(Moment::Ends);
-    let after = Look::now(clock);
+    let after = Look::beside(clock, &spec.servers);
     let work = broker.work().since(&work_before);
     Ok(Ended::gather(shared, loops, Left { missing, declared, work }, (&before, &after), administrator))
 }

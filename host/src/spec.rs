@@ -37,6 +37,19 @@ pub struct RunSpec {
     pub waiting: Waiting,
     /// The run's number in every stamp, by which a leftover of another run is told apart.
     pub run: u32,
+    /// Servers under test on this machine: what they use is theirs, and no disturbance.
+    pub servers: Vec<Server>,
+}
+
+/// The process of a server under test.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    /// The backend's plain name.
+    pub name: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Whether this run talks to it; another row's server is to be idle.
+    pub own: bool,
 }
 
 impl RunSpec {
@@ -53,6 +66,7 @@ impl RunSpec {
             threads: default_threads(),
             waiting: Waiting::default(),
             run: 1,
+            servers: Vec::new(),
             workload,
         }
     }

@@ -13,15 +13,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use brokerlab_model::{Broker, Contract, Span};
-use brokerlab_workloads::measurement::{Measurement, Point, World};
+use brokerlab_workloads::measurement::{LiveRecord, Measurement, Point, World};
 use brokerlab_workloads::{Profile, ProfileError, Workload, profile};
 use serde::{Deserialize, Serialize};
 
-use crate::clock::WallClock;
+use crate::clock::{Clock as _, WallClock};
 use crate::fitness::dirty_bytes;
 use crate::run::run;
 use crate::shared::locked;
-use crate::spec::{Progress, RunSpec};
+use crate::spec::{Progress, RunSpec, Server};
 use crate::wait::Waiting;
 
 /// Beside schedule and drain, a child may take this long before it counts as hung.
@@ -73,6 +73,12 @@ pub struct VisitSpec {
     pub run: u32,
     /// The folder in which a fresh one is made for the visit and removed afterwards; none when nothing is stored.
     pub data: Option<PathBuf>,
+    /// Begins the name of everything that the visit makes on a real broker.
+    pub prefix: String,
+    /// Whether channels are there already, under their own names.
+    pub existing: bool,
+    /// Servers under test on this machine.
+    pub servers: Vec<Server>,
 }
 
 impl VisitSpec {
@@ -99,6 +105,7 @@ impl VisitSpec {
             threads: self.threads,
             waiting: self.waiting,
             run: self.run,
+            servers: self.servers.clone(),
         })
     }
 }
@@ -261,8 +268,17 @@ fn tail(mut from: impl Read) -> String {
     String::from_utf8_lossy(&kept).into_owned()
 }
 
-/// How a child opens the backend that its task names; an error is told to the parent as it is.
-pub type Open<'a> = dyn FnMut(&VisitSpec) -> Result<Box<dyn Broker>, String> + 'a;
+/// A backend that a child opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The backend.
+    pub broker: Box<dyn Broker>,
+    /// What a real one told of itself.
+    pub live: Option<LiveRecord>,
+}
+
+/// How a child opens the backend that its task names, told the UTC of the run's origin; an error is told to the parent as it is.
+pub type Open<'a> = dyn FnMut(&VisitSpec, u64) -> Result<Opened, String> + 'a;
 
 /// The child's side: reads a task from standard input, opens the backend, runs it, and answers on standard output.
 ///
@@ -291,14 +307,15 @@ fn answer(task: &str, open: &mut Open<'_>, stop: &AtomicBool) -> Line {
         Ok(run_spec) => run_spec,
         Err(error) => return Line::Error(error.to_string()),
     };
-    let mut broker = match open(&spec) {
-        Ok(broker) => broker,
+    let clock = WallClock::new();
+    let mut opened = match open(&spec, clock.origin_utc_ns()) {
+        Ok(opened) => opened,
         Err(error) => return Line::Error(error),
     };
     // A parent that reads no more has gone: its end of standard input is closed too, and that ends the run.
     let mut tell = |progress: &Progress| drop(say(&Line::Progress(*progress)));
-    match run(&mut *broker, &run_spec, &WallClock::new(), stop, &mut tell) {
-        Ok(measurement) => Line::Measurement(Box::new(measurement)),
+    match run(&mut *opened.broker, &run_spec, &clock, stop, &mut tell) {
+        Ok(measurement) => Line::Measurement(Box::new(Measurement { live: opened.live, ..measurement })),
         Err(error) => Line::Error(error.to_string()),
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use brokerlab_embedded::{BackendUrl, Place, open};
 use brokerlab_host::Waiting;
-use brokerlab_host::visit::{VisitError, VisitSpec, serve, spawn};
+use brokerlab_host::visit::{Opened, VisitError, VisitSpec, serve, spawn};
 use brokerlab_model::{Broker, Contract};
 use brokerlab_workloads::measurement::{Measurement, Point, World};
 
@@ -42,11 +42,11 @@ fn main() -> ExitCode {
 }
 
 fn child() -> ExitCode {
-    let mut opens = |spec: &VisitSpec| {
+    let mut opens = |spec: &VisitSpec, _origin_utc_ns: u64| {
         let url = BackendUrl::parse(&spec.backend_url).map_err(|error| error.to_string())?;
         let place = Place { data: spec.data.as_deref() };
         let broker = open(&url, &spec.contract, &place).map_err(|error| error.to_string())?;
-        Ok(broker as Box<dyn Broker>)
+        Ok(Opened { broker: broker as Box<dyn Broker>, live: None })
     };
     match serve(&mut opens, &Arc::new(AtomicBool::new(false))) {
         Ok(true) => ExitCode::SUCCESS,
@@ -73,6 +73,9 @@ fn spec(backend: &str, duration: &str, data: &Path) -> VisitSpec {
         replication: 0,
         run: 9,
         data: Some(data.to_owned()),
+        prefix: String::new(),
+        existing: false,
+        servers: Vec::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Leaves out how it is measured (`record`, `check`) and what is concluded from it (`reports`).
 
-use brokerlab_model::{Contract, Settings, WorkCounts};
+use brokerlab_model::{Contract, Missing, Settings, WorkCounts};
 use serde::{Deserialize, Serialize};
 
 pub use crate::outage::{Act, ActRecord, FaultRecord, OutageRecord, PauseRecord};
@@ -146,6 +146,42 @@ pub struct Measurement {
     /// Why the broker could not be asked anything when the run was over; none when it answered.
     #[serde(default)]
     pub not_back: Option<String>,
+    /// What a real broker is, and what the contract became there; none for a backend in this process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<LiveRecord>,
+    /// Servers under test that run on this machine, those of other rows among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<ServerRecord>,
+}
+
+/// A real broker as it was met.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveRecord {
+    /// Product and version.
+    pub server: String,
+    /// The promise that its settings keep: the contract asked, or more on some axis.
+    pub kept: Contract,
+    /// Of the contract that the user asked for, what can't be kept there. Anything here makes the row not comparable.
+    pub missing: Vec<Missing>,
+    /// The client's and the server's settings in force, read back where the server tells.
+    pub in_force: Settings,
+}
+
+/// What one server process used during the window.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerRecord {
+    /// The backend's plain name.
+    pub name: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Whether it is the one that this row talks to; another row's server is idle.
+    pub own: bool,
+    /// CPU in user mode and in the kernel.
+    pub cpu_ns: u64,
+    /// Largest resident set.
+    pub peak_rss_bytes: u64,
+    /// Bytes that the kernel counted as written to storage by it.
+    pub storage_write_bytes: u64,
 }
 
 /// Which messages were published.

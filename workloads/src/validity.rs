@@ -430,6 +430,8 @@ mod tests {
             work: WorkCounts::default(),
             fitness: FitnessRecord::default(),
             notes: Vec::new(),
+            live: None,
+            servers: Vec::new(),
             cut_short: None,
             pauses: Vec::new(),
             outages: Vec::new(),

@@ -223,6 +223,8 @@ pub(crate) fn cell(shape: Shape, point: Point, factor: f64, seed: u64) -> Measur
         work: worked(shape, all),
         fitness: fit(draw),
         notes: Vec::new(),
+        live: None,
+        servers: Vec::new(),
         cut_short: None,
         pauses: Vec::new(),
         outages: Vec::new(),
