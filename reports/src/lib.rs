@@ -9,6 +9,7 @@ pub mod compare;
 pub mod figures;
 pub mod headroom;
 pub mod judgement;
+pub mod live;
 pub mod page;
 mod reasons;
 pub mod result;

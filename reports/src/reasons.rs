@@ -3,17 +3,15 @@
 //! Leaves out the deciding itself, which is in `verdict`.
 
 use brokerlab_model::{Availability, Contract, Delivery, Order, Storage};
-use brokerlab_workloads::measurement::World;
 use brokerlab_workloads::validity::Evidence;
 
 use crate::compare::Outcome;
 use crate::figures::{self, and_list};
 use crate::headroom::Class;
+use crate::live;
 use crate::result::LadderRow;
 use crate::rows::Role;
-use crate::verdict::{
-    Analysis, Conclusion, DECIDING_SHARE, Decision, EMBEDDED_CAVEAT, ExitInputs, Judged, Step, median_text,
-};
+use crate::verdict::{Analysis, Conclusion, DECIDING_SHARE, Decision, ExitInputs, Judged, Step, median_text};
 
 /// The subject under which a run that is not valid says why.
 pub(crate) const WHY_NOT_VALID: &str = "Why not valid";
@@ -24,13 +22,12 @@ pub(crate) const NOT_JUDGED: &str = "Not judged: the run is not valid.";
 /// Everything that is concluded from an analysis.
 pub(crate) fn conclusion(a: &Analysis) -> Conclusion {
     let (decision, headline) = if a.is_comparison() { compared(a) } else { single(a) };
-    let embedded = a.candidates().any(|j| j.row.world == World::Embedded);
     Conclusion {
         valid: a.valid(),
         headline,
         reasons: reasons(a),
         flips: flips(a, &decision),
-        caveat: embedded.then(|| EMBEDDED_CAVEAT.to_owned()),
+        caveat: live::caveat(a),
         exit: exit_inputs(a),
         decision,
     }
@@ -456,7 +453,7 @@ fn objective_flip(best: &[&Judged]) -> Option<String> {
 fn exit_inputs(a: &Analysis) -> ExitInputs {
     let named = |test: fn(&Judged) -> bool| a.rows.iter().filter(|j| test(j)).map(|j| j.row.label.clone()).collect();
     let single = !a.is_comparison();
-    let judged = |j: &&Judged| j.row.valid() && !j.row.saturated();
+    let judged = |j: &&Judged| j.row.valid() && !j.row.saturated() && j.comparable;
     let objectives_missed = if single {
         a.candidates().filter(judged).any(|j| !j.missed.is_empty())
     } else {

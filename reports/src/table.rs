@@ -7,9 +7,10 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, Table};
 
 use crate::figures;
+use crate::live::Strength;
 use crate::page::trust_sentence;
 use crate::result::ResultFile;
-use crate::rows::Role;
+use crate::rows::{Role, Row};
 use crate::verdict::{Analysis, Judged, median_text};
 
 /// Whether the text may carry terminal colours. The caller looks at NO_COLOR and at whether it writes to a terminal.
@@ -129,6 +130,15 @@ fn rows(a: &Analysis) -> String {
     table.to_string()
 }
 
+fn promise(row: &Row) -> String {
+    match (row.kept(), Strength::of(row)) {
+        (false, _) => "BROKEN".to_owned(),
+        (true, Strength::AsAsked) => "kept".to_owned(),
+        (true, Strength::Stronger(axes)) => format!("kept, and {}", axes.join(", ")),
+        (true, Strength::Weaker(_)) => "weaker than asked".to_owned(),
+    }
+}
+
 fn texts(a: &Analysis, j: &Judged) -> [String; 11] {
     let row = &j.row;
     let limit = row.drain_limit_ns();
@@ -158,7 +168,7 @@ fn texts(a: &Analysis, j: &Judged) -> [String; 11] {
     };
     [
         row.label.clone(),
-        if row.kept() { "kept" } else { "BROKEN" }.to_owned(),
+        promise(row),
         format!("{}/{}/{}", row.check.lost, row.check.duplicated, row.check.reordered),
         achieved,
         shown(publish, 0.5),

@@ -9,6 +9,7 @@ use brokerlab_workloads::record::DecodeError;
 use crate::compare::{Control, Interval, Outcome, control, duel, median, median_interval};
 use crate::figures::{self, and_list};
 use crate::headroom::{Headroom, ceiling_per_s, headroom};
+use crate::live::Strength;
 use crate::result::{Command, Objectives, ResultFile};
 use crate::rows::{Role, Row};
 
@@ -26,6 +27,8 @@ pub struct Judged<'a> {
     pub row: Row<'a>,
     /// Why it takes no part in the ranking; empty when it does.
     pub excluded: Vec<String>,
+    /// Whether it is of the ranked world and keeps the contract that was asked: another row is shown and gets no verdict.
+    pub comparable: bool,
     /// What misses the objectives.
     pub missed: Vec<String>,
     /// How far it goes.
@@ -220,11 +223,15 @@ impl<'a> Analysis<'a> {
     /// Why the rows may not be ranked against each other at all.
     pub fn not_comparable(&self) -> Option<String> {
         let of = |name: fn(&brokerlab_workloads::measurement::Measurement) -> String| {
-            let mut found: Vec<String> = self.candidates().filter_map(|j| j.row.example()).map(name).collect();
+            let mut found: Vec<String> =
+                self.candidates().filter(|j| j.comparable).filter_map(|j| j.row.example()).map(name).collect();
             found.sort();
             found.dedup();
             found
         };
+        if self.candidates().next().is_some() && self.candidates().all(|j| !j.comparable) {
+            return Some("every row is weaker than asked".to_owned());
+        }
         let transports = of(|cell| cell.loops.transport.clone());
         let waiting = of(|cell| cell.loops.waiting.clone());
         if transports.len() > 1 {
@@ -320,6 +327,10 @@ fn judged<'a>(row: Row<'a>, world: Option<World>, objectives: &Objectives, ceili
     if world.is_some_and(|world| world != row.world) {
         excluded.push("of another world than the ranked rows: shown, not ranked".to_owned());
     }
+    if let Strength::Weaker(_) = Strength::of(&row) {
+        excluded.push("weaker than asked: not comparable".to_owned());
+    }
+    let comparable = excluded.is_empty();
     if row.visits.is_empty() {
         excluded.push("no visit was made".to_owned());
     }
@@ -333,7 +344,7 @@ fn judged<'a>(row: Row<'a>, world: Option<World>, objectives: &Objectives, ceili
     let headroom = headroom(&row, objectives, ceiling_per_s);
     let figures: Vec<f64> = row.figures().iter().map(|f| f.ns).collect();
     let interval = median_interval(&figures);
-    Judged { excluded, missed, headroom, median_p99_ns: median(&figures), interval, row }
+    Judged { excluded, comparable, missed, headroom, median_p99_ns: median(&figures), interval, row }
 }
 
 /// Holds every two candidates against each other; rows that are left out have no pair.

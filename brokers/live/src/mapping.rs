@@ -2,8 +2,6 @@
 //!
 //! Leaves out how each broker maps; that stands in its module.
 
-use std::fmt;
-
 use brokerlab_model::{Contract, Missing, Settings, Unsupported};
 
 /// A contract as one server can keep it.
@@ -34,17 +32,7 @@ impl Mapping {
         if !self.missing.is_empty() {
             return Strength::Weaker(self.missing.clone());
         }
-        let axes: [(bool, &dyn fmt::Display); 4] = [
-            (self.kept.delivery > asked.delivery, &self.kept.delivery),
-            (self.kept.order > asked.order, &self.kept.order),
-            (self.kept.storage > asked.storage, &self.kept.storage),
-            (self.kept.availability > asked.availability, &self.kept.availability),
-        ];
-        let mut stronger: Vec<String> =
-            axes.iter().filter(|(more, _)| *more).map(|(_, value)| value.to_string()).collect();
-        if self.kept.copies > asked.copies {
-            stronger.push(format!("{} copies", self.kept.copies));
-        }
+        let stronger = self.kept.exceeds(asked);
         if stronger.is_empty() { Strength::AsAsked } else { Strength::Stronger(stronger) }
     }
 

@@ -79,6 +79,23 @@ pub struct Contract {
     pub availability: Availability,
 }
 
+impl Contract {
+    /// On which axes this promises more than `asked`, by the value that it promises.
+    pub fn exceeds(&self, asked: &Self) -> Vec<String> {
+        let axes: [(bool, &dyn fmt::Display); 4] = [
+            (self.delivery > asked.delivery, &self.delivery),
+            (self.order > asked.order, &self.order),
+            (self.storage > asked.storage, &self.storage),
+            (self.availability > asked.availability, &self.availability),
+        ];
+        let mut more: Vec<String> = axes.iter().filter(|(more, _)| *more).map(|(_, value)| value.to_string()).collect();
+        if self.copies > asked.copies {
+            more.push(format!("{} copies", self.copies));
+        }
+        more
+    }
+}
+
 const fn one() -> u8 {
     1
 }

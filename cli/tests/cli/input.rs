@@ -69,7 +69,7 @@ fn a_hop_that_is_not_built() {
 
 #[test]
 fn nothing_weaker_to_accept() {
-    refused(&["--accept-weaker"], &["--accept-weaker", "nothing weaker to accept yet"]);
+    refused(&["--accept-weaker"], &["--accept-weaker", "nothing weaker to accept"]);
 }
 
 #[test]

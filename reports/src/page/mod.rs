@@ -8,6 +8,7 @@ mod meets;
 mod parts;
 mod reach;
 mod repeat;
+mod servers;
 mod stable;
 mod tail;
 mod trust;
@@ -106,6 +107,7 @@ fn panels(analyses: &[&Analysis], part: usize) -> Markup {
         Some(trust::panel(&view)),
         reach::panel(&view),
         Some(meets::panel(&view)),
+        servers::panel(&view),
         ladder::panel(&view),
         tail::panel(&view),
         stable::panel(&view),
