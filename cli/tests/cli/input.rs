@@ -157,3 +157,21 @@ fn profiles_that_are_not_there() {
     lab.brokerlab(&["profiles", "show", "nope"]).fails(2, &["no built-in profile `nope`", "order-processing"]);
     lab.brokerlab(&["profiles", "digest", "nope.toml"]).fails(2, &["nope.toml", "cannot be read"]);
 }
+
+#[test]
+fn a_real_broker_s_url_is_checked_before_anything_runs() {
+    let lab = Lab::new();
+    lab.run("pulsar://127.0.0.1:1", &[])
+        .fails(2, &["pulsar://", "there are kafka://, kafka+tls://, amqp:// and amqps://"]);
+    lab.run("amqp://me:secret@127.0.0.1:1", &[]).fails(2, &["a password may not stand in it", "BROKERLAB_PASSWORD"]);
+    lab.run("kafka://127.0.0.1:port", &[]).fails(2, &["names no host and port"]);
+    refused(&["--existing"], &["--existing", "name a real broker"]);
+}
+
+#[cfg(not(feature = "kafka"))]
+#[test]
+fn a_driver_that_is_not_built_in_names_the_feature_to_add() {
+    Lab::new()
+        .run("kafka://127.0.0.1:1", &[])
+        .fails(2, &["kafka is not built in", "--features kafka", "--features live"]);
+}

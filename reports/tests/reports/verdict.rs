@@ -3,7 +3,7 @@
 use brokerlab_model::Span;
 use brokerlab_reports::headroom::{Class, Floor};
 use brokerlab_reports::{Analysis, Conclusion, Decision, ResultFile, conclude};
-use brokerlab_workloads::measurement::{Measurement, Point, World};
+use brokerlab_workloads::measurement::{LiveRecord, Measurement, Point, ServerRecord, World};
 use brokerlab_workloads::profile::{Count, Metric, Objective};
 
 use crate::synthetic::{self, ROWS, Shape};
@@ -329,4 +329,54 @@ fn a_run_cut_short_says_what_else_failed_and_has_no_headroom() {
     let why = &c.reasons[0].1;
     assert!(why.contains("cut short (Ctrl-C)") && why.contains("CPU of other processes"), "{why}");
     assert!(c.reasons.iter().all(|(subject, _)| subject != "Headroom"));
+}
+
+/// Makes a cell one of a real broker on this machine.
+fn live(cell: &mut Measurement, kept: brokerlab_model::Contract, missing: &[brokerlab_model::Missing]) {
+    cell.world = World::Live;
+    cell.live =
+        Some(LiveRecord { server: "Toy 1.0".to_owned(), kept, missing: missing.to_vec(), ..LiveRecord::default() });
+    let server = |name: &str, own, cpu_ns| ServerRecord {
+        name: name.to_owned(),
+        pid: 7 + u32::from(own),
+        own,
+        cpu_ns,
+        ..ServerRecord::default()
+    };
+    cell.servers = vec![server("toy", true, 900_000_000), server("other", false, 30_000_000)];
+}
+
+#[test]
+fn live_rows_are_ranked_and_embedded_ones_beside_them_are_shown() {
+    let c = conclusion(|cell| {
+        if is(cell, "log") || is(cell, "log (again)") || is(cell, "queue") {
+            let kept = brokerlab_model::Contract { storage: brokerlab_model::Storage::Fsync, ..cell.contract };
+            live(cell, kept, &[]);
+        }
+    });
+    assert_eq!(c.decision, Decision::Winner("log".to_owned()));
+    let caveat = c.caveat.unwrap();
+    assert!(
+        caveat
+            .starts_with("Generator and broker share 2 cores: capacity is this host's. Idle beside the others: other "),
+        "{caveat}"
+    );
+    assert!(caveat.contains("Embedded rows are shown beside, not ranked."), "{caveat}");
+}
+
+#[test]
+fn a_row_weaker_than_asked_gets_no_verdict_and_alone_is_not_comparable() {
+    let missing = brokerlab_model::Missing { axis: "copies".into(), asked: "3".into(), reason: "one node".into() };
+    let weaker = |rows: &'static [&'static str]| {
+        let missing = missing.clone();
+        conclusion(move |cell| {
+            let kept = cell.contract;
+            live(cell, kept, if rows.contains(&cell.row.as_str()) { std::slice::from_ref(&missing) } else { &[] });
+        })
+    };
+    assert_eq!(weaker(&[]).decision, Decision::Tie(vec!["log".to_owned(), "direct".to_owned()]));
+    assert_eq!(weaker(&["direct"]).decision, Decision::Winner("log".to_owned()));
+    let all = weaker(&["log", "queue", "shard", "direct"]);
+    assert_eq!((all.decision, all.exit.code(None)), (Decision::NotComparable, 0));
+    assert!(all.headline.contains("every row is weaker than asked"), "{}", all.headline);
 }
