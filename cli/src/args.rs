@@ -87,6 +87,9 @@ pub(crate) struct DriveArgs {
     /// Use topics and queues that are there already, by the profile's names: nothing is made or removed on a real broker.
     #[arg(long)]
     pub existing: bool,
+    /// Real brokers are warm already: measure at once, after the profile's own warm-up.
+    #[arg(long)]
+    pub no_warm_up: bool,
 }
 
 /// What is written and said.

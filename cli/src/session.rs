@@ -49,6 +49,8 @@ pub(crate) struct Session {
     left_dirty: u64,
     accept_weaker: bool,
     existing: bool,
+    /// Whether real brokers count as warm already.
+    pub(crate) warm: bool,
     met: Vec<Met>,
     servers: Vec<Server>,
     result: ResultFile,
@@ -113,6 +115,7 @@ impl Session {
             left_dirty: 0,
             accept_weaker: drive.accept_weaker,
             existing: drive.existing,
+            warm: drive.no_warm_up,
             met: Vec::new(),
             servers: Vec::new(),
             result,

@@ -35,6 +35,10 @@ impl Session {
                 continue;
             }
             done.push(&row.url);
+            if self.warm {
+                self.note(format!("{} was not warmed up, as asked with --no-warm-up", row.label));
+                continue;
+            }
             let mut windows: Vec<Window> = Vec::new();
             while windows.len() < MOST && !settled(&windows) && !self.stopped.load(Ordering::Relaxed) {
                 let measured = self.window_of(row, WINDOW)?;

@@ -127,7 +127,7 @@ impl Program {
         let messages = std::fs::File::create(folder.path().join("messages"))?;
         // A loop that spins would show a core's worth of CPU for any number of messages.
         let mut child = Command::new(&self.path)
-            .args(["run", "--quiet", "--waiting", "park", "--backend", url, "--profile"])
+            .args(["run", "--quiet", "--waiting", "park", "--no-warm-up", "--backend", url, "--profile"])
             .arg(&profile)
             .arg("--out")
             .arg(&out)
