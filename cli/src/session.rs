@@ -31,6 +31,17 @@ const WRITE_BACK_WAIT: Span = Span::from_millis(100);
 /// Dirty bytes that need no mention: less than a visit of any backend leaves.
 const DIRTY_WORTH_A_NOTE: u64 = 1 << 20;
 
+/// What is asked of real brokers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LiveAsked {
+    /// Run one that can't keep the contract too.
+    accept_weaker: bool,
+    /// Use channels that are there.
+    existing: bool,
+    /// It is warm already.
+    pub(crate) warm: bool,
+}
+
 /// A command on its way.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -47,10 +58,7 @@ pub(crate) struct Session {
     started: u64,
     visits: u32,
     left_dirty: u64,
-    accept_weaker: bool,
-    existing: bool,
-    /// Whether real brokers count as warm already.
-    pub(crate) warm: bool,
+    pub(crate) live: LiveAsked,
     met: Vec<Met>,
     servers: Vec<Server>,
     result: ResultFile,
@@ -113,9 +121,7 @@ impl Session {
             started,
             visits: 0,
             left_dirty: 0,
-            accept_weaker: drive.accept_weaker,
-            existing: drive.existing,
-            warm: drive.no_warm_up,
+            live: LiveAsked { accept_weaker: drive.accept_weaker, existing: drive.existing, warm: drive.no_warm_up },
             met: Vec::new(),
             servers: Vec::new(),
             result,
@@ -171,7 +177,7 @@ impl Session {
         fits::check_live(text, &examined.capabilities, &self.profile)?;
         let missing = examined.mapping.missing.clone();
         if let Err(unsupported) = examined.mapping.honoured(url.scheme.name()) {
-            if !self.accept_weaker {
+            if !self.live.accept_weaker {
                 return Ok(Err(unsupported));
             }
             self.progress.note(&format!("weaker than asked, not comparable: {unsupported}"));
@@ -327,7 +333,7 @@ impl Session {
             run: self.visits,
             data: Some(self.folder.path().to_owned()),
             prefix: format!("brokerlab-{:x}-{}-{}-", self.started, std::process::id(), self.visits),
-            existing: self.existing,
+            existing: self.live.existing,
             servers: self
                 .servers
                 .iter()

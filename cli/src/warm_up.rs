@@ -35,7 +35,7 @@ impl Session {
                 continue;
             }
             done.push(&row.url);
-            if self.warm {
+            if self.live.warm {
                 self.note(format!("{} was not warmed up, as asked with --no-warm-up", row.label));
                 continue;
             }
