@@ -105,7 +105,14 @@ pub(crate) fn capabilities() -> Capabilities {
         name: "null",
         model: ModelKind::Null,
         words: Words { lane: "lane", position: "position", grant: "grant", settle: "settle" },
-        features: vec![Feature::FanOut, Feature::CompetingConsumers, Feature::Decoupled],
+        features: vec![
+            Feature::FanOut,
+            Feature::CompetingConsumers,
+            Feature::Decoupled,
+            Feature::PublishPosition,
+            Feature::FullDepth,
+            Feature::ExactCredit,
+        ],
         max_message_bytes: MESSAGE_BYTES_MAX,
         limits: Vec::new(),
     }

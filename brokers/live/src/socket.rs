@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use brokerlab_model::WaitOn;
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
 
@@ -60,6 +61,26 @@ impl Socket {
     /// How many bytes wait to be written.
     pub fn unwritten(&self) -> usize {
         self.out.len() - self.written
+    }
+
+    /// Goes on with connecting and writes what the kernel takes; reads nothing.
+    pub fn push(&mut self) -> io::Result<()> {
+        if self.connected || self.finish_connecting()? {
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    /// Reads once into the room that `into` has left, which must not be none, past [`input`](Self::input). Returns how many bytes
+    /// came: 0 when there are none now. The end of the connection is an error.
+    pub fn receive(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
+        debug_assert!(into.len() < into.capacity(), "no room to read into");
+        match rustix::io::read(&self.stream, spare_capacity(into)) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => Ok(read),
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// What came in and was not taken yet.

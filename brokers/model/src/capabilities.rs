@@ -61,6 +61,15 @@ pub enum Feature {
     Decoupled,
     /// A limit on a lane's rate, with throttling.
     RateLimit,
+    /// A publish that is done tells its position in its lane. Without it the position is 0, and a delivery's is its own.
+    PublishPosition,
+    /// A description tells a lane's end, what is settled and what is in flight. Without it only what is ready is told, and the
+    /// others are 0.
+    FullDepth,
+    /// Redeliveries are counted. Without it the count is 1 from the first redelivery on.
+    RedeliveryCount,
+    /// What a member was not granted stays in the broker. Without it a member that leaves may take along what was on its way.
+    ExactCredit,
 }
 
 impl Feature {
@@ -76,6 +85,10 @@ impl Feature {
         Self::CompetingConsumers,
         Self::Decoupled,
         Self::RateLimit,
+        Self::PublishPosition,
+        Self::FullDepth,
+        Self::RedeliveryCount,
+        Self::ExactCredit,
     ];
 
     /// What it is called where people read it.
@@ -91,6 +104,10 @@ impl Feature {
             Self::CompetingConsumers => "competing consumers",
             Self::Decoupled => "receiver may come later",
             Self::RateLimit => "rate limit per lane",
+            Self::PublishPosition => "a publish tells its position",
+            Self::FullDepth => "depth tells what is in flight",
+            Self::RedeliveryCount => "redeliveries counted",
+            Self::ExactCredit => "no more sent than granted",
         }
     }
 }

@@ -118,7 +118,7 @@ pub fn a_description_counts_what_was_published_and_taken(rig: &mut dyn Rig) {
         assert_eq!(state.committed, state.end, "{state:?}");
     }
     let published: u64 = description.lanes.iter().filter(|state| state.group == 0).map(|state| state.end).sum();
-    assert_eq!(published, 30);
+    assert_eq!(published, if session.has(Feature::FullDepth) { 30 } else { 0 });
     session.end();
 }
 
@@ -130,18 +130,15 @@ pub fn a_description_tells_what_waits_and_what_is_in_flight(rig: &mut dyn Rig) {
     let producer = session.producer();
     session.publish(producer, &numbered(channel, 0..12));
     session.idle();
-    let waiting = session.describe(channel).lanes[0].clone();
-    assert_eq!((waiting.lane, waiting.end, waiting.ready, waiting.in_flight), (channel.first, 12, 12, 0));
+    session.depth(channel, [12, 0, 12, 0]);
     session.ask(member, Control::Grant(5));
     session.deliveries(member, 5);
-    let partly = session.describe(channel).lanes[0].clone();
-    assert_eq!((partly.end, partly.committed, partly.ready, partly.in_flight), (12, 0, 7, 5));
+    session.depth(channel, [12, 0, 7, 5]);
     session.serve(member);
     let held: Vec<_> = session.got(member).iter().map(|got| got.receipt).collect();
     session.settle(member, &held, crate::batch::Verdict::Ack);
     session.deliveries(member, 12);
     session.idle();
-    let over = session.describe(channel).lanes[0].clone();
-    assert_eq!((over.end, over.committed, over.ready, over.in_flight), (12, 12, 0, 0));
+    session.depth(channel, [12, 12, 0, 0]);
     session.end();
 }

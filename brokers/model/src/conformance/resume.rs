@@ -28,8 +28,7 @@ pub fn what_was_not_settled_comes_to_the_next_member(rig: &mut dyn Rig) {
     let numbers = sorted_numbers(&session, next);
     if session.has(Feature::Decoupled) {
         assert_eq!(numbers, (4..10).collect::<Vec<_>>());
-        let state = &session.describe(channel).lanes[0];
-        assert_eq!((state.committed, state.ready, state.in_flight), (10, 0, 0), "{state:?}");
+        session.depth(channel, [10, 10, 0, 0]);
     } else {
         // Coupled: what its receiver did not answer is sent to another one or has failed; it is never answered for.
         assert!(numbers.iter().all(|number| (4..10).contains(number)), "{numbers:?}");
@@ -63,9 +62,10 @@ pub fn at_most_once_delivers_nothing_twice_or_is_refused(rig: &mut dyn Rig) {
     numbers.sort_unstable();
     numbers.dedup();
     assert_eq!(numbers.len(), delivered, "something was delivered twice");
-    if session.has(Feature::Decoupled) {
+    if session.has(Feature::Decoupled) && session.has(Feature::ExactCredit) {
         assert_eq!(delivered, 20, "and nobody crashed, so nothing was lost");
     }
+    assert!(delivered >= 10, "what was granted came");
     session.end();
 }
 

@@ -167,6 +167,17 @@ impl<'r> Session<'r> {
         }
     }
 
+    /// Describes a channel of one lane and one group, and asserts its end, what is committed, what is ready and what is in flight:
+    /// all of them where the backend tells them, and otherwise what is ready, with nothing said of the others.
+    pub fn depth(&mut self, channel: Channel, [end, committed, ready, in_flight]: [u64; 4]) {
+        let full = self.has(Feature::FullDepth);
+        let state = self.describe(channel).lanes[0].clone();
+        assert_eq!(state.lane, channel.first);
+        let found = [state.end, state.committed, state.ready, state.in_flight];
+        let due = if full { [end, committed, ready, in_flight] } else { [0, 0, ready, 0] };
+        assert_eq!(found, due, "end, committed, ready, in flight: {state:?}");
+    }
+
     /// Asks for a member's next position in a lane and waits for it.
     pub fn position(&mut self, who: Who, lane: LaneId) -> u64 {
         let token = self.ask(who, Control::Position(lane));

@@ -29,20 +29,17 @@ pub(super) fn receipts(got: &[Got]) -> Vec<Receipt> {
 pub fn an_acknowledgement_covers_its_message_or_all_before_it(rig: &mut dyn Rig) {
     let mut session = Session::open(rig);
     let (channel, member, got) = delivered(&mut session, 10);
-    let state = &session.describe(channel).lanes[0];
-    assert_eq!((state.end, state.ready, state.in_flight), (10, 0, 10), "{state:?}");
+    session.depth(channel, [10, 0, 0, 10]);
     assert_eq!(session.settled(member, &[got[6].receipt], Verdict::Ack), [Status::Done]);
-    let state = session.describe(channel).lanes[0].clone();
     if session.has(Feature::SettleEach) {
-        assert_eq!((state.committed, state.in_flight), (0, 9), "{state:?}");
+        session.depth(channel, [10, 0, 0, 9]);
         let rest: Vec<Receipt> = receipts(&got).into_iter().filter(|r| *r != got[6].receipt).collect();
         assert_eq!(session.settled(member, &rest, Verdict::Ack), [Status::Done; 9]);
     } else {
-        assert_eq!((state.committed, state.in_flight), (7, 3), "{state:?}");
+        session.depth(channel, [10, 7, 0, 3]);
         assert_eq!(session.settled(member, &[got[9].receipt], Verdict::Ack), [Status::Done]);
     }
-    let state = session.describe(channel).lanes[0].clone();
-    assert_eq!((state.committed, state.in_flight), (10, 0), "{state:?}");
+    session.depth(channel, [10, 10, 0, 0]);
     session.end();
 }
 
@@ -116,7 +113,8 @@ pub fn what_is_given_back_comes_again_or_giving_back_is_refused(rig: &mut dyn Ri
         let mut numbers: Vec<u64> = again.iter().map(Got::number).collect();
         numbers.sort_unstable();
         assert_eq!(numbers, [1, 3]);
-        assert!(again.iter().all(|got| usize::from(got.redeliveries) == round), "{again:?}");
+        let count = if session.has(Feature::RedeliveryCount) { round } else { 1 };
+        assert!(again.iter().all(|got| usize::from(got.redeliveries) == count), "{again:?}");
         assert_eq!(session.settled(member, &[got[1].receipt], Verdict::Ack), [STALE], "that delivery is over");
         let verdict = if round == 1 { back } else { Verdict::Ack };
         assert_eq!(session.settled(member, &receipts(&again), verdict), [Status::Done; 2]);

@@ -112,7 +112,7 @@ impl DirectOptions {
 
     /// What request and response under `contract` are and can do.
     pub fn capabilities(&self, contract: &Contract) -> Capabilities {
-        let mut features = vec![Feature::FanOut];
+        let mut features = vec![Feature::FanOut, Feature::PublishPosition, Feature::FullDepth, Feature::ExactCredit];
         if contract.delivery != Delivery::AtMostOnce {
             features.push(Feature::SettleEach);
         }

@@ -114,6 +114,9 @@ impl LogOptions {
                 Feature::FanOut,
                 Feature::LaneAssignment,
                 Feature::Decoupled,
+                Feature::PublishPosition,
+                Feature::FullDepth,
+                Feature::ExactCredit,
             ],
             max_message_bytes: self.max_message_bytes,
             limits: vec![

@@ -83,7 +83,14 @@ impl QueueOptions {
 
     /// What a queue under `contract` is and can do.
     pub fn capabilities(&self, contract: Contract) -> Capabilities {
-        let mut features = vec![Feature::FanOut, Feature::Decoupled];
+        let mut features = vec![
+            Feature::FanOut,
+            Feature::Decoupled,
+            Feature::PublishPosition,
+            Feature::FullDepth,
+            Feature::RedeliveryCount,
+            Feature::ExactCredit,
+        ];
         if contract.delivery != Delivery::AtMostOnce {
             features.extend([Feature::SettleEach, Feature::Requeue, Feature::Lease]);
         }

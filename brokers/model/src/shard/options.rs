@@ -136,6 +136,9 @@ impl ShardOptions {
                 Feature::LaneAssignment,
                 Feature::Decoupled,
                 Feature::RateLimit,
+                Feature::PublishPosition,
+                Feature::FullDepth,
+                Feature::ExactCredit,
             ],
             max_message_bytes: self.largest(),
             limits: vec![
