@@ -3,17 +3,21 @@
 //! The driver appends whole frames to the buffer of what goes out, and parses what came in; the host sleeps on the descriptor. Leaves
 //! out protocols, reconnecting (the driver decides when) and blocking steps, which belong to examining.
 
-use std::io::{self, Read, Write};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use brokerlab_model::WaitOn;
+use bytes::Bytes;
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
 
 /// As much is read at once.
 const READ_AT_ONCE: usize = 256 << 10;
+/// As many pieces are written by one call.
+const PIECES_AT_ONCE: usize = 64;
 
 /// A connection that is being made, or is made.
 #[derive(Debug)]
@@ -23,6 +27,10 @@ pub struct Socket {
     out: Vec<u8>,
     /// How much of `out` was written.
     written: usize,
+    /// What goes out after `out`, without being copied there; how much of the first was written, and the bytes of all.
+    pieces: VecDeque<Bytes>,
+    piece_written: usize,
+    piece_bytes: usize,
     input: Vec<u8>,
     /// How much of `input` the driver has taken.
     taken: usize,
@@ -43,6 +51,9 @@ impl Socket {
             connected: false,
             out: Vec::new(),
             written: 0,
+            pieces: VecDeque::new(),
+            piece_written: 0,
+            piece_bytes: 0,
             input: Vec::new(),
             taken: 0,
         })
@@ -60,7 +71,14 @@ impl Socket {
 
     /// How many bytes wait to be written.
     pub fn unwritten(&self) -> usize {
-        self.out.len() - self.written
+        self.out.len() - self.written + self.piece_bytes - self.piece_written
+    }
+
+    /// Puts a piece behind everything that goes out, without copying it. Whoever sends pieces leaves [`out`](Self::out) alone.
+    pub fn send(&mut self, piece: Bytes) {
+        debug_assert!(self.out.is_empty(), "bytes of `out` would overtake the pieces");
+        self.piece_bytes += piece.len();
+        self.pieces.push_back(piece);
     }
 
     /// Goes on with connecting and writes what the kernel takes; reads nothing.
@@ -130,6 +148,31 @@ impl Socket {
         }
         self.out.clear();
         self.written = 0;
+        self.write_pieces()
+    }
+
+    fn write_pieces(&mut self) -> io::Result<()> {
+        while !self.pieces.is_empty() {
+            let mut skip = self.piece_written;
+            let slices: Vec<IoSlice<'_>> = self
+                .pieces
+                .iter()
+                .take(PIECES_AT_ONCE)
+                .map(|piece| IoSlice::new(&piece[std::mem::take(&mut skip)..]))
+                .collect();
+            match self.stream.write_vectored(&slices) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => self.piece_written += n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+            while let Some(first) = self.pieces.front().filter(|first| first.len() <= self.piece_written) {
+                self.piece_written -= first.len();
+                self.piece_bytes -= first.len();
+                self.pieces.pop_front();
+            }
+        }
         Ok(())
     }
 
@@ -149,6 +192,11 @@ impl Socket {
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// The descriptor, for an instance of epoll that watches several connections.
+    pub fn wait_on_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 
     /// What the host may sleep on.
@@ -191,6 +239,32 @@ mod tests {
         };
         assert_eq!(lost.kind(), io::ErrorKind::UnexpectedEof);
         assert_eq!(socket.input(), b"wer");
+    }
+
+    #[test]
+    fn pieces_go_out_in_order_and_bytes_come_into_the_callers_buffer() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut socket = Socket::connect(listener.local_addr().unwrap()).unwrap();
+        let piece = Bytes::from(vec![7; 100_000]);
+        for _ in 0..100 {
+            socket.send(piece.clone());
+        }
+        assert_eq!(socket.unwritten(), 10_000_000);
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.set_nonblocking(true).unwrap();
+        let (mut got, mut buffer) = (0, vec![0; 1 << 20]);
+        while got < 10_000_000 {
+            socket.push().unwrap();
+            got += peer.read(&mut buffer).unwrap_or(0);
+        }
+        assert_eq!(socket.unwritten(), 0);
+        assert!(piece.is_unique(), "what was written is let go of");
+        peer.write_all(b"answer").unwrap();
+        let mut into = Vec::with_capacity(4);
+        while into.len() < 4 {
+            socket.receive(&mut into).unwrap();
+        }
+        assert_eq!(into, b"answ");
     }
 
     #[test]

@@ -115,10 +115,36 @@ struct DeliveryRow {
     redeliveries: u16,
     key_len: u16,
     header_len: u16,
-    has_payload: bool,
+    /// The bytes between the key's end and the payload, or [`LENGTH_ONLY`].
+    payload_gap: u8,
+    /// The bytes between the payload's end and the headers, or [`BEFORE_PAYLOAD`].
+    headers_gap: u8,
     payload_len: u32,
     chunk: u32,
     at: u32,
+}
+
+/// A row's payload is only a length.
+const LENGTH_ONLY: u8 = u8::MAX;
+/// A row's headers stand between its key and its payload, without a gap.
+const BEFORE_PAYLOAD: u8 = u8::MAX;
+
+/// Where a delivered message's parts stand in a shared arena: the key, then the payload, then the headers, with the few bytes of
+/// somebody's format between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// Where the key begins.
+    pub key_at: u32,
+    /// The key's length in bytes.
+    pub key_len: u16,
+    /// Where the payload begins.
+    pub payload_at: u32,
+    /// The payload's length in bytes.
+    pub payload_len: u32,
+    /// Where the headers begin.
+    pub headers_at: u32,
+    /// Their length in bytes.
+    pub header_len: u16,
 }
 
 /// Where a delivered message's bytes stand in a shared arena: key, headers and payload, back to back.
@@ -156,22 +182,58 @@ impl Deliveries {
 
     /// Adds a delivery whose bytes are a slice of `arena`. Successive slices of one arena share one reference to it.
     pub fn push(&mut self, receipt: Receipt, channel: ChannelId, redeliveries: u16, arena: &Bytes, slice: Slice) {
-        let same = self.chunks.last().is_some_and(|last| last.as_ptr() == arena.as_ptr() && last.len() == arena.len());
-        if !same {
-            self.chunks.push(arena.clone());
-        }
-        let chunk = u32::try_from(self.chunks.len() - 1).expect("a poll returns fewer than 2^32 arenas");
+        let chunk = self.chunk(arena);
         self.rows.push(DeliveryRow {
             receipt,
             channel,
             redeliveries,
             key_len: slice.key_len,
             header_len: slice.header_len,
-            has_payload: slice.has_payload,
+            payload_gap: if slice.has_payload { 0 } else { LENGTH_ONLY },
+            headers_gap: BEFORE_PAYLOAD,
             payload_len: slice.payload_len,
             chunk,
             at: slice.at,
         });
+    }
+
+    /// Adds a delivery whose parts stand apart in `arena`, as a broker's own format has them.
+    ///
+    /// # Panics
+    /// When there are 255 bytes or more between two parts that are not empty: no format has that many.
+    pub fn push_parts(&mut self, receipt: Receipt, channel: ChannelId, redeliveries: u16, arena: &Bytes, parts: Parts) {
+        let gap = |from: u32, to: u32| {
+            let gap = to.checked_sub(from).and_then(|gap| u8::try_from(gap).ok()).filter(|gap| *gap < u8::MAX);
+            gap.expect("parts stand in order and close together")
+        };
+        let chunk = self.chunk(arena);
+        let (at, payload_gap) = if parts.key_len == 0 {
+            (parts.payload_at, 0)
+        } else {
+            (parts.key_at, gap(parts.key_at + u32::from(parts.key_len), parts.payload_at))
+        };
+        let payload_end = parts.payload_at + parts.payload_len;
+        self.rows.push(DeliveryRow {
+            receipt,
+            channel,
+            redeliveries,
+            key_len: parts.key_len,
+            header_len: parts.header_len,
+            payload_gap,
+            headers_gap: if parts.header_len == 0 { 0 } else { gap(payload_end, parts.headers_at) },
+            payload_len: parts.payload_len,
+            chunk,
+            at,
+        });
+    }
+
+    /// The number of an arena; successive deliveries of one share it.
+    fn chunk(&mut self, arena: &Bytes) -> u32 {
+        let same = self.chunks.last().is_some_and(|last| last.as_ptr() == arena.as_ptr() && last.len() == arena.len());
+        if !same {
+            self.chunks.push(arena.clone());
+        }
+        u32::try_from(self.chunks.len() - 1).expect("a poll returns fewer than 2^32 arenas")
     }
 
     /// The delivery at `index`.
@@ -179,15 +241,21 @@ impl Deliveries {
         let row = &self.rows[index];
         let chunk = &self.chunks[row.chunk as usize];
         let key_at = row.at as usize;
-        let headers_at = key_at + row.key_len as usize;
-        let payload_at = headers_at + row.header_len as usize;
-        let bytes = if row.has_payload { row.payload_len as usize } else { 0 };
+        let key_end = key_at + row.key_len as usize;
+        let (bytes, gap) = match row.payload_gap {
+            LENGTH_ONLY => (0, 0),
+            gap => (row.payload_len as usize, gap as usize),
+        };
+        let (headers_at, payload_at) = match row.headers_gap {
+            BEFORE_PAYLOAD => (key_end, key_end + row.header_len as usize),
+            after => (key_end + gap + bytes + after as usize, key_end + gap),
+        };
         Delivery {
             receipt: row.receipt,
             channel: row.channel,
             redeliveries: row.redeliveries,
-            key: &chunk[key_at..headers_at],
-            headers: &chunk[headers_at..payload_at],
+            key: &chunk[key_at..key_end],
+            headers: &chunk[headers_at..headers_at + row.header_len as usize],
             payload_len: row.payload_len,
             payload: &chunk[payload_at..payload_at + bytes],
         }
@@ -315,6 +383,21 @@ impl Completions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_that_stand_apart_are_delivered_like_any() {
+        let arena = Bytes::from_static(b"_k1.payload--headers__payload");
+        let parts = Parts { key_at: 1, key_len: 2, payload_at: 4, payload_len: 7, headers_at: 13, header_len: 7 };
+        let bare = Parts { key_at: 0, key_len: 0, payload_at: 22, payload_len: 7, headers_at: 0, header_len: 0 };
+        let mut deliveries = Deliveries::default();
+        deliveries.push_parts(Receipt::default(), ChannelId(0), 0, &arena, parts);
+        deliveries.push_parts(Receipt::default(), ChannelId(0), 0, &arena, bare);
+        let seen: Vec<_> = deliveries.iter().map(|d| [d.key, d.headers, d.payload].map(<[u8]>::to_vec)).collect();
+        assert_eq!(seen[0], [&b"k1"[..], b"headers", b"payload"]);
+        assert_eq!(seen[1], [&b""[..], b"", b"payload"]);
+        assert_eq!(deliveries.chunks.len(), 1);
+        assert_eq!(size_of::<DeliveryRow>(), 40, "a row is written for every message");
+    }
 
     #[test]
     fn deliveries_share_an_arena_and_survive_being_moved() {

@@ -9,6 +9,8 @@
 //! can, as a slow machine would fail them on its own clock, and
 //! [`conformance_control_suite!`](crate::conformance_control_suite) of those that a control row has to pass.
 //!
+//! Where the server is not there, a real broker's tests are skipped: `conformance_suite!(if rig())` takes a rig or none.
+//!
 //! Leaves out rates and times of every kind, and everything that only one model has: that is tested with the model.
 
 pub mod bounds;
@@ -44,6 +46,23 @@ macro_rules! suites {
             $(#[$doc])*
             #[macro_export]
             macro_rules! $suite {
+                // A rig or none: without one, the expression has said why, and the case is skipped.
+                (if $d rig:expr) => {
+                    $(
+                        mod $module {
+                            #[allow(unused_imports, reason = "the expression names what stands around the macro")]
+                            use super::*;
+                            $(
+                                #[test]
+                                fn $case() {
+                                    if let Some(mut rig) = $d rig {
+                                        $d crate::conformance::$module::$case(&mut rig);
+                                    }
+                                }
+                            )+
+                        }
+                    )+
+                };
                 ($d rig:expr) => {
                     $(
                         mod $module {
