@@ -331,6 +331,7 @@ pub(crate) fn measurement(
             waiting: spec.waiting.to_string(),
             clients: ended.clients,
             transport: spec.transport.clone(),
+            nice: nice(),
         },
         counts: recorded.counts,
         publish: recorded.publish,
@@ -353,6 +354,11 @@ pub(crate) fn measurement(
 
 fn paused(pause: &Pause, warmup: Span) -> PauseRecord {
     PauseRecord { group: pause.group.clone(), at_ns: (warmup + pause.at).0, length_ns: pause.length.0 }
+}
+
+/// The priority of this thread, which the loops inherited.
+fn nice() -> i32 {
+    rustix::process::getpriority_process(None).unwrap_or(0)
 }
 
 fn digest_record(workload: &Workload, due: u64, matches_published: bool) -> DigestRecord {

@@ -32,6 +32,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(20);
 /// Of what a child wrote to standard error, this much of the end is kept.
 const STDERR_KEPT: usize = 8 << 10;
+/// The priority of loops beside a real broker, where the system grants it.
+const PREFERRED: i32 = -10;
 /// Less than this in the page cache counts as written back.
 const WRITTEN_BACK: u64 = 1 << 20;
 
@@ -312,12 +314,21 @@ fn answer(task: &str, open: &mut Open<'_>, stop: &AtomicBool) -> Line {
         Ok(opened) => opened,
         Err(error) => return Line::Error(error),
     };
+    if spec.world == World::Live {
+        prefer_loops();
+    }
     // A parent that reads no more has gone: its end of standard input is closed too, and that ends the run.
     let mut tell = |progress: &Progress| drop(say(&Line::Progress(*progress)));
     match run(&mut *opened.broker, &run_spec, &clock, stop, &mut tell) {
         Ok(measurement) => Line::Measurement(Box::new(Measurement { live: opened.live, ..measurement })),
         Err(error) => Line::Error(error.to_string()),
     }
+}
+
+/// Puts the generator before a broker that shares its cores: it needs little, and has to be on time; on a machine of its own it would
+/// have them for itself. Where the system does not allow it the loops stay as they are, and the result says so.
+fn prefer_loops() {
+    let _ = rustix::process::setpriority_process(None, PREFERRED);
 }
 
 fn say(line: &Line) -> io::Result<()> {

@@ -219,8 +219,11 @@ pub struct LoopRecord {
     pub waiting: String,
     /// How many clients they drove.
     pub clients: u32,
-    /// `in-process` or `loopback`.
+    /// `in-process`, `loopback` or `network`.
     pub transport: String,
+    /// The scheduling priority of the loops as the system counts it: 0 is everybody's, below it is preferred.
+    #[serde(default)]
+    pub nice: i32,
 }
 
 /// What became of the messages that were due in the window. Every due message is in exactly one of `acknowledged`, `refused`,

@@ -79,11 +79,12 @@ fn facts(file: &ResultFile) -> Vec<(&'static str, String)> {
     let cell = file.cells.first();
     let loops = cell.map_or_else(String::new, |c| {
         format!(
-            "{}, {}, waiting by {}, {}",
+            "{}, {}, waiting by {}, {}{}",
             figures::plural(u64::from(c.loops.loops), "loop"),
             figures::plural(u64::from(c.loops.clients), "client"),
             c.loops.waiting,
-            c.loops.transport
+            c.loops.transport,
+            if c.loops.nice == 0 { String::new() } else { format!(", priority {}", c.loops.nice) }
         )
     });
     let window = cell.map_or_else(String::new, |c| {

@@ -157,12 +157,24 @@ fn settings(shape: Shape) -> Settings {
     settings
 }
 
+const WINDOW: WindowRecord = WindowRecord {
+    origin_utc_ns: 1_795_000_000_000_000_000,
+    warmup_ns: 200 * MS,
+    duration_ns: 600 * MS,
+    drain_limit_ns: 250 * MS,
+    drained_ns: 3 * MS,
+};
+
+fn loops() -> LoopRecord {
+    let (waiting, transport) = ("park".to_owned(), "in-process".to_owned());
+    LoopRecord { loops: 2, waiting, clients: 8, transport, nice: 0 }
+}
+
 /// One cell. `factor` is the load as a multiple of the profile's.
 pub(crate) fn cell(shape: Shape, point: Point, factor: f64, seed: u64) -> Measurement {
     let mut draw = Draw::new(seed);
     let draw = &mut draw;
     let offered_per_s = RATE * factor;
-    let (warmup_ns, duration_ns) = (200 * MS, 600 * MS);
     let due = (offered_per_s * 0.6) as u64;
     let carried = (shape.most_per_s / offered_per_s).min(1.0);
     let acknowledged = (due as f64 * carried) as u64;
@@ -185,14 +197,8 @@ pub(crate) fn cell(shape: Shape, point: Point, factor: f64, seed: u64) -> Measur
         lanes: if shape.throttles { 39 } else { 4 },
         seed: 42,
         digest: DigestRecord { sha256: "5b1c".repeat(16), messages: 16_000, matches_published: true },
-        window: WindowRecord {
-            origin_utc_ns: 1_795_000_000_000_000_000,
-            warmup_ns,
-            duration_ns,
-            drain_limit_ns: 250 * MS,
-            drained_ns: 3 * MS,
-        },
-        loops: LoopRecord { loops: 2, waiting: "park".to_owned(), clients: 8, transport: "in-process".to_owned() },
+        window: WINDOW,
+        loops: loops(),
         counts: Counts {
             due,
             due_bytes: due * 512,
