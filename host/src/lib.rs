@@ -20,6 +20,7 @@ mod shared;
 mod slots;
 mod spec;
 mod start;
+pub mod started;
 pub mod visit;
 mod wait;
 

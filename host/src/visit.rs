@@ -18,10 +18,12 @@ use brokerlab_workloads::{Profile, ProfileError, Workload, profile};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Clock as _, WallClock};
+use crate::faults::Servers;
 use crate::fitness::dirty_bytes;
-use crate::run::run;
+use crate::run::{Around, run_around};
 use crate::shared::locked;
 use crate::spec::{Progress, RunSpec, Server};
+use crate::started::Started;
 use crate::wait::Waiting;
 
 /// Beside schedule and drain, a child may take this long before it counts as hung.
@@ -210,11 +212,22 @@ pub fn spawn(
         (answer, words.join().unwrap_or_default())
     });
     let status = locked(&child).wait().map_err(VisitError::Lost)?;
+    if !matches!(answer, Some(Ok(_))) {
+        bring_back(&profile, &spec.backend_url);
+    }
     match answer {
         Some(Ok(measurement)) => Ok(*measurement),
         Some(Err(refused)) => Err(VisitError::Refused(refused)),
         None if hung.load(Ordering::Acquire) => Err(VisitError::Hung { row: spec.row, limit_s: limit.as_secs() }),
         None => Err(VisitError::Died { row: spec.row, status, stderr }),
+    }
+}
+
+/// A visit that died or was killed may have left a server paused or killed.
+fn bring_back(profile: &Profile, url: &str) {
+    if let Some(server) = Started::find_any(url, &profile.faults) {
+        // What can't be brought back shows in the next visit, or in `scripts/brokers status`.
+        let _ = server.restore(&profile.faults);
     }
 }
 
@@ -319,7 +332,13 @@ fn answer(task: &str, open: &mut Open<'_>, stop: &AtomicBool) -> Line {
     }
     // A parent that reads no more has gone: its end of standard input is closed too, and that ends the run.
     let mut tell = |progress: &Progress| drop(say(&Line::Progress(*progress)));
-    match run(&mut *opened.broker, &run_spec, &clock, stop, &mut tell) {
+    let faults = &run_spec.workload.profile().faults;
+    let server = match (!faults.is_empty()).then(|| Started::find(&spec.backend_url, faults)).transpose() {
+        Ok(server) => server,
+        Err(error) => return Line::Error(error.to_string()),
+    };
+    let mut around = Around { servers: server.as_ref().map(|server| server as &dyn Servers), ..Around::default() };
+    match run_around(&mut *opened.broker, &run_spec, &clock, stop, &mut tell, &mut around) {
         Ok(measurement) => Line::Measurement(Box::new(Measurement { live: opened.live, ..measurement })),
         Err(error) => Line::Error(error.to_string()),
     }

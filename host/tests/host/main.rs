@@ -8,6 +8,8 @@ mod fragile;
 mod moments;
 mod oracle;
 mod outage;
+#[cfg(target_os = "linux")]
+mod started;
 mod toy;
 
 use std::sync::atomic::AtomicBool;
