@@ -4,6 +4,7 @@
 //! Leaves out the contract, which the backend answers itself.
 
 use brokerlab_embedded::{BackendUrl, Kind, capabilities};
+use brokerlab_host::started::Started;
 use brokerlab_model::Capabilities;
 use brokerlab_workloads::profile::Profile;
 
@@ -20,6 +21,14 @@ pub(crate) fn check(url: &BackendUrl, lanes: u32, profile: &Profile) -> anyhow::
     check_lanes(url, lanes, profile.channels.len())?;
     check_bounds(url)?;
     check_message(url, profile)
+}
+
+/// Whether declared faults have a server of their own to act on.
+pub(crate) fn check_live_faults(url: &str, profile: &Profile) -> anyhow::Result<()> {
+    if profile.faults.is_empty() {
+        return Ok(());
+    }
+    Started::find(url, &profile.faults).map(drop).map_err(BadInput::error)
 }
 
 /// There is no server to kill or pause in this process.

@@ -172,6 +172,7 @@ impl Session {
 
     /// Looks at a real broker, and says what the contract becomes there.
     fn meet(&mut self, text: &str, url: &LiveUrl) -> anyhow::Result<Result<(), Unsupported>> {
+        fits::check_live_faults(text, &self.profile)?;
         let asked = self.profile.contract;
         let examined = brokerlab_live::examine(url, asked).map_err(backend::told)?;
         fits::check_live(text, &examined.capabilities, &self.profile)?;

@@ -22,11 +22,6 @@ const LOOK: Duration = Duration::from_millis(20);
 pub trait Servers: Debug + Sync {
     /// Does `act` to one node or all; returns when it is done. An error says why it could not be.
     fn act(&self, act: Act, node: FaultNode) -> Result<(), String>;
-
-    /// Their processes on this machine that are there now; none where that is not known.
-    fn processes(&self) -> Vec<u32> {
-        Vec::new()
-    }
 }
 
 /// One act to come.

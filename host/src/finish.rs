@@ -28,6 +28,8 @@ use crate::wait::{Waiter, Waiting};
 
 /// How long a server that was started again may take until it answers.
 const RESTARTED_LIMIT: Span = Span::from_secs(30);
+/// How long one that was killed and is to stay down may take; others of its nodes may answer.
+const KILLED_LIMIT: Span = Span::from_secs(3);
 /// How long clients may take to close.
 const CLOSE_LIMIT: Span = Span::from_secs(1);
 /// A closed loop has no number of due messages: this many are digested.
@@ -83,9 +85,7 @@ impl Ended {
         let mut notes = notes(spec, &loops);
         notes.extend(left.missing);
         notes.extend(not_done(&left.declared));
-        // A server that was started again has some time to come back.
-        let restarted = left.declared.iter().flat_map(|of| &of.acts).any(|act| act.act == Act::Restart);
-        let limit = if restarted { RESTARTED_LIMIT } else { ANSWER_LIMIT };
+        let limit = answer_limit(&left.declared);
         let (held, not_back) = match administrator.describe(spec, &mut workers, clock, limit) {
             Ok(held) => (still_held(&held, &loops), None),
             Err(error) => {
@@ -127,7 +127,7 @@ impl Ended {
             end,
             harness: loops.iter().fold(Span::ZERO, |sum, of| sum + of.harness),
             resources,
-            fitness: after.fitness_since(before),
+            fitness: fitness(after.fitness_since(before), &left.declared),
             servers: after.servers_since(before, &spec.servers),
             work: left.work,
             matches_published,
@@ -136,6 +136,28 @@ impl Ended {
             dirty_bytes_at_start: None,
         }
     }
+}
+
+/// How long the broker may take to say what it holds: one that was started again has some time to come back, and for one that is to
+/// stay down nobody waits long.
+fn answer_limit(declared: &[Declared]) -> Span {
+    let did =
+        |act: Act| declared.iter().any(|of| of.acts.last().is_some_and(|last| last.act == act && last.error.is_none()));
+    if did(Act::Kill) {
+        KILLED_LIMIT
+    } else if did(Act::Restart) {
+        RESTARTED_LIMIT
+    } else {
+        ANSWER_LIMIT
+    }
+}
+
+/// The CPU time of a process that was killed moves to another, which reaps it: what others used can't be told any more.
+fn fitness(mut found: FitnessRecord, declared: &[Declared]) -> FitnessRecord {
+    if declared.iter().flat_map(|of| &of.acts).any(|act| act.act == Act::Kill && act.error.is_none()) {
+        found.other_processes_cores = None;
+    }
+    found
 }
 
 /// The run's outages. What the checker found belongs to one only where there is no other.

@@ -275,10 +275,6 @@ impl Servers for Started {
             Act::Restart => self.start(node),
         }
     }
-
-    fn processes(&self) -> Vec<u32> {
-        Self::processes(self)
-    }
 }
 
 fn send(pid: Pid, signal: Signal) -> io::Result<()> {

@@ -462,6 +462,7 @@ fn exit_inputs(a: &Analysis) -> ExitInputs {
     };
     ExitInputs {
         cut_short: a.file.cut_short.clone(),
+        not_back: named(|j| j.row.visits.iter().any(|visit| visit.cell.not_back.is_some())),
         contract_broken: named(|j| !j.row.kept()),
         objectives_missed,
         not_valid: named(|j| !j.row.valid()),

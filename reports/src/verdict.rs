@@ -100,6 +100,8 @@ pub enum Decision {
 pub struct ExitInputs {
     /// Why the command ended early.
     pub cut_short: Option<String>,
+    /// Rows whose broker did not answer any more when their run was over.
+    pub not_back: Vec<String>,
     /// Rows that broke a contract which they had accepted.
     pub contract_broken: Vec<String>,
     /// An objective was missed in a valid, unsaturated `run`, or no comparable row of a `compare` meets them.
@@ -113,14 +115,14 @@ pub struct ExitInputs {
 }
 
 impl ExitInputs {
-    /// 1 cut short, 3 contract broken or objective missed, 4 not valid or saturated (of a comparison only the row that is
+    /// 1 cut short or a broker not back at the end, 3 contract broken or objective missed, 4 not valid or saturated (of a comparison only the row that is
     /// `required`, by its label), else 0. The first that applies.
     pub fn code(&self, required: Option<&str>) -> u8 {
         let decisive = |labels: &[String]| match required {
             Some(row) => labels.iter().any(|label| label == row),
             None => self.single && !labels.is_empty(),
         };
-        if self.cut_short.is_some() {
+        if self.cut_short.is_some() || !self.not_back.is_empty() {
             1
         } else if !self.contract_broken.is_empty() || self.objectives_missed {
             3
