@@ -10,6 +10,7 @@ pub mod figures;
 pub mod headroom;
 pub mod judgement;
 pub mod live;
+mod outages;
 pub mod page;
 mod reasons;
 pub mod result;

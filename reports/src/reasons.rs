@@ -9,6 +9,7 @@ use crate::compare::Outcome;
 use crate::figures::{self, and_list};
 use crate::headroom::Class;
 use crate::live;
+use crate::outages;
 use crate::result::LadderRow;
 use crate::rows::Role;
 use crate::verdict::{Analysis, Conclusion, DECIDING_SHARE, Decision, ExitInputs, Judged, Step, median_text};
@@ -58,6 +59,9 @@ fn single(a: &Analysis) -> (Decision, String) {
             format!("{label} broke its contract: {}.", and_list(&j.row.broken())),
         );
     }
+    if let Some(text) = outages::not_back(j) {
+        return (Decision::Single { met: false }, text);
+    }
     if !a.valid() {
         return (Decision::NotValid, format!("{label} was measured, but the run is not valid."));
     }
@@ -67,11 +71,13 @@ fn single(a: &Analysis) -> (Decision, String) {
         return (Decision::Ceiling, text);
     }
     if !j.missed.is_empty() {
-        return (Decision::Single { met: false }, format!("{label} misses an objective: {}.", and_list(&j.missed)));
+        let text = format!("{label} misses an objective: {}.{}", and_list(&j.missed), outages::headline(j));
+        return (Decision::Single { met: false }, text);
     }
     let p99 = j.row.end_to_end.response.shown(0.99).text(j.row.drain_limit_ns());
     let judged = if a.file.objectives.0.is_empty() { "; no objective is asked" } else { " and meets every objective" };
-    let text = format!("{label} carries {}{judged}: end-to-end p99 {p99}.", figures::rate(j.row.achieved_per_s()));
+    let rate = figures::rate(j.row.achieved_per_s());
+    let text = format!("{label} carries {rate}{judged}: end-to-end p99 {p99}.{}", outages::headline(j));
     (Decision::Single { met: true }, text)
 }
 
@@ -219,6 +225,9 @@ fn reasons(a: &Analysis) -> Vec<(String, String)> {
         all.push((WHY_NOT_VALID.to_owned(), format!("{}.", why_not_valid(a))));
     }
     all.push(("Contract".to_owned(), contract_reason(a)));
+    if outages::any(a) {
+        all.push(("Outage".to_owned(), outages::reason(a)));
+    }
     let judged = |reason: fn(&Analysis) -> String| if a.valid() { reason(a) } else { NOT_JUDGED.to_owned() };
     all.push(("Objectives".to_owned(), judged(objectives_reason)));
     if a.candidates().any(|j| j.headroom.is_some()) {

@@ -7,4 +7,4 @@ mod plot;
 mod svg;
 
 pub(crate) use axis::Axis;
-pub(crate) use plot::{Bar, Ident, Line, Mark, Plot, Rule};
+pub(crate) use plot::{Band, Bar, Ident, Line, Mark, Plot, Rule};

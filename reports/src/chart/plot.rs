@@ -117,6 +117,14 @@ pub(crate) struct Rule {
     pub(crate) label: String,
 }
 
+/// A stretch of the x axis that is shaded from bottom to top.
+#[derive(Clone, Debug)]
+pub(crate) struct Band {
+    pub(crate) from: f64,
+    pub(crate) to: f64,
+    pub(crate) label: String,
+}
+
 /// A chart before it is drawn.
 #[derive(Clone, Debug)]
 pub(crate) struct Plot {
@@ -132,6 +140,7 @@ pub(crate) struct Plot {
     pub(crate) lines: Vec<Line>,
     pub(crate) bars: Vec<Bar>,
     pub(crate) rules: Vec<Rule>,
+    pub(crate) bands: Vec<Band>,
 }
 
 type Chart<'a> = ChartContext<'a, Svg, Cartesian2d<Axis, Axis>>;
@@ -175,6 +184,7 @@ impl Plot {
             .x_label_area_size(40 * FINE)
             .y_label_area_size(left * FINE)
             .build_cartesian_2d(self.x.clone(), self.y.clone())?;
+        self.bands(sheet, &chart)?;
         sheet.open("f", "");
         let name_x = |value: &f64| self.x.format_ext(value);
         let name_y = |value: &f64| self.y.format_ext(value);
@@ -200,6 +210,22 @@ impl Plot {
             Self::line(sheet, &chart, line)?;
         }
         self.rules(sheet, &chart)
+    }
+
+    /// Behind everything else; a band that is less than the pen's width is drawn that wide.
+    fn bands(&self, sheet: &Sheet, chart: &Chart) -> Result<(), Box<dyn std::error::Error>> {
+        let ((left, right), (low, high)) = (self.x.ends(), self.y.ends());
+        let least = (right - left) / f64::from(WIDTH);
+        for band in &self.bands {
+            let (from, to) = (band.from.clamp(left, right), band.to.max(band.from + least).clamp(left, right));
+            sheet.open("b", &band.label);
+            chart.plotting_area().draw(&Rectangle::new([(from, high), (to, low)], filled()))?;
+            let style = letters(Ink::Label, HPos::Left, VPos::Top);
+            let text = EmptyElement::at((from, high)) + Text::new(band.label.clone(), (4 * FINE, 3 * FINE), style);
+            chart.plotting_area().draw(&text)?;
+            sheet.close();
+        }
+        Ok(())
     }
 
     fn bars(&self, sheet: &Sheet, chart: &Chart) -> Result<(), Box<dyn std::error::Error>> {

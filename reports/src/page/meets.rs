@@ -104,6 +104,7 @@ fn strip(view: &View, rows: &[Shown]) -> Markup {
         x_title: String::new(),
         lines,
         bars: Vec::new(),
+        bands: Vec::new(),
         rules: limit
             .map(|at| Rule {
                 upright: false,

@@ -5,6 +5,7 @@
 
 mod ladder;
 mod meets;
+mod outages;
 mod parts;
 mod reach;
 mod repeat;

@@ -98,6 +98,7 @@ fn achieved(view: &View, rows: &[Shown]) -> Markup {
         lines: lines(rows, |s| Some(s.achieved_per_s)),
         bars: Vec::new(),
         rules: vec![rate_rule(view)],
+        bands: Vec::new(),
     };
     figure(&plot, "against offered rate; hollow marks were not carried")
 }
@@ -128,6 +129,7 @@ fn response(view: &View, rows: &[Shown]) -> Markup {
             Quantile::Never | Quantile::BelowZero | Quantile::TooFew | Quantile::Empty => None,
         }),
         bars: Vec::new(),
+        bands: Vec::new(),
         rules,
     };
     figure(&plot, "against offered rate")

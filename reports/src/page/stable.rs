@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use maud::{Markup, html};
 
+use super::outages;
 use super::parts::{Cell, Panel, Shown, Table, View, figure, legend};
 use crate::chart::{Axis, Line, Mark, Plot, Rule};
 use crate::figures;
@@ -28,6 +29,7 @@ pub(super) fn panel(view: &View) -> Option<Panel> {
             (chart(view, &rows, "over-time", "End-to-end response p99", "by the moment a message was due", figures::duration_f64, p99))
             (chart(view, &rows, "delivered", "Delivered rate", "mean over visits", figures::rate, |t| Some(t.delivered_per_s)))
         }
+        (outages::table(view, &rows))
         (table(view, &rows))
     };
     Some(Panel { id: "stable", question: "Is it stable?", sentence: sentence(view, &rows), body })
@@ -61,6 +63,9 @@ fn sentence(view: &View, rows: &[Shown]) -> String {
         .collect();
     let largest = told.iter().filter(|r| !r.judged.row.saturated()).max_by_key(|r| r.judged.row.counts.backlog_max);
     let mut text = match saturated.as_slice() {
+        [] if told.iter().any(|r| outage_of(r)) => {
+            "Beside its outages, yes: no backlog grew over the last half of a visit.".to_owned()
+        }
         [] => "Yes: no backlog grew over the last half of a visit.".to_owned(),
         names => format!("No: {} could not take what was offered.", figures::and_list(names)),
     };
@@ -80,6 +85,10 @@ fn sentence(view: &View, rows: &[Shown]) -> String {
         let _ = write!(text, " Left out of this sentence, as a control: {}.", figures::and_list(&names));
     }
     text
+}
+
+fn outage_of(row: &Shown) -> bool {
+    row.judged.row.visits.iter().any(|visit| !visit.cell.outages.is_empty())
 }
 
 fn seconds(s: f64) -> String {
@@ -130,6 +139,7 @@ fn chart(
         lines,
         bars: Vec::new(),
         rules,
+        bands: outages::bands(rows),
     };
     figure(&plot, aside)
 }
@@ -145,22 +155,23 @@ fn table(view: &View, rows: &[Shown]) -> Markup {
     let every = longest.div_ceil(MOMENTS).max(1);
     let aside =
         if every == 1 { String::new() } else { format!("every {every}th interval; all are in the result file") };
-    let mut table =
-        Table::new("Over time", &aside, &["Row", "Time", "Acknowledged", "Delivered", "Backlog", "End-to-end p99"]);
+    let went_on = rows.iter().any(|r| outage_of(r));
+    let mut head = vec!["Row", "Time", "Acknowledged", "Delivered", "Backlog", "End-to-end p99"];
+    head.extend(went_on.then_some("Meanwhile"));
+    let mut table = Table::new("Over time", &aside, &head);
     for r in rows {
         for tick in r.judged.row.timeline.iter().step_by(every) {
             let limit = r.judged.row.drain_limit_ns();
-            table.row(
-                r.label(),
-                r.is_control(),
-                vec![
-                    Cell::Figure(seconds(tick.at_ns as f64 / 1e9)),
-                    Cell::Figure(figures::rate(tick.acknowledged_per_s)),
-                    Cell::Figure(figures::rate(tick.delivered_per_s)),
-                    Cell::Figure(figures::count(tick.backlog)),
-                    Cell::Figure(tick.response.shown(0.99).text(limit)),
-                ],
-            );
+            let at = tick.at_ns as f64 / 1e9;
+            let mut cells = vec![
+                Cell::Figure(seconds(at)),
+                Cell::Figure(figures::rate(tick.acknowledged_per_s)),
+                Cell::Figure(figures::rate(tick.delivered_per_s)),
+                Cell::Figure(figures::count(tick.backlog)),
+                Cell::Figure(tick.response.shown(0.99).text(limit)),
+            ];
+            cells.extend(went_on.then(|| Cell::Words(outages::at(r, at))));
+            table.row(r.label(), r.is_control(), cells);
         }
     }
     table.markup(view)

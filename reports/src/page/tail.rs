@@ -94,6 +94,7 @@ fn nines(view: &View, rows: &[Shown], id: &str, name: &str, of: for<'r> fn(&'r S
         lines,
         bars: Vec::new(),
         rules: Vec::new(),
+        bands: Vec::new(),
     };
     figure(&plot, "log of nines")
 }

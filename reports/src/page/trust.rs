@@ -202,6 +202,7 @@ fn control(view: &View) -> Markup {
         lines,
         bars: Vec::new(),
         rules: Vec::new(),
+        bands: Vec::new(),
     };
     html! { (legend(&pairs)) div.charts { (figure(&plot, "end-to-end response p99 by round")) } }
 }

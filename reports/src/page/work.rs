@@ -88,6 +88,7 @@ fn bars(
         lines: Vec::new(),
         bars,
         rules: Vec::new(),
+        bands: Vec::new(),
     };
     figure(&plot, "")
 }

@@ -157,6 +157,31 @@ fn a_small_page_is_as_it_was() {
     insta::assert_snapshot!(lines);
 }
 
+/// What the page says of outages: the verdict, the timeline's bands, and both tables.
+fn outage_parts(file: &ResultFile) -> String {
+    let html = page(file);
+    let verdict = between(&html, "<div id=\"verdict\"", "</section>")[0];
+    let stable = between(&html, "<section class=\"panel\" id=\"stable\"", "</section>")[0];
+    let bands = between(stable, "<g class=\"b\">", "</g>");
+    assert_eq!(bands.len(), 4, "one in each chart over time");
+    let tables = between(stable, "<table>", "</table>");
+    format!("{verdict}\n{}\n{}", bands[0], tables.join("\n")).replace("><", ">\n<")
+}
+
+#[test]
+fn a_pause_is_told_drawn_and_tabled() {
+    let file = synthetic::run_with_a_pause(ROWS[0]);
+    keep("pause.html", &page(&file));
+    insta::assert_snapshot!(outage_parts(&file));
+}
+
+#[test]
+fn a_broker_that_is_not_back_is_the_headline() {
+    let file = synthetic::run_with_a_kill(ROWS[0]);
+    keep("kill.html", &page(&file));
+    insta::assert_snapshot!(outage_parts(&file));
+}
+
 #[test]
 fn sections_of_a_page_that_is_not_valid_conclude_nothing() {
     let mut file = synthetic::comparison();

@@ -9,10 +9,11 @@ use brokerlab_reports::result::{
     Command, FixedCase, HostFacts, LadderAnswer, LadderRow, Objectives, ProfileRecord, ResultFile, SCHEMA_VERSION,
 };
 use brokerlab_workloads::measurement::{
-    CheckRecord, Counts, DigestRecord, Distributions, FitnessRecord, GroupRecord, HistogramRecord, IntervalRecord,
-    Kind, LoopRecord, Measurement, Point, ResourceRecord, WindowRecord, World,
+    Act, ActRecord, CheckRecord, Counts, DigestRecord, Distributions, FaultRecord, FitnessRecord, GroupRecord,
+    HistogramRecord, IntervalRecord, Kind, LoopRecord, Measurement, OutageRecord, Point, ResourceRecord, WindowRecord,
+    World,
 };
-use brokerlab_workloads::profile::{Count, Metric, Objective};
+use brokerlab_workloads::profile::{Count, FaultAction, FaultNode, Metric, Objective};
 use brokerlab_workloads::record::Tally;
 
 const MS: u64 = 1_000_000;
@@ -216,14 +217,7 @@ pub(crate) fn cell(shape: Shape, point: Point, factor: f64, seed: u64) -> Measur
         publish: distributions(draw, samples, typical_ns * 0.5, unfinished),
         end_to_end: end_to_end.clone(),
         settle: distributions(draw, samples, typical_ns * 0.3, 0),
-        groups: vec![GroupRecord {
-            name: "fulfilment".to_owned(),
-            members: 4,
-            idle_members: 0,
-            utilisation: 0.62,
-            end_to_end,
-            check: CheckRecord { acknowledged: all, delivered: all, ..CheckRecord::default() },
-        }],
+        groups: vec![group(end_to_end, all)],
         intervals: intervals(draw, shape, offered_per_s, 8),
         resources: used(shape, due),
         work: worked(shape, all),
@@ -235,6 +229,17 @@ pub(crate) fn cell(shape: Shape, point: Point, factor: f64, seed: u64) -> Measur
         pauses: Vec::new(),
         outages: Vec::new(),
         not_back: None,
+    }
+}
+
+fn group(end_to_end: Distributions, all: u64) -> GroupRecord {
+    GroupRecord {
+        name: "fulfilment".to_owned(),
+        members: 4,
+        idle_members: 0,
+        utilisation: 0.62,
+        end_to_end,
+        check: CheckRecord { acknowledged: all, delivered: all, ..CheckRecord::default() },
     }
 }
 
@@ -379,6 +384,57 @@ pub(crate) fn run(shape: Shape, factor: f64) -> ResultFile {
 }
 
 /// Makes the generator late in a cell: every message by so much.
+/// A run whose broker was paused for 100 ms, 300 ms after the warm-up, and drained until 450 ms.
+pub(crate) fn run_with_a_pause(shape: Shape) -> ResultFile {
+    let mut file = run(shape, 1.0);
+    let act = |act, ms: u64| ActRecord { act, node: FaultNode::All, planned_ns: ms * MS, at_ns: ms * MS, error: None };
+    file.cells[0].outages.push(OutageRecord {
+        fault: Some(FaultRecord {
+            action: FaultAction::Pause,
+            node: FaultNode::All,
+            at_ns: 500 * MS,
+            length_ns: Some(100 * MS),
+        }),
+        acts: vec![act(Act::Pause, 500), act(Act::Resume, 600)],
+        begins_ns: 500 * MS,
+        ends_ns: Some(600 * MS),
+        resolution_ns: MS,
+        last_acknowledged_ns: Some(500 * MS),
+        first_acknowledged_ns: Some(601 * MS),
+        first_delivered_ns: Some(601 * MS),
+        recovered_ns: Some(650 * MS),
+        consumers_recovered_ns: Some(651 * MS),
+        backlog_max: 2_000,
+        due: 3_000,
+        acknowledged: 3_000,
+        due_per_s: RATE,
+        drain_per_s: Some(RATE * 3.0),
+        lost: Some(0),
+        reordered: Some(0),
+        ..OutageRecord::default()
+    });
+    file
+}
+
+/// A run whose broker was killed half-way and did not come back.
+pub(crate) fn run_with_a_kill(shape: Shape) -> ResultFile {
+    let mut file = run_with_a_pause(shape);
+    let cell = &mut file.cells[0];
+    (cell.counts.acknowledged, cell.counts.not_sent, cell.counts.unknown) = (cell.counts.due - 3_000, 2_900, 100);
+    cell.counts.unacknowledged = 0;
+    cell.not_back = Some("no answer within 3 s".to_owned());
+    let outage = &mut cell.outages[0];
+    if let Some(fault) = &mut outage.fault {
+        (fault.action, fault.length_ns) = (FaultAction::Kill, None);
+    }
+    outage.acts.truncate(1);
+    outage.acts[0].act = Act::Kill;
+    (outage.ends_ns, outage.recovered_ns, outage.first_acknowledged_ns, outage.drain_per_s) = (None, None, None, None);
+    (outage.acknowledged, outage.unknown, outage.not_sent, outage.disconnects) = (0, 100, 2_900, 8);
+    outage.first_error_ns = Some(500 * MS);
+    file
+}
+
 pub(crate) fn make_late(cell: &mut Measurement, ns: u64) {
     let mut tally = Tally::default();
     tally.record_n(ns, cell.counts.due.max(1));

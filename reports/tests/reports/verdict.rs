@@ -309,6 +309,27 @@ fn nothing_asked_or_nothing_measured_is_not_called_met() {
 }
 
 #[test]
+fn a_run_says_what_it_lived_through_and_a_broker_that_is_not_back_exits_with_1() {
+    let c = conclude(&synthetic::run_with_a_pause(ROWS[1])).unwrap();
+    assert!(c.headline.contains("It was paused for 100 ms; its backlog was back after 150 ms."), "{}", c.headline);
+    let told = |c: &Conclusion| c.reasons.iter().find(|(subject, _)| subject == "Outage").unwrap().1.clone();
+    assert!(
+        told(&c).contains("nothing was acknowledged for 101 ms and the backlog was back after 150 ms"),
+        "{}",
+        told(&c)
+    );
+    assert_eq!((c.exit.code(None), c.exit.not_back.len()), (0, 0));
+    let mut file = synthetic::run_with_a_kill(ROWS[1]);
+    let c = conclude(&file).unwrap();
+    assert!(c.headline.contains("was killed, not restarted and is not back: 3,000 of"), "{}", c.headline);
+    assert!(told(&c).contains("nothing was acknowledged any more"), "{}", told(&c));
+    // Before a broken contract, and whatever else is wrong.
+    assert_eq!((c.exit.code(None), c.exit.not_back.as_slice()), (1, &["queue".to_owned()][..]));
+    file.cells[0].groups[0].check.broken.push("3 acknowledged messages were lost".to_owned());
+    assert_eq!(conclude(&file).unwrap().exit.code(None), 1);
+}
+
+#[test]
 fn consumers_that_fall_behind_are_named_as_the_reason() {
     let mut file = synthetic::run(ROWS[1], 1.0);
     file.cells[0].groups[0].utilisation = 1.3;
