@@ -183,6 +183,7 @@ impl Administrator {
 
     /// Begins what waits, asks what is due, ends what is answered.
     fn go_on(&mut self, now: Time) {
+        self.base.looks(now);
         loop {
             self.base.refresh();
             if self.current.is_none() {
@@ -582,8 +583,7 @@ impl Client for Administrator {
         let own = operation.map_or(Time::NEVER, |operation| {
             if operation.asked { operation.until } else { operation.not_before.min(operation.until) }
         });
-        let due = own.min(self.base.links.next_deadline());
-        (due < Time::NEVER).then_some(due)
+        self.base.look_again(own)
     }
 
     fn wait_on(&self) -> WaitOn<'_> {

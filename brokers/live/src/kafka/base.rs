@@ -30,6 +30,8 @@ pub(super) struct Base {
     wanted: bool,
     asked: bool,
     not_before: Time,
+    /// When the client last looked for what is due.
+    looked: Time,
     /// What came and was not handled yet.
     pub(super) came: Vec<Came>,
 }
@@ -44,6 +46,7 @@ impl Base {
             wanted: true,
             asked: false,
             not_before: Time::ZERO,
+            looked: Time::ZERO,
             came: Vec::new(),
             shared,
         })
@@ -60,6 +63,19 @@ impl Base {
         self.leaders.resize(self.channels.last().map_or(0, |last| (last.first + last.lanes) as usize), NOBODY);
         self.wanted = true;
         true
+    }
+
+    /// The client looks for what is due now.
+    pub(super) fn looks(&mut self, now: Time) {
+        self.looked = now;
+    }
+
+    /// When to look again, for something that is due then. What was due when it was looked for the last time waits for a connection:
+    /// looking again at once would bring nothing.
+    pub(super) fn look_again(&self, due: Time) -> Option<Time> {
+        let links = self.links.next_deadline();
+        let due = if due <= self.looked { self.looked + self.shared.options.retry_backoff } else { due };
+        Some(due.min(links)).filter(|due| *due < Time::NEVER)
     }
 
     /// The channel of a lane.

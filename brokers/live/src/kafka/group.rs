@@ -22,6 +22,9 @@ use super::links::{LinkId, Purpose};
 use super::member::{Held, Member, Phase};
 use super::wire;
 
+/// How soon a member without a lane gives its next sign of life.
+const SOON: Span = Span::from_millis(250);
+
 /// A member's standing in its group.
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "each is an answer that is awaited or a thing to tell, on its own")]
@@ -217,7 +220,9 @@ impl Member {
         let interval = Span::from_millis(answer.heartbeat_interval_ms.max(1).cast_unsigned().into());
         self.group.epoch = answer.member_epoch;
         self.group.joined = true;
-        self.group.due = now + interval.min(self.base.shared.options.heartbeat);
+        // A member without a lane asks more often: the broker hands lanes out with its answers, a moment after it has decided.
+        let often = if self.lanes.is_empty() { SOON } else { self.base.shared.options.heartbeat };
+        self.group.due = now + interval.min(often).min(self.base.shared.options.heartbeat);
         let Some(assignment) = &answer.assignment else { return };
         let mut target = BTreeSet::new();
         for topic in &assignment.topic_partitions {

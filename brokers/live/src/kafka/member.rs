@@ -278,6 +278,7 @@ impl Member {
 
     /// Asks everything that is due.
     fn drive(&mut self, now: Time) {
+        self.base.looks(now);
         if self.closed {
             return;
         }
@@ -422,11 +423,10 @@ impl Client for Member {
                 self.group.due(),
                 self.commits.due(),
                 self.base.metadata_due(),
-                self.base.links.next_deadline(),
                 self.seeking.as_ref().map_or(Time::NEVER, Seeking::due),
             ])
             .min();
-        due.filter(|due| *due < Time::NEVER)
+        self.base.look_again(due.unwrap_or(Time::NEVER))
     }
 
     fn wait_on(&self) -> WaitOn<'_> {

@@ -31,7 +31,6 @@ pub(super) struct Options {
     pub(super) setup_timeout: Span,
     pub(super) client_id: String,
     pub(super) sasl: Option<Sasl>,
-    pub(super) tls_ca: Option<String>,
     /// `topic.*`: settings of the topics that are made.
     pub(super) topic: Vec<(String, String)>,
     pub(super) replication: Option<i16>,
@@ -44,8 +43,6 @@ pub(super) struct Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sasl {
     Plain,
-    ScramSha256,
-    ScramSha512,
 }
 
 impl Sasl {
@@ -53,8 +50,6 @@ impl Sasl {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Plain => "PLAIN",
-            Self::ScramSha256 => "SCRAM-SHA-256",
-            Self::ScramSha512 => "SCRAM-SHA-512",
         }
     }
 }
@@ -107,14 +102,11 @@ impl Options {
         let mut shown: Vec<(String, String)> =
             KNOWN.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let mut topic = Vec::new();
-        let mut tls_ca = None;
         for (key, value) in &url.parameters {
             if let Some(at) = shown.iter().position(|(known, _)| known == key) {
                 shown[at].1.clone_from(value);
             } else if let Some(name) = key.strip_prefix("topic.").filter(|name| TOPIC.contains(name)) {
                 topic.push((name.to_owned(), value.clone()));
-            } else if key == "tls.ca" {
-                tls_ca = Some(value.clone());
             } else {
                 return Err(unknown(key));
             }
@@ -122,7 +114,6 @@ impl Options {
         let mut options = Self::from_texts(&Texts(&shown))?;
         options.shown = shown;
         options.topic = topic;
-        options.tls_ca = tls_ca;
         options.check()?;
         Ok(options)
     }
@@ -130,12 +121,7 @@ impl Options {
     fn from_texts(texts: &Texts<'_>) -> Result<Self, UrlError> {
         let acks = texts.one_of("producer.acks", &[("all", -1), ("-1", -1), ("1", 1)])?;
         texts.one_of("producer.compression.type", &[("none", ())])?;
-        let sasl = [
-            ("none", None),
-            ("plain", Some(Sasl::Plain)),
-            ("scram-sha-256", Some(Sasl::ScramSha256)),
-            ("scram-sha-512", Some(Sasl::ScramSha512)),
-        ];
+        let sasl = [("none", None), ("plain", Some(Sasl::Plain))];
         Ok(Self {
             acks,
             batch_size: texts.number("producer.batch.size", 1, 1 << 30)? as usize,
@@ -161,7 +147,6 @@ impl Options {
             setup_timeout: texts.span("socket.connection.setup.timeout.ms", 1)?,
             client_id: texts.get("client.id").to_owned(),
             sasl: texts.one_of("sasl", &sasl)?,
-            tls_ca: None,
             topic: Vec::new(),
             replication: texts.by_contract("topic.replication.factor")?,
             min_insync: texts.by_contract("topic.min.insync.replicas")?,
@@ -220,7 +205,7 @@ fn wrong(key: &str, value: &str, reason: &str) -> UrlError {
 }
 
 fn unknown(key: &str) -> UrlError {
-    let own = ["partitions", "lanes", "password-env", "password-file", "tls.ca"];
+    let own = ["partitions", "lanes", "password-env", "password-file"];
     let mut known: Vec<String> = KNOWN.iter().map(|(key, _)| *key).chain(own).map(str::to_owned).collect();
     known.extend(TOPIC.iter().map(|name| format!("topic.{name}")));
     known.sort_unstable();
@@ -249,7 +234,7 @@ mod tests {
     #[test]
     fn what_is_unknown_or_does_not_fit_is_refused() {
         let unknown = read("producer.linger=5").unwrap_err().to_string();
-        assert!(unknown.contains("producer.linger.ms") && unknown.contains("tls.ca"), "{unknown}");
+        assert!(unknown.contains("producer.linger.ms"), "{unknown}");
         for query in
             ["producer.linger.ms=soon", "producer.acks=0", "producer.max.in.flight.requests.per.connection=6", "sasl=x"]
         {

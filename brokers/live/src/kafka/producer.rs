@@ -581,6 +581,7 @@ impl Producer {
 
     /// Handles what came and sends what may be sent, until nothing more follows.
     fn go_on(&mut self, now: Time) {
+        self.base.looks(now);
         if self.restless || self.due <= now || self.base.metadata_due() <= now {
             self.drive(now);
         }
@@ -642,8 +643,7 @@ impl Client for Producer {
             return Some(Time::ZERO);
         }
         let close = if self.closing.is_some() { self.close_by } else { Time::NEVER };
-        let due = self.due.min(close).min(self.base.metadata_due()).min(self.base.links.next_deadline());
-        (due < Time::NEVER).then_some(due)
+        self.base.look_again(self.due.min(close).min(self.base.metadata_due()))
     }
 
     fn wait_on(&self) -> WaitOn<'_> {
