@@ -17,6 +17,8 @@ mod contract;
 mod member;
 mod method;
 mod producer;
+#[cfg(test)]
+mod script;
 mod settings;
 mod settle;
 mod topology;
@@ -166,14 +168,18 @@ fn try_out(connection: &mut Blocking, rules: &Rules) -> Result<(), Trouble> {
     let channel = Channel::planned(&rules.prefix, &spec, false);
     let (exchange, queue) = (channel.exchange.as_str(), channel.queues[0].as_str());
     let arguments = rules.arguments();
-    let made = connection
-        .ask(exchange, |out| method::exchange_declare(out, exchange, false))
-        .and_then(|()| connection.ask(queue, |out| method::queue_declare(out, queue, &arguments)))
-        .and_then(|()| connection.ask(queue, |out| method::queue_bind(out, queue, exchange, "0")));
-    let removed = connection
-        .ask(queue, |out| method::queue_delete(out, queue))
-        .and_then(|()| connection.ask(exchange, |out| method::exchange_delete(out, exchange)));
-    made.and(removed)
+    connection.ask(exchange, |out| method::exchange_declare(out, exchange, false))?;
+    // What is there with other settings is somebody else's, and stays.
+    let declared = connection.ask(queue, |out| method::queue_declare(out, queue, &arguments));
+    let bound = match &declared {
+        Ok(()) => connection.ask(queue, |out| method::queue_bind(out, queue, exchange, "0")),
+        Err(_) => Ok(()),
+    };
+    if declared.is_ok() {
+        connection.ask(queue, |out| method::queue_delete(out, queue))?;
+        connection.ask(exchange, |out| method::exchange_delete(out, exchange))?;
+    }
+    declared.and(bound)
 }
 
 pub(crate) fn remove(url: &LiveUrl, place: &Place, channels: &[ChannelSpec]) -> Result<(), OpenError> {
@@ -265,5 +271,151 @@ impl Live for Rabbit {
 
     fn server(&self) -> &str {
         &self.product
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::sync::mpsc;
+
+    use brokerlab_model::{Batch, Blocked, Completions, Control, Event, Publishes, Span, Status, Token};
+
+    use super::script::{id, method, poll_until, serve, spec};
+    use super::topology::Channel;
+    use super::*;
+
+    fn rabbit(address: SocketAddr) -> Rabbit {
+        let url = LiveUrl::parse(&format!("amqp://{address}?confirms=3")).unwrap();
+        let options = Options::parse(&url).unwrap();
+        let contract = Contract::default();
+        let server = Server::default();
+        let mapping = contract::mapping(contract, &options, &server, Nodes(1));
+        let kept = Kept::of(contract, &options);
+        let rules = Rules {
+            prefix: String::new(),
+            existing: false,
+            options: options.clone(),
+            kept,
+            settings: Settings::default(),
+        };
+        let common = Common {
+            addresses: vec![address],
+            login: login(&url, &options).unwrap(),
+            registry: Registry::default(),
+            window: options.confirms,
+            kept,
+            mandatory: false,
+            ack_multiple: false,
+            max_message_bytes: 1_000,
+            nack: Failure::Storage,
+        };
+        let spec = ChannelSpec { name: "c".into(), lanes: 1, groups: vec!["g".into()] };
+        common.registry.add(Channel::planned("", &spec, false));
+        let capabilities = contract::capabilities(contract, &options, &server);
+        let (common, product) = (Arc::new(common), String::new());
+        Rabbit { common, options, server, product, nodes: Nodes(1), mapping, capabilities, rules }
+    }
+
+    fn publishes(tokens: std::ops::Range<u64>) -> Batch {
+        let mut publishes = Publishes::new();
+        for token in tokens {
+            publishes.push(Token(token), brokerlab_model::ChannelId(0), b"", b"", b"payload");
+        }
+        Batch::Publish(publishes)
+    }
+
+    /// Offers a batch until the connection is open.
+    fn offer(client: &mut dyn Client, batch: &mut Batch, out: &mut Completions) -> Option<Blocked> {
+        loop {
+            let blocked = client.submit(Time::ZERO, batch).blocked;
+            if blocked != Some(Blocked::Disconnected) {
+                return blocked;
+            }
+            client.poll(Time::ZERO, out);
+        }
+    }
+
+    #[test]
+    fn a_window_and_an_alarm_hold_a_producer_back_each_by_its_name() {
+        let (go, wait) = mpsc::channel::<()>();
+        let address = serve(0, move |mut stream| {
+            let mut out = Vec::new();
+            wait.recv().unwrap();
+            method(&mut out, 0, id(10, 60), b"\x06memory");
+            stream.write_all(&out).unwrap();
+            wait.recv().unwrap();
+            out.clear();
+            method(&mut out, 1, id(60, 80), &[0, 0, 0, 0, 0, 0, 0, 3, 1]);
+            method(&mut out, 0, id(10, 61), &[]);
+            stream.write_all(&out).unwrap();
+            let _ended = stream.read_to_end(&mut Vec::new());
+        });
+        let mut rabbit = rabbit(address);
+        let mut client = rabbit.connect(Time::ZERO, &spec(Role::Producer)).unwrap();
+        let (mut out, mut batch) = (Completions::default(), publishes(0..8));
+        assert_eq!(offer(&mut *client, &mut batch, &mut out), Some(Blocked::Window));
+        assert_eq!(batch.len(), 5, "three are in the window");
+        go.send(()).unwrap();
+        poll_until(&mut *client, Time::ZERO, &mut out, |out| out.events == [Event::Blocked]);
+        assert_eq!(client.submit(Time::ZERO, &mut batch).blocked, Some(Blocked::Broker));
+        go.send(()).unwrap();
+        poll_until(&mut *client, Time::ZERO, &mut out, |out| out.events == [Event::Blocked, Event::Unblocked]);
+        assert_eq!(out.outcomes.iter().filter(|outcome| outcome.status == Status::Done).count(), 3);
+        assert_eq!(client.submit(Time::ZERO, &mut batch).taken, 3);
+    }
+
+    #[test]
+    fn heartbeats_go_out_by_the_time_told_and_their_absence_ends_the_connection() {
+        let (tell, told) = mpsc::channel();
+        let address = serve(60, move |mut stream| {
+            let mut seen = Vec::new();
+            let mut buffer = [0; 1_024];
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                seen.extend_from_slice(&buffer[..count]);
+                if seen.ends_with(&[8, 0, 0, 0, 0, 0, 0, 0xce]) {
+                    tell.send(()).unwrap();
+                    seen.clear();
+                }
+            }
+        });
+        let mut rabbit = rabbit(address);
+        let mut client = rabbit.connect(Time::ZERO, &spec(Role::Producer)).unwrap();
+        let (mut out, mut batch) = (Completions::default(), publishes(0..1));
+        assert_eq!(offer(&mut *client, &mut batch, &mut out), None);
+        let after = |seconds| Time::ZERO + Span::from_secs(seconds);
+        assert_eq!(client.next_deadline(), Some(after(5)), "half of the ten seconds that the URL asks for");
+        client.poll(after(4), &mut out);
+        assert!(told.try_recv().is_err());
+        client.poll(after(5), &mut out);
+        told.recv().unwrap();
+        assert!(out.is_empty());
+        client.poll(after(20), &mut out);
+        assert_eq!(out.events, [Event::Disconnected]);
+        assert_eq!(out.outcomes[0].status, Status::Unknown);
+    }
+
+    #[test]
+    fn a_close_that_nobody_answers_ends_by_itself() {
+        let address = serve(0, |mut stream| {
+            let _ended = stream.read_to_end(&mut Vec::new());
+        });
+        let mut rabbit = rabbit(address);
+        let mut client = rabbit.connect(Time::ZERO, &spec(Role::Producer)).unwrap();
+        let (mut out, mut batch) = (Completions::default(), publishes(0..1));
+        assert_eq!(offer(&mut *client, &mut batch, &mut out), None);
+        let mut close = Batch::Control(vec![(Token(9), Control::Close)]);
+        assert_eq!(client.submit(Time::ZERO, &mut close).taken, 1);
+        client.poll(Time::ZERO, &mut out);
+        assert!(out.outcomes.is_empty(), "a publish is unconfirmed");
+        let mut late = Time::ZERO;
+        while out.outcomes.is_empty() {
+            late = client.next_deadline().unwrap();
+            client.poll(late, &mut out);
+        }
+        assert_eq!(late, Time::ZERO + Span::from_secs(10));
+        let ended: Vec<_> = out.outcomes.iter().map(|outcome| (outcome.token.0, outcome.status)).collect();
+        assert_eq!(ended, [(0, Status::Unknown), (9, Status::Done)]);
+        assert_eq!(client.next_deadline(), None);
     }
 }

@@ -5,6 +5,10 @@
 //! works under a prefix of its own and removes what it made.
 #![cfg(feature = "amqp")]
 
+mod outage;
+mod proxy;
+mod trouble;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -67,11 +71,16 @@ fn place() -> Place {
 
 impl RabbitRig {
     fn new(parameters: &'static str) -> Option<Self> {
-        let server = server()?;
+        server().map(|server| Self::at(&server, parameters))
+    }
+
+    /// On this server, or on what stands in front of it.
+    fn at(server: &str, parameters: &'static str) -> Self {
         let contract = Contract::default();
-        let (url, place) = (url(&server, parameters, Tuning::Usual), place());
+        let (url, place) = (url(server, parameters, Tuning::Usual), place());
         let broker = brokerlab_live::open(&url, contract, &place).expect("the server under test opens");
-        Some(Self { parameters, server, origin: Instant::now(), contract, broker, places: vec![(url, place)] })
+        let (server, places) = (server.to_owned(), vec![(url, place)]);
+        Self { parameters, server, origin: Instant::now(), contract, broker, places }
     }
 }
 
@@ -148,18 +157,18 @@ impl Rig for RabbitRig {
     }
 }
 
+/// Says that a test was skipped.
+#[allow(clippy::print_stderr, reason = "a skipped test says so")]
+fn skipped() {
+    eprintln!("skipped: no broker at BROKERLAB_TEST_AMQP");
+}
+
 /// A rig, or the end of the test with a line that says why.
 macro_rules! rig_or_skip {
     ($parameters:literal) => {
         match RabbitRig::new($parameters) {
             Some(rig) => rig,
-            None => {
-                #[allow(clippy::print_stderr, reason = "a skipped test says so")]
-                {
-                    eprintln!("skipped: no broker at BROKERLAB_TEST_AMQP");
-                }
-                return;
-            }
+            None => return skipped(),
         }
     };
 }
