@@ -7,7 +7,7 @@ use brokerlab_model::conformance::{Got, Session, numbered};
 use brokerlab_model::{Control, Event, Failure, Refusal, Status, Verdict};
 
 use crate::proxy::Proxy;
-use crate::{RabbitRig, server};
+use crate::{at, server};
 
 /// A proxy in front of the server under test, when there is one.
 fn proxy() -> Option<Proxy> {
@@ -19,8 +19,8 @@ fn proxy() -> Option<Proxy> {
 
 #[test]
 fn members_come_back_and_what_they_held_comes_again() {
-    let Some(proxy) = proxy() else { return crate::skipped() };
-    let mut rig = RabbitRig::at(&proxy.url(), "queue=quorum");
+    let Some(proxy) = proxy() else { return };
+    let mut rig = at(&proxy.url(), "queue=quorum");
     let mut session = Session::open(&mut rig);
     let channel = session.create("channel", 1, &["g"]);
     let member = session.member("g", channel);
@@ -49,8 +49,8 @@ fn members_come_back_and_what_they_held_comes_again() {
 
 #[test]
 fn publishes_without_an_answer_end_unknown_and_what_is_acknowledged_stays() {
-    let Some(proxy) = proxy() else { return crate::skipped() };
-    let mut rig = RabbitRig::at(&proxy.url(), "queue=quorum");
+    let Some(proxy) = proxy() else { return };
+    let mut rig = at(&proxy.url(), "queue=quorum");
     let mut session = Session::open(&mut rig);
     let channel = session.create("channel", 1, &["g"]);
     let producer = session.producer();
@@ -77,10 +77,10 @@ fn publishes_without_an_answer_end_unknown_and_what_is_acknowledged_stays() {
 
 #[test]
 fn a_host_that_is_down_is_passed_over() {
-    let Some(url) = server() else { return crate::skipped() };
+    let Some(url) = server() else { return };
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("it is bound");
     let hosts = url.replace("amqp://", &format!("amqp://{free},"));
-    let mut rig = RabbitRig::at(&hosts, "queue=classic");
+    let mut rig = at(&hosts, "queue=classic");
     let mut session = Session::open(&mut rig);
     let channel = session.create("channel", 1, &["g"]);
     let member = session.serving("g", channel);

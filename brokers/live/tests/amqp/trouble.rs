@@ -8,7 +8,7 @@ use brokerlab_live::{LiveUrl, OpenError, Trouble, UrlError, examine, open};
 use brokerlab_model::conformance::{Session, numbered};
 use brokerlab_model::{ChannelSpec, Contract, Failure, Refusal, Status, Verdict};
 
-use crate::{RabbitRig, server};
+use crate::{at, server};
 
 fn trouble(url: &str) -> Trouble {
     match examine(&LiveUrl::parse(url).expect("a URL"), Contract::default()) {
@@ -68,16 +68,16 @@ fn an_unknown_parameter_is_refused_before_anything_is_connected() {
 
 #[test]
 fn a_wrong_login_and_a_missing_virtual_host_are_told_apart() {
-    let Some(server) = server() else { return crate::skipped() };
+    let Some(server) = server() else { return };
     assert!(matches!(trouble(&server.replace("amqp://", "amqp://nobody@")), Trouble::Login(_)));
     assert!(matches!(trouble(&format!("{server}/no-such-host")), Trouble::Permission(_)));
 }
 
 #[test]
 fn a_queue_with_other_settings_is_named_and_left_alone() {
-    let Some(server) = server() else { return crate::skipped() };
+    let Some(server) = server() else { return };
     let spec = ChannelSpec { name: "try".to_owned(), lanes: 1, groups: vec!["out".to_owned()] };
-    let mut rig = RabbitRig::at(&server, "queue=classic");
+    let mut rig = at(&server, "queue=classic");
     let place = rig.places[0].1.clone();
     let mut session = Session::open(&mut rig);
     let channel = session.create("try", 1, &["out"]);
@@ -97,11 +97,11 @@ fn a_queue_with_other_settings_is_named_and_left_alone() {
 
 #[test]
 fn a_message_without_a_queue_comes_back_when_it_is_mandatory() {
-    let Some(server) = server() else { return crate::skipped() };
+    let Some(server) = server() else { return };
     for (parameters, due) in
         [("queue=classic&mandatory=true", Status::Refused(Refusal::NoSuchLane)), ("queue=classic", Status::Done)]
     {
-        let mut rig = RabbitRig::at(&server, parameters);
+        let mut rig = at(&server, parameters);
         let mut session = Session::open(&mut rig);
         let channel = session.create("channel", 1, &[]);
         let producer = session.producer();
@@ -114,8 +114,8 @@ fn a_message_without_a_queue_comes_back_when_it_is_mandatory() {
 
 #[test]
 fn a_queue_that_is_full_and_rejects_overloads() {
-    let Some(server) = server() else { return crate::skipped() };
-    let mut rig = RabbitRig::at(&server, "queue=classic&x-max-length=5&x-overflow=reject-publish");
+    let Some(server) = server() else { return };
+    let mut rig = at(&server, "queue=classic&x-max-length=5&x-overflow=reject-publish");
     let mut session = Session::open(&mut rig);
     let channel = session.create("channel", 1, &["g"]);
     let producer = session.producer();
@@ -132,8 +132,8 @@ fn a_queue_that_is_full_and_rejects_overloads() {
 
 #[test]
 fn what_is_given_back_too_often_goes_to_the_dead_letters() {
-    let Some(server) = server() else { return crate::skipped() };
-    let mut rig = RabbitRig::at(&server, "queue=quorum&x-delivery-limit=2");
+    let Some(server) = server() else { return };
+    let mut rig = at(&server, "queue=quorum&x-delivery-limit=2");
     let mut session = Session::open(&mut rig);
     let channel = session.create("channel", 1, &["g"]);
     let member = session.member("g", channel);
@@ -154,8 +154,8 @@ fn what_is_given_back_too_often_goes_to_the_dead_letters() {
 
 #[test]
 fn acknowledgements_of_several_messages_cover_what_was_settled() {
-    let Some(server) = server() else { return crate::skipped() };
-    let mut rig = RabbitRig::at(&server, "queue=quorum&ack-multiple=true");
+    let Some(server) = server() else { return };
+    let mut rig = at(&server, "queue=quorum&ack-multiple=true");
     let mut session = Session::open(&mut rig);
     let channel = session.create("channel", 1, &["g"]);
     let leaving = session.member("g", channel);
@@ -178,8 +178,8 @@ fn acknowledgements_of_several_messages_cover_what_was_settled() {
 
 #[test]
 fn channels_that_exist_are_used_and_stay() {
-    let Some(server) = server() else { return crate::skipped() };
-    let mut rig = RabbitRig::at(&server, "queue=classic");
+    let Some(server) = server() else { return };
+    let mut rig = at(&server, "queue=classic");
     let mut session = Session::open(&mut rig);
     session.create("orders", 1, &["g"]);
     session.end();

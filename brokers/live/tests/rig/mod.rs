@@ -49,8 +49,8 @@ pub(crate) struct LiveRig {
     quiet: Span,
     origin: Instant,
     contract: Contract,
-    broker: Box<dyn Live>,
-    places: Vec<(LiveUrl, Place)>,
+    pub(crate) broker: Box<dyn Live>,
+    pub(crate) places: Vec<(LiveUrl, Place)>,
 }
 
 impl LiveRig {
@@ -62,11 +62,15 @@ impl LiveRig {
         small: &'static str,
         quiet: Span,
     ) -> Option<Self> {
-        let server = server(name, variable)?;
+        Some(Self::at(&server(name, variable)?, usual, small, quiet))
+    }
+
+    /// A server, or what stands in front of it, opened likewise.
+    pub(crate) fn at(server: &str, usual: &'static str, small: &'static str, quiet: Span) -> Self {
         let contract = Contract::default();
-        let (broker, url, place) = start(&server, &[usual], contract).expect("every server keeps this contract");
-        let places = vec![(url, place)];
-        Some(Self { server, usual, small, quiet, origin: Instant::now(), contract, broker, places })
+        let (broker, url, place) = start(server, &[usual], contract).expect("every server keeps this contract");
+        let (server, places) = (server.to_owned(), vec![(url, place)]);
+        Self { server, usual, small, quiet, origin: Instant::now(), contract, broker, places }
     }
 }
 
@@ -91,7 +95,7 @@ impl Drop for LiveRig {
         let groups: Vec<String> = GROUPS.iter().map(|&group| group.to_owned()).collect();
         let specs: Vec<ChannelSpec> = CHANNELS
             .iter()
-            .map(|&name| ChannelSpec { name: name.to_owned(), lanes: 1, groups: groups.clone() })
+            .map(|&name| ChannelSpec { name: name.to_owned(), lanes: 4, groups: groups.clone() })
             .collect();
         for (url, place) in &self.places {
             if let Err(error) = remove(url, place, &specs) {
