@@ -43,7 +43,7 @@ pub(super) fn login(url: &LiveUrl, options: &Options) -> Result<Option<Login>, O
     let user = url.user.clone();
     let password = url.password()?;
     match (user, password) {
-        (Some(user), Some(password)) => Ok(Some(Login { how, user, password })),
+        (Some(user), Some(password)) => Ok(Some(Login::new(how, user, password))),
         (None, _) => Err(trouble(url, Trouble::Login("the URL names no user".to_owned()))),
         (_, None) => Err(trouble(url, Trouble::Login("there is no password".to_owned()))),
     }

@@ -2,19 +2,29 @@
 //!
 //! Leaves out sending; what comes back is given in, what goes out is given back.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
 use bytes::Bytes;
 use kafka_protocol::messages::{SaslAuthenticateRequest, SaslHandshakeRequest};
 use kafka_protocol::protocol::StrBytes;
 
 use super::options::Sasl;
+use super::scram::{Derived, Exchange, Hash};
 use super::wire;
 
 /// Who logs in, and how. Its debug form tells no secret.
-#[derive(Clone)]
 pub(super) struct Login {
-    pub(super) how: Sasl,
-    pub(super) user: String,
-    pub(super) password: String,
+    how: Sasl,
+    user: String,
+    password: String,
+    derived: Derived,
+}
+
+impl Login {
+    pub(super) fn new(how: Sasl, user: String, password: String) -> Self {
+        Self { how, user, password, derived: Derived::default() }
+    }
 }
 
 impl std::fmt::Debug for Login {
@@ -37,7 +47,10 @@ pub(super) struct Dialog {
 #[derive(Debug)]
 enum Step {
     Mechanism,
-    First,
+    /// The server's first message is awaited.
+    Exchange(Exchange),
+    /// The server's last message is awaited; with SCRAM it proves something.
+    Last(Option<Exchange>),
     Over,
 }
 
@@ -55,30 +68,54 @@ impl Dialog {
 
     /// Goes on with an answer; returns the next frame to send.
     pub(super) fn step(&mut self, login: &Login, client: &str, frame: &Bytes) -> Result<Option<Bytes>, Refused> {
-        let malformed = |error: wire::Malformed| Refused(error.to_string());
-        match self.step {
+        match std::mem::replace(&mut self.step, Step::Over) {
             Step::Mechanism => {
-                let answer = wire::answer::<SaslHandshakeRequest>(frame).map_err(malformed)?;
+                let answer = wire::answer::<SaslHandshakeRequest>(frame).map_err(|error| Refused(error.to_string()))?;
                 if answer.error_code != 0 {
                     let known: Vec<&str> = answer.mechanisms.iter().map(StrBytes::as_str).collect();
                     return Err(Refused(format!("the server knows {} only", known.join(", "))));
                 }
-                self.step = Step::First;
-                Ok(Some(authenticate(client, plain(login))))
+                let (step, first) = first(login);
+                self.step = step;
+                Ok(Some(authenticate(client, first)))
             }
-            Step::First => {
-                let answer = wire::answer::<SaslAuthenticateRequest>(frame).map_err(malformed)?;
-                if answer.error_code != 0 {
-                    let why =
-                        answer.error_message.map_or_else(|| super::error::name(answer.error_code), |m| m.to_string());
-                    return Err(Refused(why));
-                }
-                self.step = Step::Over;
+            Step::Exchange(mut exchange) => {
+                let text = said(frame)?;
+                let answer = exchange.answer(&login.password, &login.derived, &text).map_err(Refused)?;
+                self.step = Step::Last(Some(exchange));
+                Ok(Some(authenticate(client, answer.into_bytes())))
+            }
+            Step::Last(exchange) => {
+                let text = said(frame)?;
+                exchange.map_or(Ok(()), |exchange| exchange.check(&text)).map_err(Refused)?;
                 Ok(None)
             }
             Step::Over => Ok(None),
         }
     }
+}
+
+/// The client's first words.
+fn first(login: &Login) -> (Step, Vec<u8>) {
+    let hash = match login.how {
+        Sasl::Plain => return (Step::Last(None), plain(login)),
+        Sasl::ScramSha256 => Hash::Sha256,
+        Sasl::ScramSha512 => Hash::Sha512,
+    };
+    // Seeded from the operating system's randomness; a nonce has to be new, not secret.
+    let nonce = format!("{:016x}{:016x}", RandomState::new().hash_one(0u8), RandomState::new().hash_one(1u8));
+    let (exchange, first) = Exchange::begin(hash, &login.user, &nonce);
+    (Step::Exchange(exchange), first.into_bytes())
+}
+
+/// What the server says, or why it refuses.
+fn said(frame: &Bytes) -> Result<String, Refused> {
+    let answer = wire::answer::<SaslAuthenticateRequest>(frame).map_err(|error| Refused(error.to_string()))?;
+    if answer.error_code != 0 {
+        let why = answer.error_message.map_or_else(|| super::error::name(answer.error_code), |why| why.to_string());
+        return Err(Refused(why));
+    }
+    Ok(String::from_utf8_lossy(&answer.auth_bytes).into_owned())
 }
 
 fn authenticate(client: &str, bytes: Vec<u8>) -> Bytes {

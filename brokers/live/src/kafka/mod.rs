@@ -22,6 +22,7 @@ mod produce;
 mod producer;
 mod promise;
 mod records;
+mod scram;
 mod seek;
 mod shared;
 mod wire;

@@ -43,6 +43,8 @@ pub(super) struct Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sasl {
     Plain,
+    ScramSha256,
+    ScramSha512,
 }
 
 impl Sasl {
@@ -50,6 +52,8 @@ impl Sasl {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
         }
     }
 }
@@ -121,7 +125,12 @@ impl Options {
     fn from_texts(texts: &Texts<'_>) -> Result<Self, UrlError> {
         let acks = texts.one_of("producer.acks", &[("all", -1), ("-1", -1), ("1", 1)])?;
         texts.one_of("producer.compression.type", &[("none", ())])?;
-        let sasl = [("none", None), ("plain", Some(Sasl::Plain))];
+        let sasl = [
+            ("none", None),
+            ("plain", Some(Sasl::Plain)),
+            ("scram-sha-256", Some(Sasl::ScramSha256)),
+            ("scram-sha-512", Some(Sasl::ScramSha512)),
+        ];
         Ok(Self {
             acks,
             batch_size: texts.number("producer.batch.size", 1, 1 << 30)? as usize,
