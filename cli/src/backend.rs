@@ -86,6 +86,8 @@ impl Backend {
 pub(crate) struct Met {
     /// As it was asked for.
     pub(crate) text: String,
+    /// The contract of the profile, under which it was met.
+    pub(crate) asked: Contract,
     /// What is asked of it: the profile's contract, lowered where it can't be kept and the user accepts that.
     pub(crate) contract: Contract,
     /// What can't be kept there.

@@ -40,7 +40,7 @@ pub(crate) struct CompareArgs {
 }
 
 /// The four embedded models.
-const ALL: [&str; 4] = ["log", "queue", "shard", "direct"];
+pub(crate) const ALL: [&str; 4] = ["log", "queue", "shard", "direct"];
 
 pub(crate) fn compare(args: &CompareArgs) -> anyhow::Result<Exit> {
     let urls = if args.backends.is_empty() { ALL.map(str::to_owned).to_vec() } else { args.backends.clone() };
@@ -68,7 +68,7 @@ pub(crate) fn compare(args: &CompareArgs) -> anyhow::Result<Exit> {
         depth.factors.clear();
         plan::rows_alone(&kept)
     } else {
-        session.note_consumers_of_staircases();
+        session.note_consumers_of("staircases");
         plan::rows(&kept)
     };
     if session.is_live() && !args.thorough && args.profile.duration.is_none() {

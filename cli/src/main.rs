@@ -5,6 +5,7 @@
 mod args;
 mod backend;
 mod backends;
+mod capacity;
 mod compare;
 mod doctor;
 mod drive;
@@ -20,6 +21,7 @@ mod progress;
 mod report;
 mod run;
 mod session;
+mod sweep;
 mod task;
 mod view;
 mod visit;
@@ -52,6 +54,10 @@ enum Command {
     Compare(compare::CompareArgs),
     /// Runs one backend
     Run(run::RunArgs),
+    /// Finds the highest rate of each backend that meets the profile's objectives
+    Capacity(capacity::CapacityArgs),
+    /// Visits a grid or list of settings with each backend
+    Sweep(sweep::SweepArgs),
     /// Lists, shows and checks workload profiles
     #[command(subcommand, after_help = "Example: brokerlab profiles show order-processing > mine.toml")]
     Profiles(profiles::ProfilesCommand),
@@ -74,6 +80,8 @@ fn main() -> ExitCode {
     let ended = match cli.command {
         Command::Compare(args) => compare::compare(&args),
         Command::Run(args) => run::run(&args),
+        Command::Capacity(args) => capacity::capacity(&args),
+        Command::Sweep(args) => sweep::sweep(&args),
         Command::Profiles(command) => profiles::profiles(&command),
         Command::Backends(args) => backends::backends(&args),
         Command::Report(args) => report::report(&args),

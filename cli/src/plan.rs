@@ -6,6 +6,7 @@ use brokerlab_model::Span;
 use brokerlab_workloads::measurement::{AGAIN_MARK, Point};
 
 use crate::backend::Backend;
+use crate::exit::BadInput;
 
 /// The shortest window of a visit to a real broker, unless the user says how long.
 const LIVE_WINDOW: Span = Span::from_secs(2);
@@ -77,6 +78,26 @@ pub(crate) fn rows(urls: &[String]) -> Vec<Row> {
     rows
 }
 
+/// Refuses a backend that is named twice.
+pub(crate) fn each_once(urls: &[String]) -> anyhow::Result<()> {
+    match urls.iter().enumerate().find(|(n, url)| urls[..*n].contains(url)) {
+        None => Ok(()),
+        Some((_, twice)) => Err(BadInput::error(format!("--backend {twice} is given twice; name it once"))),
+    }
+}
+
+/// The rows of a search for capacity: each backend once, then the harness's own ceiling.
+pub(crate) fn rows_searched(urls: &[String]) -> Vec<Row> {
+    rows(urls).into_iter().filter(|row| !row.label.ends_with(AGAIN_MARK)).collect()
+}
+
+/// Each backend once, without controls.
+pub(crate) fn rows_only(urls: &[String]) -> Vec<Row> {
+    let mut rows = rows(urls);
+    rows.truncate(urls.len());
+    rows
+}
+
 /// The rows of a comparison without controls, numbered.
 pub(crate) fn rows_alone(urls: &[String]) -> Vec<Row> {
     let row = |(n, url): (usize, &String)| Row { label: format!("{} ({})", plain_name(url), n + 1), url: url.clone() };
@@ -113,7 +134,7 @@ pub(crate) fn visits(rows: &[Row], depth: &Depth, seed: u64) -> Vec<Visit> {
 }
 
 /// The numbers below `count` in an order that seed and round fix (Fisher and Yates).
-fn shuffled(count: usize, seed: u64, round: u32) -> Vec<usize> {
+pub(crate) fn shuffled(count: usize, seed: u64, round: u32) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
     let mut state = seed ^ (u64::from(round) << 32) ^ 0x6272_6f6b_6572_6c61;
     for last in (1..count).rev() {

@@ -37,6 +37,11 @@ impl Progress {
         Self { bar, plain: !quiet && !terminal, last_line: Cell::new(Instant::now()) }
     }
 
+    /// The number of steps, where it changes on the way.
+    pub(crate) fn expect(&self, steps: u64) {
+        self.bar.set_length(steps);
+    }
+
     /// Shows what goes on now.
     pub(crate) fn now(&self, message: String) {
         if self.plain && self.last_line.get().elapsed() >= SILENCE {

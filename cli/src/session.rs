@@ -3,7 +3,7 @@
 //! Leaves out the order of visits (`plan`) and the end (`finish`).
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -47,8 +47,8 @@ pub(crate) struct LiveAsked {
 pub(crate) struct Session {
     /// Raised by Ctrl-C.
     pub(crate) stopped: Arc<AtomicBool>,
-    profile: Profile,
-    sets: Sets,
+    pub(crate) profile: Profile,
+    pub(crate) sets: Sets,
     profile_name: String,
     waiting: Waiting,
     threads: u32,
@@ -61,7 +61,8 @@ pub(crate) struct Session {
     pub(crate) live: LiveAsked,
     met: Vec<Met>,
     servers: Vec<Server>,
-    result: ResultFile,
+    /// What was found so far.
+    pub(crate) result: ResultFile,
 }
 
 impl Session {
@@ -135,47 +136,65 @@ impl Session {
 
     /// The backends among `urls` that keep the contract. The others are recorded as refusals, and said.
     pub(crate) fn keepers(&mut self, urls: &[String]) -> anyhow::Result<Vec<String>> {
+        let profile = self.profile.clone();
         let mut kept = Vec::new();
         for text in urls {
-            let backend = Backend::parse(text)?;
-            let lanes = backend.lanes(&self.profile)?;
-            let answer = match &backend {
-                Backend::Embedded(url) => {
-                    fits::check(url, lanes, &self.profile)?;
-                    honour(url, &self.profile.contract).map(drop)
-                }
-                Backend::Live(url) => self.meet(text, url)?,
-            };
-            match answer {
-                Ok(()) => {
-                    kept.push(text.clone());
-                    for pid in backend.local_processes() {
-                        self.servers.push(Server { name: backend.name().to_owned(), pid, own: false });
-                    }
-                }
-                Err(unsupported) => {
-                    self.progress.note(&format!("left out: {unsupported}"));
-                    self.result.refusals.push(unsupported);
-                }
+            if self.keeps(text, &profile)? {
+                kept.push(text.clone());
             }
         }
         if kept.is_empty() {
-            let reasons: Vec<_> = self.result.refusals.iter().map(ToString::to_string).collect();
-            return Err(BadInput::error(format!(
-                "no backend keeps the contract {}: {}; `brokerlab backends` shows who keeps what",
-                self.profile.contract,
-                reasons.join("; ")
-            )));
+            return Err(self.nobody_keeps());
         }
         Ok(kept)
     }
 
+    /// Whether a backend keeps the contract of a profile. What is refused is recorded, and said once.
+    pub(crate) fn keeps(&mut self, text: &str, profile: &Profile) -> anyhow::Result<bool> {
+        let backend = Backend::parse(text)?;
+        let lanes = backend.lanes(profile)?;
+        let answer = match &backend {
+            Backend::Embedded(url) => {
+                fits::check(url, lanes, profile)?;
+                honour(url, &profile.contract).map(drop)
+            }
+            Backend::Live(url) => self.meet(text, url, profile)?,
+        };
+        match answer {
+            Ok(()) => {
+                for pid in backend.local_processes() {
+                    if !self.servers.iter().any(|server| server.pid == pid && server.name == backend.name()) {
+                        self.servers.push(Server { name: backend.name().to_owned(), pid, own: false });
+                    }
+                }
+                Ok(true)
+            }
+            Err(unsupported) => {
+                if !self.result.refusals.contains(&unsupported) {
+                    self.progress.note(&format!("left out: {unsupported}"));
+                    self.result.refusals.push(unsupported);
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    /// What is wrong when no backend is left.
+    pub(crate) fn nobody_keeps(&self) -> anyhow::Error {
+        let reasons: Vec<_> = self.result.refusals.iter().map(ToString::to_string).collect();
+        BadInput::error(format!(
+            "no backend keeps the contract {}: {}; `brokerlab backends` shows who keeps what",
+            self.profile.contract,
+            reasons.join("; ")
+        ))
+    }
+
     /// Looks at a real broker, and says what the contract becomes there.
-    fn meet(&mut self, text: &str, url: &LiveUrl) -> anyhow::Result<Result<(), Unsupported>> {
-        fits::check_live_faults(text, &self.profile)?;
-        let asked = self.profile.contract;
+    fn meet(&mut self, text: &str, url: &LiveUrl, profile: &Profile) -> anyhow::Result<Result<(), Unsupported>> {
+        fits::check_live_faults(text, profile)?;
+        let asked = profile.contract;
         let examined = brokerlab_live::examine(url, asked).map_err(backend::told)?;
-        fits::check_live(text, &examined.capabilities, &self.profile)?;
+        fits::check_live(text, &examined.capabilities, profile)?;
         let missing = examined.mapping.missing.clone();
         if let Err(unsupported) = examined.mapping.honoured(url.scheme.name()) {
             if !self.live.accept_weaker {
@@ -184,14 +203,20 @@ impl Session {
             self.progress.note(&format!("weaker than asked, not comparable: {unsupported}"));
         }
         let contract = backend::lowered(asked, examined.mapping.kept);
-        self.met.push(Met { text: text.to_owned(), contract, missing });
+        if self.met(text, asked).is_none() {
+            self.met.push(Met { text: text.to_owned(), asked, contract, missing });
+        }
         Ok(Ok(()))
+    }
+
+    /// What was found of a real broker under a contract; none for an embedded backend.
+    fn met(&self, text: &str, asked: Contract) -> Option<&Met> {
+        self.met.iter().find(|met| met.text == text && met.asked == asked)
     }
 
     /// What is asked of a backend: the profile's contract, unless the user accepted less of a real broker.
     fn contract(&self, url: &str, profile: &Profile) -> Contract {
-        let met = self.met.iter().find(|met| met.text == url && profile.contract == self.profile.contract);
-        met.map_or(profile.contract, |met| met.contract)
+        self.met(url, profile.contract).map_or(profile.contract, |met| met.contract)
     }
 
     /// Whether real brokers are among the rows.
@@ -223,8 +248,8 @@ impl Session {
         }
     }
 
-    /// Says what staircases assume of the consumers, and how much load they carry as configured.
-    pub(crate) fn note_consumers_of_staircases(&mut self) {
+    /// Says what `steps` of load (staircases, probes) assume of the consumers, and how much load they carry as configured.
+    pub(crate) fn note_consumers_of(&mut self, steps: &str) {
         let groups = self.profile.groups.iter().enumerate();
         let busy: Vec<String> = groups
             .map(|(n, group)| (&group.name, self.profile.utilisation(n)))
@@ -233,7 +258,7 @@ impl Session {
             .collect();
         if !busy.is_empty() {
             self.result.notes.push(format!(
-                "staircases look at the backend: consumers' work is divided by the load, as if consumers were added; as configured {}",
+                "{steps} look at the backend: consumers' work is divided by the load, as if consumers were added; as configured {}",
                 busy.join(", ")
             ));
         }
@@ -244,9 +269,28 @@ impl Session {
         self.progress = Progress::new(visits, self.quiet);
     }
 
+    /// How many there will be after all, where that shows on the way.
+    pub(crate) fn expect_in_all(&self, visits: u64) {
+        self.progress.expect(visits);
+    }
+
+    /// Says something that stays.
+    pub(crate) fn say(&self, line: &str) {
+        self.progress.note(line);
+    }
+
     /// Whether nothing was measured yet.
     pub(crate) fn is_empty(&self) -> bool {
         self.result.cells.is_empty()
+    }
+
+    /// Writes what there is so far, marked as not finished; the file appears whole or stays as it was.
+    pub(crate) fn checkpoint(&mut self, out: &Path) -> anyhow::Result<()> {
+        let why = self.result.cut_short.clone();
+        self.cut_short("not finished");
+        let written = self.result.write(out).context("the result was not written");
+        self.result.cut_short = why;
+        written.map(drop)
     }
 
     /// Marks the result as ended early.
@@ -285,15 +329,16 @@ impl Session {
                 bar.now(format!("{what} · {:.0}/s · mean response {}", told.rate_per_s, told.response_mean));
             }
         });
+        let profile = task.profile.as_ref().unwrap_or(&self.profile);
         if let Backend::Live(url) = Backend::parse(&row.url)?
             && !spec.existing
-            && let Err(error) = backend::clean(&url, &spec.prefix, &self.profile, spec.lanes)
+            && let Err(error) = backend::clean(&url, &spec.prefix, profile, spec.lanes)
         {
             self.progress.note(&format!("{error:#}"));
             self.result.notes.push(format!("{error:#}"));
         }
         let mut measured = measured.map_err(|error| visit_failed(what, error))?;
-        if let (Some(live), Some(met)) = (&mut measured.live, self.met.iter().find(|met| met.text == row.url)) {
+        if let (Some(live), Some(met)) = (&mut measured.live, self.met(&row.url, profile.contract)) {
             live.missing.clone_from(&met.missing);
         }
         self.progress.step(&format!("{what}: {}", said(&measured)));

@@ -8,8 +8,9 @@ use brokerlab_workloads::record::DecodeError;
 use brokerlab_workloads::validity::{Validity, judge};
 use serde::{Deserialize, Serialize};
 
+use crate::capacity::Answer;
 use crate::result::ResultFile;
-use crate::verdict::conclude;
+use crate::verdict::Analysis;
 
 /// What a result comes to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,9 @@ pub struct Judgement {
     pub exit_code: u8,
     /// Each cell's validity, in the order of the cells.
     pub cells: Vec<CellValidity>,
+    /// What a search for capacity found, row by row; absent in another result.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capacity: Vec<Answer>,
 }
 
 /// One cell's validity.
@@ -38,7 +42,7 @@ pub struct CellValidity {
 impl Judgement {
     /// Judges a result. An error means that a stored histogram can't be read.
     pub fn of(file: &ResultFile) -> Result<Self, DecodeError> {
-        let conclusion = conclude(file)?;
+        let Analysis { conclusion, answers, .. } = Analysis::of(file, "")?;
         let cells = file.cells.iter().map(|cell| {
             judge(cell).map(|validity| CellValidity { row: cell.row.clone(), point: cell.point.clone(), validity })
         });
@@ -47,6 +51,7 @@ impl Judgement {
             headline: conclusion.headline,
             exit_code: conclusion.exit.code(None),
             cells: cells.collect::<Result<_, _>>()?,
+            capacity: answers,
         })
     }
 }

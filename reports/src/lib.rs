@@ -3,6 +3,7 @@
 //! Reads no clock and measures nothing; the same result gives the same bytes. Leaves out how cells come about (`host`).
 
 pub mod against;
+mod apart;
 pub mod capacity;
 mod chart;
 pub mod compare;
@@ -16,6 +17,7 @@ mod reasons;
 pub mod result;
 pub mod rows;
 pub mod sample;
+pub mod sweep;
 pub mod table;
 pub mod verdict;
 

@@ -73,8 +73,9 @@ pub(crate) struct Used {
 /// Every server on this machine, over all visits and runs.
 pub(crate) fn servers(a: &Analysis) -> Vec<Used> {
     let mut all: Vec<Used> = Vec::new();
-    for visit in a.rows.iter().flat_map(|j| &j.row.visits) {
-        let cell = visit.cell;
+    let rows = || a.rows.iter().map(|j| &j.row);
+    let visits = rows().flat_map(|row| row.visits.iter().map(|visit| visit.cell));
+    for cell in visits.chain(rows().flat_map(|row| row.apart.iter().map(|stair| stair.cell))) {
         for server in &cell.servers {
             let at = all.iter().position(|used| used.pid == server.pid).unwrap_or_else(|| {
                 all.push(Used { name: server.name.clone(), pid: server.pid, ..Used::default() });

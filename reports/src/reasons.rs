@@ -5,12 +5,13 @@
 use brokerlab_model::{Availability, Contract, Delivery, Order, Storage};
 use brokerlab_workloads::validity::Evidence;
 
+use crate::apart;
 use crate::compare::Outcome;
 use crate::figures::{self, and_list};
 use crate::headroom::Class;
 use crate::live;
 use crate::outages;
-use crate::result::LadderRow;
+use crate::result::{Command, LadderRow};
 use crate::rows::Role;
 use crate::verdict::{Analysis, Conclusion, DECIDING_SHARE, Decision, ExitInputs, Judged, Step, median_text};
 
@@ -22,11 +23,15 @@ pub(crate) const NOT_JUDGED: &str = "Not judged: the run is not valid.";
 
 /// Everything that is concluded from an analysis.
 pub(crate) fn conclusion(a: &Analysis) -> Conclusion {
-    let (decision, headline) = if a.is_comparison() { compared(a) } else { single(a) };
+    let (decision, headline) = match a.file.command {
+        Command::Compare => compared(a),
+        Command::Run => single(a),
+        Command::Capacity | Command::Sweep => apart::decided(a),
+    };
     Conclusion {
         valid: a.valid(),
         headline,
-        reasons: reasons(a),
+        reasons: if a.stands_apart() { apart::reasons(a) } else { reasons(a) },
         flips: flips(a, &decision),
         caveat: live::caveat(a),
         exit: exit_inputs(a),
@@ -376,6 +381,8 @@ fn flips(a: &Analysis, decision: &Decision) -> Vec<String> {
         | Decision::NotValid
         | Decision::Inconclusive
         | Decision::NotComparable
+        | Decision::Capacity
+        | Decision::Swept
         | Decision::Single { .. } => return Vec::new(),
     };
     let best: Vec<&Judged> = a.candidates().filter(|j| best.contains(&j.row.label)).collect();
@@ -461,9 +468,11 @@ fn objective_flip(best: &[&Judged]) -> Option<String> {
 
 fn exit_inputs(a: &Analysis) -> ExitInputs {
     let named = |test: fn(&Judged) -> bool| a.rows.iter().filter(|j| test(j)).map(|j| j.row.label.clone()).collect();
-    let single = !a.is_comparison();
+    let single = a.is_single();
     let judged = |j: &&Judged| j.row.valid() && !j.row.saturated() && j.comparable;
-    let objectives_missed = if single {
+    let objectives_missed = if a.stands_apart() {
+        false
+    } else if single {
         a.candidates().filter(judged).any(|j| !j.missed.is_empty())
     } else {
         let mut comparable = a.candidates().filter(judged).peekable();

@@ -111,6 +111,13 @@ impl<'a> Stair<'a> {
         }
     }
 
+    /// Names of the checks that it misses. A saturated cell shows no quantile, so what only spoils quantiles is not asked of it.
+    pub fn missed_checks(&self) -> Vec<&str> {
+        let saturated = self.validity.saturated.is_some();
+        let counts = |check: &&ValidityCheck| !(check.ok || saturated && spoils_quantiles(&check.name));
+        self.validity.checks.iter().filter(counts).map(|check| check.name.as_str()).collect()
+    }
+
     /// Where it stands, in words: `at 2× of the load`.
     fn place(&self) -> String {
         match &self.cell.point {
@@ -179,6 +186,11 @@ pub struct Row<'a> {
     pub resources: ResourceRecord,
     /// The visits over time.
     pub timeline: Vec<Tick>,
+}
+
+/// Whether a check is about quantiles alone: lateness and samples, not the machine.
+fn spoils_quantiles(check: &str) -> bool {
+    check.starts_with("generator lateness") || check.starts_with("samples beyond")
 }
 
 /// Visits that may be saturated, or miss an objective, before a row counts as such: one in six.
@@ -342,8 +354,7 @@ impl<'a> Row<'a> {
     /// quantiles (lateness, samples) is not asked; the machine's checks are.
     pub fn checks(&self) -> impl Iterator<Item = &ValidityCheck> {
         let saturated = self.saturated();
-        let quantiles_only = |name: &str| name.starts_with("generator lateness") || name.starts_with("samples beyond");
-        self.checks.iter().filter(move |check| !(saturated && quantiles_only(&check.name)))
+        self.checks.iter().filter(move |check| !(saturated && spoils_quantiles(&check.name)))
     }
 
     /// Visits that taken alone miss a check.

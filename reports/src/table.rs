@@ -6,11 +6,13 @@ use brokerlab_workloads::record::DecodeError;
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, Table};
 
+use crate::capacity::Answer;
 use crate::figures;
 use crate::live::Strength;
 use crate::page::trust_sentence;
-use crate::result::ResultFile;
+use crate::result::{Command, ResultFile};
 use crate::rows::{Role, Row};
+use crate::sweep;
 use crate::verdict::{Analysis, Judged, median_text};
 
 /// Whether the text may carry terminal colours. The caller looks at NO_COLOR and at whether it writes to a terminal.
@@ -65,6 +67,8 @@ pub fn table(file: &ResultFile, style: Style) -> Result<String, DecodeError> {
     line(&style.paint(Tone::Soft, &head));
     let (tone, word) = if a.valid() && a.saturated_run().is_some() {
         (Tone::Bad, "SATURATED")
+    } else if a.valid() && partly(&a) {
+        (Tone::Bad, "partly valid")
     } else if a.valid() {
         (Tone::Good, "valid")
     } else {
@@ -79,7 +83,12 @@ pub fn table(file: &ResultFile, style: Style) -> Result<String, DecodeError> {
     }
     line("");
     if !a.rows.is_empty() {
-        for text in rows(&a).lines() {
+        let text = match file.command {
+            Command::Run | Command::Compare => rows(&a),
+            Command::Capacity => capacity(&a),
+            Command::Sweep => swept(&a),
+        };
+        for text in text.lines() {
             line(text);
         }
         if a.is_comparison() {
@@ -114,6 +123,63 @@ const HEAD: [&str; 11] = [
     "settle\np99",
     "headroom",
 ];
+
+/// Whether cells that stand apart are valid in part only.
+fn partly(a: &Analysis) -> bool {
+    a.stands_apart() && a.candidates().flat_map(|j| &j.row.apart).any(|stair| !stair.missed_checks().is_empty())
+}
+
+/// A table whose first `left` columns and last one are words, the others figures.
+fn plain(head: &[&str], left: usize, lines: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    let last = head.len() - 1;
+    let cell = |n: usize, text: &str| {
+        let align = if n < left || n == last { CellAlignment::Left } else { CellAlignment::Right };
+        Cell::new(text).set_alignment(align)
+    };
+    table.set_header(head.iter().enumerate().map(|(n, text)| cell(n, text)));
+    for line in lines {
+        table.add_row(line.iter().enumerate().map(|(n, text)| cell(n, text)));
+    }
+    table.to_string()
+}
+
+/// A line a backend: the highest rate that passed, between what, how far above the profile, what held it.
+fn capacity(a: &Analysis) -> String {
+    let head = ["row", "highest rate", "interval", "× profile", "probes", "disturbed", "held by"];
+    let line = |answer: &Answer| {
+        vec![
+            answer.row.clone(),
+            answer.text(),
+            answer.interval(),
+            answer.factor.map_or_else(|| "–".to_owned(), figures::factor),
+            answer.probes.to_string(),
+            answer.probes_not_valid.to_string(),
+            answer.held_by.clone(),
+        ]
+    };
+    plain(&head, 1, a.answers.iter().map(line))
+}
+
+/// A line for every point with every backend.
+fn swept(a: &Analysis) -> String {
+    let head = ["point", "row", "achieved", "end-to-end\np99", "range", "valid", "outcome"];
+    let places = sweep::places(a.rows.iter().map(|j| &j.row));
+    let line = |place: &sweep::Place| {
+        let achieved = sweep::median_achieved_per_s(place.rounds.iter().copied());
+        vec![
+            sweep::settings_text(place.settings),
+            place.row.label.clone(),
+            achieved.map_or_else(|| "–".to_owned(), figures::rate),
+            place.p99_text(),
+            place.p99_range(),
+            format!("{}/{}", place.valid(), place.rounds.len()),
+            place.outcome(),
+        ]
+    };
+    plain(&head, 2, places.iter().map(line))
+}
 
 fn rows(a: &Analysis) -> String {
     let mut table = Table::new();

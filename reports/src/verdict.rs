@@ -6,6 +6,7 @@
 use brokerlab_workloads::measurement::World;
 use brokerlab_workloads::record::DecodeError;
 
+use crate::capacity::{Answer, answers};
 use crate::compare::{Control, Interval, Outcome, control, duel, median, median_interval};
 use crate::figures::{self, and_list};
 use crate::headroom::{Headroom, ceiling_per_s, headroom};
@@ -67,6 +68,8 @@ pub struct Analysis<'a> {
     pub ceiling_per_s: Option<f64>,
     /// Every two ranked candidates.
     pub pairs: Vec<Pair>,
+    /// What a search for capacity found, row by row; empty in another result.
+    pub answers: Vec<Answer>,
     /// What it comes to.
     pub conclusion: Conclusion,
 }
@@ -88,6 +91,10 @@ pub enum Decision {
     NotComparable,
     /// Not a backend: a run of the harness's own ceiling.
     Ceiling,
+    /// The highest rates that a search found.
+    Capacity,
+    /// A sweep: figures for each of its points, nothing decided.
+    Swept,
     /// Not a comparison: one row meets what is asked, or does not.
     Single {
         /// Whether contract and objectives are met.
@@ -164,6 +171,7 @@ impl<'a> Analysis<'a> {
         let rows = Row::all(file, mark)?;
         let ceiling_per_s = ceiling_per_s(&rows);
         let control = control_of(&rows);
+        let answers = file.search.map_or_else(Vec::new, |limits| answers(&rows, limits));
         let world = ranked_world(&rows);
         let rows: Vec<Judged> =
             rows.into_iter().map(|row| judged(row, world, &file.objectives, ceiling_per_s)).collect();
@@ -175,6 +183,7 @@ impl<'a> Analysis<'a> {
             control,
             ceiling_per_s,
             pairs,
+            answers,
             conclusion: Conclusion {
                 valid: true,
                 decision: Decision::None,
@@ -215,8 +224,24 @@ impl<'a> Analysis<'a> {
         self.rows.iter().map(|j| &j.row).find(|row| !self.is_comparison() && row.saturated())
     }
 
-    /// Whether the figures can be believed: every candidate that was not saturated is valid, and so is the A/A row.
+    /// Whether it is a run by itself.
+    pub fn is_single(&self) -> bool {
+        self.file.command == Command::Run
+    }
+
+    /// Whether its cells stand apart, each judged by itself: a search's or a sweep's.
+    pub fn stands_apart(&self) -> bool {
+        matches!(self.file.command, Command::Capacity | Command::Sweep)
+    }
+
+    /// Whether the figures can be believed: every candidate that was not saturated is valid, and so is the A/A row. Of cells that
+    /// stand apart each carries its own validity; of a search no answer may rest on too few samples.
     pub fn valid(&self) -> bool {
+        if self.stands_apart() {
+            return self.file.cut_short.is_none()
+                && !self.file.cells.is_empty()
+                && self.answers.iter().all(|answer| answer.is_ceiling || answer.valid);
+        }
         !self.rows.iter().any(|j| self.checks_count(&j.row) && !j.row.valid())
             && self.rows.iter().any(|j| !j.row.visits.is_empty())
             && self.file.cut_short.is_none()

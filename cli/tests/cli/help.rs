@@ -9,6 +9,8 @@ fn every_help_has_an_example() {
         "",
         "compare",
         "run",
+        "capacity",
+        "sweep",
         "profiles",
         "profiles list",
         "profiles show",

@@ -58,3 +58,22 @@ fn a_comparison_that_is_interrupted_keeps_the_visits_that_were_made() {
     assert!(count(&cells[0]["counts"], "acknowledged") > 0);
     assert_eq!(lab.names("."), ["out"], "data were left");
 }
+
+#[test]
+fn a_search_and_a_sweep_that_are_interrupted_keep_what_was_measured() {
+    for args in [
+        &["capacity", "--backend", "log", "--probe", "300ms", "--out", "out"][..],
+        &["sweep", "--backend", "log", "--vary", "lanes=1,2,3,4,5,6,7,8", "--duration", "300ms", "--out", "out"][..],
+    ] {
+        let lab = Lab::new();
+        let (code, out) = interrupted(&lab, args);
+        assert_eq!(code, 1, "{out}");
+        assert!(out.to_lowercase().contains("cut short"), "{out}");
+        let result = lab.json("out/results.json");
+        assert!(result["cut_short"].is_string());
+        let cells = result["cells"].as_array().unwrap();
+        assert!((1..20).contains(&cells.len()), "{} cells", cells.len());
+        assert_eq!(lab.names("out"), ["report.html", "results.json"]);
+        assert_eq!(lab.names("."), ["out"], "data were left");
+    }
+}

@@ -4,6 +4,7 @@
 //! run that is not valid here is as good as a valid one.
 
 mod accounts;
+mod capacity;
 mod compare;
 mod disk;
 mod faults;
@@ -13,4 +14,5 @@ mod input;
 mod interrupt;
 mod lab;
 mod profiles;
+mod sweep;
 mod trace;

@@ -94,23 +94,28 @@ pub(super) fn by(row: &Row, search: &Search, ceiling_per_s: Option<f64>) -> (Lim
     (Limit::Backend, why)
 }
 
-/// Checks that probes of these rates missed, each once.
-pub(super) fn doubts(row: &Row, rates: &[Option<f64>]) -> Vec<String> {
+/// Checks missed where fewer than two probes of a rate that ended as `side` miss none: the verdict on that rate rests on them.
+pub(super) fn doubts(row: &Row, rate_per_s: Option<f64>, side: bool) -> Vec<String> {
+    let Some(at) = rate_per_s else { return Vec::new() };
+    let deciding = || {
+        probes(row)
+            .filter(move |(rate, probe)| (at - rate).abs() < 1e-6 * rate && passed(probe) == Some(side))
+            .map(|(_, probe)| probe.missed_checks())
+    };
     let mut doubts: Vec<String> = Vec::new();
-    for (rate, probe) in probes(row) {
-        if !rates.iter().flatten().any(|of| (of - rate).abs() < 1e-6 * rate) {
-            continue;
-        }
-        for check in probe.validity.checks.iter().filter(|check| !check.ok) {
-            // A saturated probe shows no quantile, so what only spoils quantiles is no doubt.
-            let quantiles_only = is_lateness(check) || is_samples(check);
-            let told = probe.validity.saturated.is_some() && quantiles_only;
-            if !told && !doubts.contains(&check.name) {
-                doubts.push(check.name.clone());
+    if deciding().filter(Vec::is_empty).count() < 2 {
+        for name in deciding().flatten() {
+            if !doubts.iter().any(|known| known == name) {
+                doubts.push(name.to_owned());
             }
         }
     }
     doubts
+}
+
+/// Whether a missed check can turn a failure into a pass, as disturbances can't: what was measured is too little, or something else.
+pub(super) fn spoils_a_pass(check: &str) -> bool {
+    check.starts_with("samples beyond") || check.starts_with("messages published")
 }
 
 fn is_lateness(check: &ValidityCheck) -> bool {

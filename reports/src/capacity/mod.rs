@@ -10,10 +10,13 @@ pub use held::Limit;
 pub use search::{End, Limits, Next, Search, Tried};
 
 use brokerlab_workloads::measurement::{Measurement, Point};
+use brokerlab_workloads::profile::Objective;
 use brokerlab_workloads::record::DecodeError;
+use brokerlab_workloads::validity::SAMPLES_BEYOND;
 use serde::{Deserialize, Serialize};
 
 use crate::figures;
+use crate::live::Strength;
 use crate::result::Objectives;
 use crate::rows::{Role, Row, Stair};
 
@@ -49,10 +52,14 @@ pub struct Answer {
     pub probes: u32,
     /// Probes that miss a check of validity.
     pub probes_not_valid: u32,
-    /// The checks missed by probes of the two rates that the answer rests on.
+    /// The checks missed at the two rates that the answer rests on, where fewer than two probes that decide there miss none.
     pub doubts: Vec<String>,
+    /// Whether the answer can be believed as a rate that was carried: its probes had samples enough, of the profile's messages.
+    pub valid: bool,
     /// The contract's clauses that were broken at any rate, in words.
     pub broken: Vec<String>,
+    /// How the promise kept stands to the one asked, of a real broker that keeps more or less, in words.
+    pub promise: Option<String>,
     /// The soak, where one was made.
     pub soak: Option<Soak>,
 }
@@ -79,11 +86,20 @@ pub fn outcome(cell: &Measurement, objectives: &Objectives) -> Result<Option<(bo
     Ok(passed(&stair).map(|passed| (passed, stair.achieved_per_s)))
 }
 
+/// Messages that a probe must have so that its objectives can be judged: enough beyond the deepest quantile asked, p99 at least.
+pub fn messages_needed(objectives: &Objectives) -> f64 {
+    let asked = objectives.0.iter().map(|objective| match objective {
+        Objective::Quantile { quantile, .. } => *quantile,
+        Objective::Count { .. } => 0.0,
+    });
+    SAMPLES_BEYOND as f64 / (1.0 - asked.fold(0.99, f64::max)).max(1e-6)
+}
+
 /// Whether a probe passed: objectives met, contract kept, not saturated, and the messages were the profile's. Lateness and other
 /// disturbances make response times longer, never shorter, so a pass in spite of them is one. None when it was ended from outside.
 pub fn passed(probe: &Stair) -> Option<bool> {
     let ended = probe.cell.cut_short.as_ref().is_none_or(|why| why.starts_with(ABORTED));
-    ended.then_some(probe.sustained && probe.cell.digest.matches_published)
+    ended.then_some(probe.sustained && probe.cell.digest.matches_published && probe.cell.counts.due > 0)
 }
 
 /// The probes of a row with their rates, in the order in which they were made.
@@ -117,6 +133,9 @@ fn answer(row: &Row, search: &Search, limits: Limits, ceiling_per_s: Option<f64>
     let rate = |tried: Option<Tried>| tried.map(|t| t.rate_per_s);
     let (highest_passed, lowest_failed) = (rate(search.highest_passed()), rate(search.lowest_failed()));
     let (limit, held_by) = held::by(row, search, ceiling_per_s);
+    let passing = held::doubts(row, highest_passed, true);
+    let mut doubts = passing.clone();
+    doubts.extend(held::doubts(row, lowest_failed, false).into_iter().filter(|check| !passing.contains(check)));
     Answer {
         row: row.label.clone(),
         is_ceiling: row.role == Role::Ceiling,
@@ -130,9 +149,15 @@ fn answer(row: &Row, search: &Search, limits: Limits, ceiling_per_s: Option<f64>
         held_by,
         disagreements: search.disagreements(),
         probes: search.probes(),
-        probes_not_valid: count(probes(row).filter(|(_, probe)| !probe.validity.valid)),
-        doubts: held::doubts(row, &[highest_passed, lowest_failed]),
+        probes_not_valid: count(probes(row).filter(|(_, probe)| !probe.missed_checks().is_empty())),
+        valid: !passing.iter().any(|check| held::spoils_a_pass(check)),
+        doubts,
         broken: row.broken(),
+        promise: match Strength::of(row) {
+            Strength::AsAsked => None,
+            stronger @ Strength::Stronger(_) => Some(stronger.text()),
+            weaker @ Strength::Weaker(_) => Some(format!("not comparable, {}", weaker.text())),
+        },
         soak: soak(row),
     }
 }
@@ -180,6 +205,18 @@ impl Answer {
             (None, Some(high)) => format!("0 – {}", figures::rate(high)),
             (None, None) => "–".to_owned(),
         }
+    }
+
+    /// What else a reader must know of the answer, in words: what makes it a floor, which checks its probes miss, where they disagree.
+    pub fn caveats(&self) -> Vec<String> {
+        let mut caveats: Vec<String> = self.promise.iter().cloned().chain(self.disagreement()).collect();
+        if !self.doubts.is_empty() {
+            caveats.push(format!("its probes miss checks ({})", figures::and_list(&self.doubts)));
+        }
+        if self.end == End::Unfinished {
+            caveats.push(format!("the search ended early, after {}", figures::plural(u64::from(self.probes), "probe")));
+        }
+        caveats
     }
 
     /// What its probes disagree about, in words; none when they agree.

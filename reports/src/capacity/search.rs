@@ -28,11 +28,12 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Down to a thousandth of the profile's rate, up to 100 million a second, at most 100 probes.
-    pub fn around(rate_per_s: f64, precision: f64) -> Self {
+    /// Down to a thousandth of the profile's rate or to `lowest_per_s`, below which a probe has too few messages to say anything; up
+    /// to 100 million a second; at most 100 probes.
+    pub fn around(rate_per_s: f64, lowest_per_s: f64, precision: f64) -> Self {
         Self {
             start_per_s: rate_per_s,
-            floor_per_s: rate_per_s / 1024.0,
+            floor_per_s: (rate_per_s / 1024.0).max(lowest_per_s).min(rate_per_s),
             ceiling_per_s: rate_per_s.max(1e8),
             precision,
             most_probes: 100,
@@ -246,8 +247,10 @@ impl Search {
     }
 
     /// Both ends are settled. One whose probes disagree is no end: the next rate beyond it is asked, until all probes of one agree.
+    /// The more rates are in dispute, the wider the edge is, and the longer the step.
     fn widened(&self) -> Next {
-        let step = 1.0 + self.limits.precision;
+        let disputed = self.tried.iter().filter(|t| t.disputed()).count();
+        let step = (1.0 + self.limits.precision).powi(i32::try_from(disputed).unwrap_or(i32::MAX).max(1));
         let lowest = self.with(true).next().map_or(f64::INFINITY, |t| t.rate_per_s);
         if self.low_end().is_none() && lowest > self.limits.floor_per_s {
             return first(rounded(lowest / step).max(self.limits.floor_per_s));

@@ -287,11 +287,12 @@ fn pairs(view: &View) -> Markup {
 }
 
 /// Findings that are no failures, each once.
-fn notes(view: &View) -> Markup {
+pub(super) fn notes(view: &View) -> Markup {
     let mut notes: Vec<String> = Vec::new();
     for r in view.rows() {
-        let cells = r.judged.row.visits.iter().map(|v| v.cell).chain(r.judged.row.stairs.iter().map(|s| s.cell));
-        for note in cells.flat_map(|cell| &cell.notes) {
+        let row = &r.judged.row;
+        let alone = row.stairs.iter().chain(&row.apart).map(|s| s.cell);
+        for note in row.visits.iter().map(|v| v.cell).chain(alone).flat_map(|cell| &cell.notes) {
             let text = format!("{}: {note}", r.label());
             if !notes.contains(&text) {
                 notes.push(text);

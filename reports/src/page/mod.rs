@@ -3,6 +3,7 @@
 //! Every panel is headed by its question and holds one sentence, a chart, and the same numbers as a table. There is no script.
 //! Leaves out the statistics, which are in `verdict` and the files beside it.
 
+mod capacity;
 mod ladder;
 mod meets;
 mod outages;
@@ -11,6 +12,7 @@ mod reach;
 mod repeat;
 mod servers;
 mod stable;
+mod sweep;
 mod tail;
 mod trust;
 mod verdict_card;
@@ -104,13 +106,17 @@ fn masthead(analyses: &[Analysis]) -> Markup {
 
 fn panels(analyses: &[&Analysis], part: usize) -> Markup {
     let view = parts::View::new(analyses, part);
+    // Cells that stand apart are no visits at the profile's rate: panels about those have nothing to say of them.
+    let visited = analyses.iter().any(|a| !a.stands_apart());
     let all = [
         Some(trust::panel(&view)),
         reach::panel(&view),
-        Some(meets::panel(&view)),
+        capacity::panel(&view),
+        sweep::panel(&view),
+        visited.then(|| meets::panel(&view)),
         servers::panel(&view),
         ladder::panel(&view),
-        tail::panel(&view),
+        if visited { tail::panel(&view) } else { None },
         stable::panel(&view),
         work::panel(&view),
         Some(repeat::panel(&view)),

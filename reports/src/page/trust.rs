@@ -5,10 +5,11 @@
 use maud::{Markup, html};
 
 use super::parts::{Cell, Panel, Shown, Table, View, figure, legend};
+use crate::apart;
 use crate::chart::{Axis, Line, Mark, Plot};
 use crate::figures;
 use crate::reasons::{COMPLETE, excess, why_not_valid};
-use crate::rows::Role;
+use crate::rows::{Role, Stair};
 use crate::verdict::Analysis;
 
 /// One check over all rows that count.
@@ -19,6 +20,8 @@ struct Light {
     /// What was found where it failed, or where it is only told.
     detail: String,
     advice: String,
+    /// What is counted: rows, or cells that stand apart.
+    unit: &'static str,
     /// By how much the worst failing row failed.
     excess: f64,
     /// Whether it stays red whatever the rows say.
@@ -48,6 +51,9 @@ fn lights(a: &Analysis) -> Vec<Light> {
             }
         }
     }
+    for stair in a.candidates().flat_map(|j| &j.row.apart) {
+        add_cell(&mut lights, stair);
+    }
     if let Some(why) = &a.file.cut_short {
         let at = lights.iter().position(|l| l.name == COMPLETE).unwrap_or_else(|| {
             lights.insert(0, Light::new(COMPLETE, String::new()));
@@ -60,10 +66,32 @@ fn lights(a: &Analysis) -> Vec<Light> {
     lights
 }
 
+/// Counts the checks of a cell that stands apart; what it misses is told of the first such cell.
+fn add_cell(lights: &mut Vec<Light>, stair: &Stair) {
+    let missed = stair.missed_checks();
+    for check in &stair.validity.checks {
+        let at = lights.iter().position(|l| l.name == check.name).unwrap_or_else(|| {
+            let detail = format!("allowed {}", check.limit);
+            lights.push(Light { unit: "cell", ..Light::new(&check.name, detail) });
+            lights.len() - 1
+        });
+        let light = &mut lights[at];
+        light.of += 1;
+        let ok = !missed.contains(&check.name.as_str());
+        light.passed += usize::from(ok);
+        if !ok && light.advice.is_empty() {
+            light.detail = format!("{}: {}, allowed {}", stair.cell.row, check.found, check.limit);
+            light.advice.clone_from(&check.advice);
+        } else if light.advice.is_empty() && (check.limit == "printed" || check.found == check.limit) {
+            light.detail.clone_from(&check.found);
+        }
+    }
+}
+
 impl Light {
     fn new(name: &str, detail: String) -> Self {
         let name = name.to_owned();
-        Self { name, passed: 0, of: 0, detail, advice: String::new(), excess: 0.0, red: false }
+        Self { name, passed: 0, of: 0, detail, advice: String::new(), unit: "row", excess: 0.0, red: false }
     }
 
     /// `complete` is a state; as a heading it is said as what happened.
@@ -72,8 +100,11 @@ impl Light {
     }
 
     fn text(&self) -> String {
-        let rows =
-            if self.of > 1 && !self.red { format!("{} of {} rows", self.passed, self.of) } else { String::new() };
+        let rows = if self.of > 1 && !self.red {
+            format!("{} of {} {}s", self.passed, self.of, self.unit)
+        } else {
+            String::new()
+        };
         let detail = if self.name == COMPLETE && !self.red && self.passed == self.of { "" } else { &self.detail };
         match (rows.is_empty(), detail.is_empty()) {
             (true, true) => "yes".to_owned(),
@@ -91,8 +122,10 @@ pub(super) fn panel(view: &View) -> Panel {
             @if view.analyses.len() > 1 { h3 { (a.file.profile.name) ", " (figures::utc(a.file.started_utc_ns)) } }
             ul.lights { @for light in lights(a) { (light_markup(&light)) } }
         }
-        (control(view))
-        (table(view))
+        @if view.analyses.iter().any(|a| !a.stands_apart()) {
+            (control(view))
+            (table(view))
+        }
     };
     Panel { id: "trust", question: "Can I trust this run?", sentence, body }
 }
@@ -112,6 +145,9 @@ fn light_markup(light: &Light) -> Markup {
 
 /// Whether the run can be believed, in a sentence or two.
 pub(crate) fn sentence(a: &Analysis) -> String {
+    if a.stands_apart() {
+        return apart::trust_sentence(a);
+    }
     let believed = believed(a);
     match (a.saturated_run(), believed.split_at_checked(1)) {
         (Some(_), Some((first, rest))) => format!("Saturated; validity: {}{rest}", first.to_lowercase()),

@@ -61,6 +61,8 @@ fn tone(a: &Analysis) -> (&'static str, &'static str) {
         Decision::Ceiling => ("open", "A control row"),
         Decision::Single { met: true } => ("", "Verdict: met"),
         Decision::Single { met: false } => ("bad", "Verdict: not met"),
+        Decision::Capacity => ("", "Capacity"),
+        Decision::Swept => ("open", "Sweep"),
         Decision::None => ("bad", "Verdict: none"),
         Decision::NotValid => ("grey", "Not valid"),
         Decision::Inconclusive => ("open", "Inconclusive"),

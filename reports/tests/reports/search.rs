@@ -44,7 +44,7 @@ proptest! {
         precision in 0.01..0.5_f64,
     ) {
         let truth = start * times.exp2();
-        let limits = Limits::around(start, precision);
+        let limits = Limits::around(start, 0.0, precision);
         let (search, end) = driven(limits, |rate| rate <= truth);
         prop_assert_eq!(end, End::Found);
         let (low, high) = (search.highest_passed().unwrap(), search.lowest_failed().unwrap());
@@ -64,7 +64,7 @@ proptest! {
         // Within a fifth of the edge a probe passes or fails by chance; outside it the truth is told.
         let truth = start * times.exp2();
         let mut draw = Draw::new(seed);
-        let limits = Limits::around(start, 0.1);
+        let limits = Limits::around(start, 0.0, 0.1);
         let (search, end) = driven(limits, |rate| match rate / truth {
             r if r < 0.8 => true,
             r if r > 1.2 => false,
@@ -87,7 +87,7 @@ proptest! {
         // Each fourth to eighth probe fails whatever its rate: never two of three of one rate.
         let truth = start * times.exp2();
         let mut made = 0;
-        let limits = Limits::around(start, 0.1);
+        let limits = Limits::around(start, 0.0, 0.1);
         let (search, end) = driven(limits, |rate| {
             made += 1;
             rate <= truth && made % every != 0
@@ -102,7 +102,7 @@ proptest! {
     fn a_disturbance_at_the_start_does_not_trap_it_below(start in rate(), times in 1.0..8.0_f64) {
         let truth = start * times.exp2();
         let mut made = 0;
-        let (search, end) = driven(Limits::around(start, 0.1), |rate| {
+        let (search, end) = driven(Limits::around(start, 0.0, 0.1), |rate| {
             made += 1;
             rate <= truth && made > 2
         });
@@ -114,7 +114,7 @@ proptest! {
     #[test]
     fn answers_of_chance_alone_end_within_the_bound(start in rate(), share in 0.0..1.0_f64, seed in any::<u64>()) {
         let mut draw = Draw::new(seed);
-        let limits = Limits::around(start, 0.1);
+        let limits = Limits::around(start, 0.0, 0.1);
         let (search, _) = driven(limits, |_| draw.unit() < share);
         prop_assert!(search.probes() <= limits.most_probes);
         if let (Some(passed), Some(failed)) = (search.highest_passed(), search.lowest_failed()) {
@@ -125,7 +125,7 @@ proptest! {
 
 #[test]
 fn when_everything_fails_the_lowest_rate_is_named_and_nothing_is_trapped_at_zero() {
-    let limits = Limits::around(20_000.0, 0.1);
+    let limits = Limits::around(20_000.0, 0.0, 0.1);
     let (search, end) = driven(limits, |_| false);
     assert_eq!((end, search.highest_passed()), (End::Below, None));
     let lowest = search.lowest_failed().unwrap();
@@ -135,8 +135,17 @@ fn when_everything_fails_the_lowest_rate_is_named_and_nothing_is_trapped_at_zero
 }
 
 #[test]
+fn no_rate_is_tried_at_which_a_probe_has_too_few_messages() {
+    let (search, end) = driven(Limits::around(20_000.0, 2_000.0, 0.1), |_| false);
+    assert_eq!((end, search.lowest_failed().map(|t| t.rate_per_s as u64)), (End::Below, Some(2_000)));
+    // A profile of fewer messages is tried as it is.
+    let (search, end) = driven(Limits::around(100.0, 2_000.0, 0.1), |_| false);
+    assert_eq!((end, search.probes()), (End::Below, 3));
+}
+
+#[test]
 fn when_everything_passes_the_ceiling_is_the_answer() {
-    let limits = Limits { ceiling_per_s: 100_000.0, ..Limits::around(20_000.0, 0.1) };
+    let limits = Limits { ceiling_per_s: 100_000.0, ..Limits::around(20_000.0, 0.0, 0.1) };
     let (search, end) = driven(limits, |_| true);
     assert_eq!((end, search.lowest_failed()), (End::AtLeast, None));
     assert!((search.highest_passed().unwrap().rate_per_s - 100_000.0).abs() < 1e-9);
@@ -145,7 +154,7 @@ fn when_everything_passes_the_ceiling_is_the_answer() {
 
 #[test]
 fn a_limit_below_the_first_rate_is_found_on_the_way_down() {
-    let (search, end) = driven(Limits::around(20_000.0, 0.1), |rate| rate <= 37.0);
+    let (search, end) = driven(Limits::around(20_000.0, 0.0, 0.1), |rate| rate <= 37.0);
     assert_eq!(end, End::Found);
     let (low, high) = (search.highest_passed().unwrap().rate_per_s, search.lowest_failed().unwrap().rate_per_s);
     assert!(low <= 37.0 && 37.0 < high && high / low <= 1.1, "{low} {high}");
@@ -154,7 +163,7 @@ fn a_limit_below_the_first_rate_is_found_on_the_way_down() {
 #[test]
 fn what_a_saturated_backend_achieved_shortens_the_way_down() {
     let probes = |told: bool| {
-        let mut search = Search::new(Limits::around(1e6, 0.1));
+        let mut search = Search::new(Limits::around(1e6, 0.0, 0.1));
         while let Next::Probe { rate_per_s, .. } = search.next() {
             let passed = rate_per_s <= 3_000.0;
             search.record(rate_per_s, passed, told.then_some(rate_per_s.min(3_000.0)));
@@ -170,7 +179,7 @@ fn what_a_saturated_backend_achieved_shortens_the_way_down() {
 fn an_edge_whose_probes_disagree_is_said_and_the_interval_is_widened() {
     // Up to 100 all pass, from 130 all fail, between them every second probe passes.
     let mut odd = false;
-    let (search, end) = driven(Limits::around(100.0, 0.1), |rate| {
+    let (search, end) = driven(Limits::around(100.0, 0.0, 0.1), |rate| {
         odd = !odd;
         rate <= 100.0 || (rate < 130.0 && odd)
     });
@@ -182,7 +191,7 @@ fn an_edge_whose_probes_disagree_is_said_and_the_interval_is_widened() {
 
 #[test]
 fn rates_are_short_numbers_and_the_way_left_is_told() {
-    let mut search = Search::new(Limits::around(20_000.0, 0.02));
+    let mut search = Search::new(Limits::around(20_000.0, 0.0, 0.02));
     let mut left = vec![search.probes_left()];
     while let Next::Probe { rate_per_s, .. } = search.next() {
         assert!((rate_per_s / 10.0).fract().abs() < 1e-9 || rate_per_s < 1_000.0, "{rate_per_s}");

@@ -173,8 +173,7 @@ fn loops() -> LoopRecord {
 
 /// One cell. `factor` is the load as a multiple of the profile's.
 pub(crate) fn cell(shape: Shape, point: Point, factor: f64, seed: u64) -> Measurement {
-    let mut draw = Draw::new(seed);
-    let draw = &mut draw;
+    let draw = &mut Draw::new(seed);
     let offered_per_s = RATE * factor;
     let due = (offered_per_s * 0.6) as u64;
     let carried = (shape.most_per_s / offered_per_s).min(1.0);
