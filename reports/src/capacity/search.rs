@@ -187,9 +187,9 @@ impl Search {
         let limits = &self.limits;
         match (self.highest_passed(), self.lowest_failed()) {
             (None, None) => first(limits.start_per_s.clamp(limits.floor_per_s, limits.ceiling_per_s)),
-            (Some(low), None) if low.rate_per_s >= limits.ceiling_per_s => settle(&low, End::AtLeast),
+            (Some(low), None) if at_least(low.rate_per_s, limits.ceiling_per_s) => settle(&low, End::AtLeast),
             (Some(low), None) => first((low.rate_per_s * 2.0).min(limits.ceiling_per_s)),
-            (None, Some(high)) if high.rate_per_s <= limits.floor_per_s => settle(&high, End::Below),
+            (None, Some(high)) if at_least(limits.floor_per_s, high.rate_per_s) => settle(&high, End::Below),
             (None, Some(high)) => first(self.lower_than(high.rate_per_s)),
             (Some(low), Some(high)) => self.between(&low, &high),
         }
@@ -252,11 +252,11 @@ impl Search {
         let disputed = self.tried.iter().filter(|t| t.disputed()).count();
         let step = (1.0 + self.limits.precision).powi(i32::try_from(disputed).unwrap_or(i32::MAX).max(1));
         let lowest = self.with(true).next().map_or(f64::INFINITY, |t| t.rate_per_s);
-        if self.low_end().is_none() && lowest > self.limits.floor_per_s {
+        if self.low_end().is_none() && !at_least(self.limits.floor_per_s, lowest) {
             return first(rounded(lowest / step).max(self.limits.floor_per_s));
         }
         let highest = self.tried.last().map_or(0.0, |t| t.rate_per_s);
-        if self.high_end().is_none() && highest < self.limits.ceiling_per_s {
+        if self.high_end().is_none() && !at_least(highest, self.limits.ceiling_per_s) {
             return first(rounded(highest * step).min(self.limits.ceiling_per_s));
         }
         Next::Done(End::Found)
@@ -265,6 +265,11 @@ impl Search {
 
 fn same(a: f64, b: f64) -> bool {
     (a - b).abs() <= 1e-9 * a.abs().max(b.abs())
+}
+
+/// Whether `a` is `b` or more; two rates that differ by rounding alone are one.
+fn at_least(a: f64, b: f64) -> bool {
+    a >= b || same(a, b)
 }
 
 fn first(rate_per_s: f64) -> Next {

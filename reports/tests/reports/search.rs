@@ -112,6 +112,14 @@ proptest! {
     }
 
     #[test]
+    fn the_lowest_rate_is_reached_whatever_it_is(start in rate(), halvings in 0..9_i32, off in -3.0..3.0_f64) {
+        // A hair beside a rate that halving reaches is that rate.
+        let lowest = start / f64::from(1 << halvings) * (1.0 + off * f64::EPSILON);
+        let (search, end) = driven(Limits::around(start, lowest, 0.1), |_| false);
+        prop_assert_eq!((end, search.probes()), (End::Below, 2 * (halvings as u32 + 1) + 1));
+    }
+
+    #[test]
     fn answers_of_chance_alone_end_within_the_bound(start in rate(), share in 0.0..1.0_f64, seed in any::<u64>()) {
         let mut draw = Draw::new(seed);
         let limits = Limits::around(start, 0.0, 0.1);
