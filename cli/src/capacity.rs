@@ -81,6 +81,13 @@ pub(crate) fn capacity(args: &CapacityArgs) -> anyhow::Result<Exit> {
             session.profile.name
         )));
     }
+    if !session.profile.faults.is_empty() {
+        return Err(BadInput::error(format!(
+            "profile `{}` declares [[faults]], and a search for capacity asks what a backend carries undisturbed; leave them out with \
+             --set 'faults=[]'",
+            session.profile.name
+        )));
+    }
     let kept = session.keepers(&urls)?;
     let rows = plan::rows_searched(&kept);
     session.note_consumers_of("probes");

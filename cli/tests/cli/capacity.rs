@@ -137,6 +137,8 @@ fn what_is_wrong_is_said_before_anything_runs() {
     refused(&["--backend", "log", "--backend", "log"], &["log is given twice"]);
     refused(&["--backend", "lag"], &["lag"]);
     refused(&["--backend", "log", "--contract", "copies=3"], &["no backend keeps the contract"]);
+    let faults = "faults=[{ at = \"0s\", action = \"kill\" }]";
+    refused(&["--backend", "log", "--set", faults], &["[[faults]]", "--set 'faults=[]'"]);
     let closed = "arrivals={ kind = \"closed-loop\", think = { kind = \"constant\", time = \"1ms\" } }";
     refused(&["--backend", "log", "--set", closed], &["closed loop", "poisson"]);
 }

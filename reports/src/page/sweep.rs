@@ -129,6 +129,7 @@ fn response(view: &View, by_row: &[(Shown, Vec<Place>)], field: &Field, n: usize
         x: values(field),
         y: Axis::log(seen.into_iter().chain(limit), figures::duration_f64),
         x_title: field.path.clone(),
+        bands: Vec::new(),
         lines,
         bars: Vec::new(),
         rules: limit
@@ -156,6 +157,7 @@ fn achieved(view: &View, by_row: &[(Shown, Vec<Place>)], field: &Field, n: usize
         x: values(field),
         y: Axis::log(seen, figures::rate),
         x_title: field.path.clone(),
+        bands: Vec::new(),
         lines,
         bars: Vec::new(),
         rules: Vec::new(),
