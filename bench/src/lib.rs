@@ -36,7 +36,10 @@ pub fn take(name: &str, more: &[String]) -> Option<anyhow::Result<Figure>> {
 
 #[cfg(feature = "live")]
 fn live(rows: &[String]) -> anyhow::Result<Figure> {
-    live::figure(rows, 5)
+    let asked = std::env::var("BROKERLAB_FIGURES_REPETITIONS").ok();
+    let repetitions = asked.map_or(Ok(5), |text| text.parse())?;
+    anyhow::ensure!(repetitions % 2 == 1, "BROKERLAB_FIGURES_REPETITIONS is an odd number, for medians");
+    live::figure(rows, repetitions)
 }
 
 #[cfg(not(feature = "live"))]
