@@ -146,13 +146,23 @@ impl AmqpClient {
 
     /// Ends what was in flight, and leaves the line alone for a while.
     fn disconnected(&mut self, now: Time) {
-        let (was_open, written) = match &self.line {
-            Line::Up(wire) => (wire.is_open(), wire.written()),
-            Line::Down { .. } | Line::Over => (false, 0),
+        let (was_open, lasted, written) = match &self.line {
+            Line::Up(wire) => (wire.is_open(), now.since(wire.began()), wire.written()),
+            Line::Down { .. } | Line::Over => (false, Span::ZERO, 0),
         };
+        // A connection that opens and is closed at once (a queue that is gone) is no reason to be quick again.
+        if was_open && lasted >= BACKOFF.1 {
+            self.backoff = BACKOFF.0;
+        }
         match &mut self.part {
             Part::Producer(producer) => producer.disconnected(written, &mut self.ready),
-            Part::Member(member) => member.disconnected(&mut self.ready),
+            Part::Member(member) => {
+                // Credit that was asked for while there was no connection waits for the next one.
+                if was_open {
+                    member.end_grants(Status::Failed(Failure::Disconnected), &mut self.ready);
+                }
+                member.disconnected();
+            }
             Part::Administrator(administrator) => administrator.disconnected(&mut self.ready),
         }
         if std::mem::take(&mut self.held) {
@@ -209,7 +219,6 @@ impl AmqpClient {
 
     /// The channel is open.
     fn opened(&mut self) {
-        self.backoff = BACKOFF.0;
         if std::mem::take(&mut self.lost) {
             self.ready.events.push(Event::Reconnected);
         }
@@ -415,7 +424,10 @@ impl AmqpClient {
                 }
                 return Ok(());
             }
-            Control::Grant(count) => return self.grant(token, *count),
+            Control::Grant(count) => {
+                self.grant(token, *count);
+                return Ok(());
+            }
             Control::Seek { .. } | Control::Position(_) | Control::Release(_) => {
                 self.end(token, Status::Refused(Refusal::Unsupported));
                 return Ok(());
@@ -433,10 +445,9 @@ impl AmqpClient {
         Ok(())
     }
 
-    fn grant(&mut self, token: Token, count: u32) -> Result<(), Blocked> {
-        let is_open = matches!(&self.line, Line::Up(wire) if wire.is_open());
+    fn grant(&mut self, token: Token, count: u32) {
         match &mut self.part {
-            Part::Member(_) if !is_open => return Err(Blocked::Disconnected),
+            // Without a connection the credit is kept until there is one.
             Part::Member(member) => {
                 if member.credit.grant(token, count) {
                     member.hand_on_held(&mut self.ready);
@@ -446,7 +457,6 @@ impl AmqpClient {
             }
             Part::Producer(_) | Part::Administrator(_) => self.end(token, Status::Refused(Refusal::WrongRole)),
         }
-        Ok(())
     }
 
     fn close(&mut self, now: Time, token: Token) {
@@ -577,13 +587,14 @@ impl Client for AmqpClient {
         if !self.ready.is_empty() || self.broken.is_some() {
             return Some(Time::ZERO);
         }
-        let line = match &self.line {
-            Line::Up(wire) => wire.next_beat(),
-            Line::Down { retry } => Some(*retry),
-            Line::Over => None,
+        let (line, is_open) = match &self.line {
+            Line::Up(wire) => (wire.next_beat(), wire.is_open()),
+            Line::Down { retry } => (Some(*retry), false),
+            Line::Over => (None, false),
         };
         let part = match &self.part {
             Part::Producer(_) => None,
+            Part::Member(_) | Part::Administrator(_) if !is_open => None,
             Part::Member(member) => member.next_deadline(),
             Part::Administrator(administrator) => administrator.next_deadline(),
         };

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 
 use brokerlab_model::credit::Credit;
-use brokerlab_model::{ChannelId, Completions, Failure, LaneId, Outcome, Receipt, Slice, Span, Status, Time, Token};
+use brokerlab_model::{ChannelId, Completions, LaneId, Outcome, Receipt, Slice, Span, Status, Time, Token};
 use bytes::Bytes;
 
 use super::codec::{Malformed, Properties};
@@ -192,9 +192,8 @@ impl Member {
         }
     }
 
-    /// Ends the open grants with the connection, and forgets what was held back: the server delivers it again.
-    pub(super) fn disconnected(&mut self, out: &mut Completions) {
-        self.end_grants(Status::Failed(Failure::Disconnected), out);
+    /// Forgets what was held back: the server delivers it again.
+    pub(super) fn disconnected(&mut self) {
         self.entries.clear();
         self.held_back.clear();
         self.held_bytes = 0;
@@ -203,6 +202,7 @@ impl Member {
         (self.announced, self.partial, self.starved) = (None, None, None);
     }
 
+    /// Ends the open grants.
     pub(super) fn end_grants(&mut self, status: Status, out: &mut Completions) {
         let end = |token: Token| out.outcomes.push(Outcome { token, status, lane: LaneId(0), position: 0 });
         self.credit.end(end);

@@ -396,6 +396,33 @@ mod tests {
     }
 
     #[test]
+    fn credit_asked_for_before_the_connection_stands_is_kept_until_it_does() {
+        let (tell, told) = mpsc::channel();
+        let address = serve(0, move |mut stream| {
+            let (mut seen, mut buffer) = (Vec::new(), [0; 1_024]);
+            // The queue's name and the consumer's tag follow one another in basic.consume.
+            let consume = b"\x05c.g.0\x030.1";
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                seen.extend_from_slice(&buffer[..count]);
+                if seen.windows(consume.len()).any(|part| part == consume) {
+                    tell.send(()).unwrap();
+                    return;
+                }
+            }
+        });
+        let mut rabbit = rabbit(address);
+        let role = Role::Member { group: "g".into(), channels: vec![brokerlab_model::ChannelId(0)] };
+        let mut client = rabbit.connect(Time::ZERO, &spec(role)).unwrap();
+        let mut grant = Batch::Control(vec![(Token(1), Control::Grant(5))]);
+        assert_eq!(client.submit(Time::ZERO, &mut grant).taken, 1);
+        assert!(client.next_deadline() > Some(Time::ZERO), "nothing is to be done before the connection stands");
+        let mut out = Completions::default();
+        while told.try_recv().is_err() {
+            client.poll(Time::ZERO, &mut out);
+        }
+    }
+
+    #[test]
     fn a_close_that_nobody_answers_ends_by_itself() {
         let address = serve(0, |mut stream| {
             let _ended = stream.read_to_end(&mut Vec::new());

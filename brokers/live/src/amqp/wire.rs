@@ -139,6 +139,11 @@ impl Wire {
         self.stage == Stage::Open
     }
 
+    /// When it was begun.
+    pub(super) fn began(&self) -> Time {
+        self.began
+    }
+
     /// Whether a TCP connection stands.
     pub(super) fn is_connected(&self) -> bool {
         self.socket.is_connected()
