@@ -55,10 +55,9 @@ fn a_server_of_another_protocol_is_named_by_what_it_says() {
     ];
     for (answer, shown) in others {
         let (url, server) = answering(answer);
-        match trouble(&url) {
-            Trouble::OtherProtocol { protocol: "Kafka", found } => assert!(found.contains(shown), "{found}"),
-            other => panic!("{shown}: {other:?}"),
-        }
+        let trouble = trouble(&url);
+        let Trouble::OtherProtocol { protocol: "Kafka", found } = &trouble else { panic!("{shown}: {trouble:?}") };
+        assert!(found.contains(shown), "{found}");
         server.join().unwrap();
     }
 }

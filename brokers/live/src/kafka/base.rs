@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use brokerlab_model::{LaneId, Time};
+use brokerlab_model::{LaneId, Span, Time};
 use bytes::Bytes;
 use kafka_protocol::messages::MetadataRequest;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -17,6 +17,9 @@ use super::wire::{self, Malformed};
 
 /// Nobody leads, as far as is known.
 pub(super) const NOBODY: i32 = -1;
+
+/// How often the leaders are asked for while a broker is cut off.
+const WHILE_BROKEN: Span = Span::from_secs(1);
 
 /// What every client has.
 #[derive(Debug)]
@@ -101,6 +104,8 @@ impl Base {
 
     /// Asks who leads these channels, if that is due.
     pub(super) fn drive_metadata(&mut self, now: Time, of: impl Fn(&Channel) -> bool) {
+        // A broker that is cut off may be gone for good, and its partitions led by another.
+        self.wanted |= self.links.is_broken() && !self.asked && self.not_before + WHILE_BROKEN <= now;
         if !self.wanted || self.asked || self.not_before > now {
             return;
         }
@@ -120,7 +125,15 @@ impl Base {
 
     /// When metadata is to be asked for.
     pub(super) fn metadata_due(&self) -> Time {
-        if self.wanted && !self.asked { self.not_before } else { Time::NEVER }
+        if self.asked {
+            Time::NEVER
+        } else if self.wanted {
+            self.not_before
+        } else if self.links.is_broken() {
+            self.not_before + WHILE_BROKEN
+        } else {
+            Time::NEVER
+        }
     }
 
     /// The question was lost with its connection.

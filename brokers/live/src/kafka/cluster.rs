@@ -32,6 +32,7 @@ const BROKER: i8 = 4;
 #[derive(Debug)]
 pub(super) struct Cluster {
     stream: TcpStream,
+    host: Host,
     client: String,
     correlation: i32,
     pub(super) brokers: Vec<MetadataResponseBroker>,
@@ -85,7 +86,8 @@ impl Cluster {
         stream.set_read_timeout(Some(TIMEOUT)).map_err(unusable)?;
         stream.set_write_timeout(Some(TIMEOUT)).map_err(unusable)?;
         stream.set_nodelay(true).map_err(unusable)?;
-        let mut cluster = Self { stream, client: options.client_id.clone(), correlation: 0, brokers: Vec::new() };
+        let mut cluster =
+            Self { stream, host: host.clone(), client: options.client_id.clone(), correlation: 0, brokers: Vec::new() };
         cluster.check_versions()?;
         if let Some(login) = login {
             cluster.log_in(login)?;
@@ -220,6 +222,8 @@ impl Cluster {
             server: self.server()?,
             brokers: self.brokers.len(),
             message_max_bytes: value("message.max.bytes").parse().unwrap_or(1_048_588),
+            min_insync: value("min.insync.replicas").parse().unwrap_or(1),
+            replication: value("default.replication.factor").parse().unwrap_or(1),
             shown,
         })
     }
@@ -238,7 +242,6 @@ impl Cluster {
     /// Removes topics and groups, whether they are there or not. A group that still has members loses them: they are this run's.
     pub(super) fn remove(
         &mut self,
-        url: &LiveUrl,
         options: &Options,
         login: Option<&Login>,
         place: &Place,
@@ -268,7 +271,7 @@ impl Cluster {
                 continue;
             };
             let host = Host { name: coordinator.host.to_string(), port: coordinator.port as u16 };
-            let mut at = if url.hosts.contains(&host) { None } else { Some(Self::connect_to(&host, options, login)?) };
+            let mut at = if self.host == host { None } else { Some(Self::connect_to(&host, options, login)?) };
             at.as_mut().unwrap_or(self).remove_group(&group)?;
         }
         Ok(())

@@ -87,7 +87,7 @@ pub(crate) fn remove(url: &LiveUrl, place: &Place, channels: &[ChannelSpec]) -> 
     let login = login(url, &options)?;
     let of = |error| trouble(url, error);
     let mut cluster = Cluster::connect(url, &options, login.as_ref()).map_err(of)?;
-    cluster.remove(url, &options, login.as_ref(), place, channels).map_err(of)
+    cluster.remove(&options, login.as_ref(), place, channels).map_err(of)
 }
 
 impl Broker for Kafka {

@@ -18,6 +18,9 @@ pub(super) struct Facts {
     /// How many brokers are up.
     pub(super) brokers: usize,
     pub(super) message_max_bytes: u32,
+    /// A broker's `min.insync.replicas` and `default.replication.factor`.
+    pub(super) min_insync: i16,
+    pub(super) replication: i16,
     /// Settings of a broker that are worth printing.
     pub(super) shown: Vec<(String, String)>,
 }
@@ -195,9 +198,10 @@ fn copies(
     topic: &mut Vec<(String, String)>,
 ) -> i16 {
     let asked = i16::from(contract.copies);
-    let min_insync = options.min_insync.unwrap_or(asked);
-    let replication = options.replication.unwrap_or(min_insync.max(asked));
     let possible = i16::try_from(facts.brokers).unwrap_or(i16::MAX);
+    // Never less than the brokers' own defaults: with as many replicas as copies no broker could be missed.
+    let replication = options.replication.unwrap_or_else(|| asked.max(facts.replication.min(possible)));
+    let min_insync = options.min_insync.unwrap_or_else(|| asked.max(facts.min_insync.min(replication)));
     let used = replication.min(possible.max(1));
     let held = if options.acks == -1 { min_insync.min(used) } else { 1 };
     if asked > 1 && existing {
