@@ -23,8 +23,9 @@ use crate::shared::locked;
 pub const FOLDER_VARIABLE: &str = "BROKERLAB_BROKERS_DIR";
 /// A process that was killed may take this long until it is gone.
 const GONE_LIMIT: Duration = Duration::from_secs(10);
-/// Another change to the state file may take this long.
-const LOCK_LIMIT: Duration = Duration::from_secs(10);
+/// How long the lock of `scripts/brokers` is waited for. It is the whole folder's and may be held while another server starts; the state
+/// file is this server's alone, and a process that nobody knows of would be worse.
+const LOCK_LIMIT: Duration = Duration::from_secs(1);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -246,17 +247,11 @@ impl Started {
         }
     }
 
-    /// Writes down a node's process, as `scripts/brokers` does: under its lock, in one step.
+    /// Writes down a node's process, as `scripts/brokers` does: under its lock if it can be had soon, in one step.
     fn record(&self, node: u32, pid: u32) -> io::Result<()> {
         let lock = OpenOptions::new().create(true).append(true).open(self.folder.join("lock"))?;
         let limit = Instant::now() + LOCK_LIMIT;
-        while let Err(error) = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            if Instant::now() >= limit {
-                return Err(io::Error::other(format!(
-                    "another scripts/brokers works on {}: {error}",
-                    self.folder.display()
-                )));
-            }
+        while rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() && Instant::now() < limit {
             std::thread::park_timeout(LOOK);
         }
         let mut state = State::read(&self.home())?;

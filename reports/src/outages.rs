@@ -58,10 +58,16 @@ fn cost(outage: &OutageRecord) -> String {
     }];
     let rose = outage.recovered_ns.is_none_or(|ns| ns > outage.begins_ns);
     if rose && outage.first_acknowledged_ns.is_some() {
-        parts.push(format!("the backlog was back {}", back(outage)));
+        parts.push(format!("the backlog {}", back(outage)));
     }
-    for (count, what) in [(outage.unknown, "unknown"), (outage.failed, "failed"), (outage.not_sent, "due and not sent")]
-    {
+    // What is open when the backlog is back ends as it always does.
+    let open = if outage.recovered_ns.is_none() { outage.unacknowledged } else { 0 };
+    for (count, what) in [
+        (open, "sent and unacknowledged"),
+        (outage.unknown, "unknown"),
+        (outage.failed, "failed"),
+        (outage.not_sent, "due and not sent"),
+    ] {
         if count > 0 {
             parts.push(format!("{} {what}", figures::count(count)));
         }
@@ -97,16 +103,21 @@ pub(crate) fn headline(j: &Judged) -> String {
     let all: Vec<&OutageRecord> = of(&j.row).map(|(_, outage)| outage).collect();
     match all.as_slice() {
         [] => String::new(),
-        [one] => format!(" It was {}; its backlog was back {}.", happened(one), back(one)),
+        [one] => format!(" {}; its backlog {}.", began(one), back(one)),
         several => format!(" {} are in it.", figures::plural(several.len() as u64, "outage")),
     }
 }
 
+fn began(outage: &OutageRecord) -> String {
+    let was = if outage.fault.is_some() { "It was" } else { "It saw" };
+    format!("{was} {}", happened(outage))
+}
+
 fn back(outage: &OutageRecord) -> String {
     match outage.recovered_ns {
-        Some(ns) if ns > outage.begins_ns => format!("after {}", figures::duration(ns - outage.begins_ns)),
-        Some(_) => "at once".to_owned(),
-        None => "never".to_owned(),
+        Some(ns) if ns > outage.begins_ns => format!("was back after {}", figures::duration(ns - outage.begins_ns)),
+        Some(_) => "did not grow".to_owned(),
+        None => "never came back".to_owned(),
     }
 }
 
@@ -115,8 +126,10 @@ pub(crate) fn not_back(j: &Judged) -> Option<String> {
     let cell = j.row.visits.iter().map(|visit| visit.cell).find(|cell| cell.not_back.is_some())?;
     let counts = &cell.counts;
     let missing = counts.due.saturating_sub(counts.acknowledged);
-    let what =
-        cell.outages.last().map_or_else(|| "did not answer any more".to_owned(), |o| format!("was {}", happened(o)));
+    let what = cell.outages.last().map_or_else(
+        || "did not answer any more".to_owned(),
+        |o| format!("{} {}", if o.fault.is_some() { "was" } else { "saw" }, happened(o)),
+    );
     Some(format!(
         "{} {what} and is not back: {} of {} messages due were never acknowledged ({} not sent, {} unacknowledged, {} failed or unknown).",
         j.row.label,
