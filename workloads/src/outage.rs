@@ -141,9 +141,10 @@ pub struct OutageRecord {
 }
 
 impl OutageRecord {
-    /// Until when the run was not itself, the recovery included; none when that lasted to the run's end.
+    /// Until when the run was not itself, the recovery of producers and consumers included; none when what was due was never
+    /// acknowledged again as before.
     pub fn over_ns(&self) -> Option<u64> {
-        Some(self.recovered_ns?.max(self.ends_ns.unwrap_or(0)))
+        Some(self.recovered_ns?.max(self.ends_ns.unwrap_or(0)).max(self.consumers_recovered_ns.unwrap_or(0)))
     }
 
     /// How long nothing was acknowledged; none when nothing was any more.

@@ -112,12 +112,14 @@ impl<'a> Sums<'a> {
         let begins = self.flow.step_of(begins_ns).min(limit.saturating_sub(1));
         let undone = ends_ns.map_or(begins, |ns| self.flow.step_of(ns));
         let recovered = self.recovered(&self.backlog, begins, undone, limit);
-        let consumers = self.recovered(&self.behind, begins, undone, limit);
+        // Consumers fall behind when producers are served again, and not before.
+        let consumers = self.recovered(&self.behind, begins, undone.max(recovered.unwrap_or(begins)), limit);
         let in_time = |step: Option<usize>| {
             // An outage that nobody felt was over when it began.
             step.map(|step| if step == begins { begins_ns } else { self.start_ns(step) })
         };
-        let over = recovered.map_or(limit, |step| step.max(undone + 1).min(limit)).max(begins);
+        let both = |step: usize| step.max(undone + 1).max(consumers.unwrap_or(0)).min(limit);
+        let over = recovered.map_or(limit, both).max(begins);
         let silence = self.silence(Flowed::Acknowledged, begins, over, limit);
         let count = |what: Flowed| self.flow.sum(what, begins..over);
         let open = |step: usize| if step == 0 { 0 } else { self.backlog[step - 1].max(0).cast_unsigned() };
@@ -232,6 +234,11 @@ mod tests {
 
     /// A message each millisecond for 20 s; `done` says when the one due then ends, none when it never does.
     fn flow(done: impl Fn(u64) -> Option<u64>) -> Flow {
+        flow_with(&done, &done)
+    }
+
+    /// The same, with deliveries at times of their own.
+    fn flow_with(done: &dyn Fn(u64) -> Option<u64>, delivered: &dyn Fn(u64) -> Option<u64>) -> Flow {
         let plan = Plan { warmup: Span::ZERO, duration: Span::from_secs(20), groups: 1 };
         let mut flow = Flow::new(&plan, Span::from_secs(5), Time(7));
         for due in 0..20_000 {
@@ -239,7 +246,9 @@ mod tests {
             if let Some(done) = done(due) {
                 flow.count(Flowed::Sent, Time(7 + due * MS), 1);
                 flow.count(Flowed::Acknowledged, Time(7 + done * MS), 1);
-                flow.count(Flowed::Delivered, Time(7 + done * MS), 1);
+            }
+            if let Some(delivered) = delivered(due) {
+                flow.count(Flowed::Delivered, Time(7 + delivered * MS), 1);
             }
         }
         flow
@@ -287,6 +296,16 @@ mod tests {
         assert!(is_about(first.silent_ns(), 2_000) && is_about(first.drain_ns(), 667), "{first:#?}");
         assert!((first.load_while_draining().unwrap() - 0.25).abs() < 0.005, "{first:#?}");
         assert!((1_990..=2_010).contains(&first.backlog_max) && first.was_felt());
+    }
+
+    #[test]
+    fn consumers_that_drain_more_slowly_than_producers_are_part_of_the_recovery() {
+        let slower = |due: u64| Some(if due < 4_000 { due } else { due.max(6_000 + (due - 4_000) / 2) });
+        let flow = flow_with(&|due| Some(stalled(due, 4_000, 6_000)), &slower);
+        let found = found(&flow, &[declared(4_000, Some(1_000))]);
+        let [of] = found.as_slice() else { panic!("{found:#?}") };
+        assert!(is_about(of.recovered_ns, 6_667) && is_about(of.consumers_recovered_ns, 7_975), "{of:#?}");
+        assert_eq!(of.over_ns(), of.consumers_recovered_ns);
     }
 
     #[test]
