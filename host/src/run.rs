@@ -157,11 +157,13 @@ fn drive(
         // Whatever ends this thread ends the others.
         let _over = OverWhenDropped(shared);
         let acting = if clock.is_manual() { None } else { faults.take() };
-        let acting = acting.map(|faults| scope.spawn(move || {
+        let acting = acting.map(|faults| {
+            scope.spawn(move || {
                 // A server that is started again from here runs as any other does, and not before its clients.
                 let _ = rustix::process::setpriority_process(None, 0);
                 faults.run(shared)
-            }));
+            })
+        });
         let others: Vec<_> =
             crews.drain(1..).enumerate().map(|(n, crew)| follow(scope, shared, expected, n + 1, crew)).collect();
         let crew = crews.pop().unwrap_or_default();
