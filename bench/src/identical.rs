@@ -77,7 +77,13 @@ fn count(file: &ResultFile, series: &mut Series) -> anyhow::Result<()> {
     match analysis.conclusion.decision {
         Decision::Winner(_) => series.winners += 1,
         Decision::NotValid | Decision::Inconclusive => series.not_valid += 1,
-        Decision::Tie(_) | Decision::None | Decision::NotComparable | Decision::Ceiling | Decision::Single { .. } => {}
+        Decision::Tie(_)
+        | Decision::None
+        | Decision::NotComparable
+        | Decision::Ceiling
+        | Decision::Single { .. }
+        | Decision::Capacity
+        | Decision::Swept => {}
     }
     let figures: Vec<_> = analysis.rows.iter().map(|row| row.row.figures()).collect();
     let [first, second] = figures.as_slice() else {
