@@ -84,7 +84,17 @@ fn append_times(java: &Java, server: &str) -> anyhow::Result<Vec<u64>> {
     let text = java.run(
         "org.apache.kafka.tools.consumer.ConsoleConsumer",
         &[
-            &["--bootstrap-server", server, "--topic", topic, "--from-beginning", "--max-messages", "800000", "--timeout-ms", "20000"][..],
+            &[
+                "--bootstrap-server",
+                server,
+                "--topic",
+                topic,
+                "--from-beginning",
+                "--max-messages",
+                "800000",
+                "--timeout-ms",
+                "20000",
+            ][..],
             &["--formatter-property", "print.timestamp=true", "--formatter-property", "print.value=false"],
         ]
         .concat(),

@@ -63,7 +63,7 @@ impl Java {
             output.status.success(),
             "{class} {} failed: {text}{}",
             arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr)
+            String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default()
         );
         Ok(text)
     }
