@@ -137,6 +137,10 @@ impl<'a> Loop<'a> {
         for at in 0..self.connections.len() as u32 {
             self.arm_connection(at);
         }
+        // What a backend held back while members started is asked again.
+        for at in 0..self.members.len() as u32 {
+            self.arm_member(at);
+        }
     }
 
     /// Runs until the schedule is over and drained, the drain limit has come, or the run is cut short. `each_pass` is told the
