@@ -95,7 +95,7 @@ impl VisitSpec {
         Ok(parsed.with_load_factor(self.load_factor))
     }
 
-    /// What [`run`] is asked for.
+    /// What [`run`](crate::run) is asked for.
     pub fn run_spec(&self) -> Result<RunSpec, ProfileError> {
         Ok(RunSpec {
             workload: Workload::new(&self.profile()?, self.seed, self.replication),
