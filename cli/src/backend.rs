@@ -122,7 +122,7 @@ pub(crate) fn clean(url: &LiveUrl, prefix: &str, profile: &Profile, lanes: u32) 
         .into_iter()
         .map(|name| ChannelSpec { name, lanes, groups: groups.clone() })
         .collect();
-    let place = Place { prefix: prefix.to_owned(), existing: false, origin_utc_ns: 0, accept_weaker: false };
+    let place = Place { prefix: prefix.to_owned(), existing: false, origin_utc_ns: 0 };
     brokerlab_live::remove(url, &place, &channels)
         .with_context(|| format!("what was made on {url} under the prefix {prefix} may still be there"))
 }

@@ -22,12 +22,7 @@ fn opened(spec: &VisitSpec, origin_utc_ns: u64) -> Result<Opened, String> {
             Ok(Opened { broker, live: None })
         }
         Backend::Live(url) => {
-            let place = brokerlab_live::Place {
-                prefix: spec.prefix.clone(),
-                existing: spec.existing,
-                origin_utc_ns,
-                accept_weaker: false,
-            };
+            let place = brokerlab_live::Place { prefix: spec.prefix.clone(), existing: spec.existing, origin_utc_ns };
             let broker = brokerlab_live::open(&url, spec.contract, &place).map_err(|error| error.to_string())?;
             let live = LiveRecord {
                 server: broker.server().to_owned(),

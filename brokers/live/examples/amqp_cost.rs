@@ -50,7 +50,7 @@ fn main() -> Result<(), Failed> {
     };
     let (url, bytes, seconds) = (LiveUrl::parse(&url)?, bytes.parse::<usize>()?, seconds.parse::<u64>()?);
     let utc = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?;
-    let place = Place { prefix: format!("cost-{utc}."), existing: false, origin_utc_ns: utc, accept_weaker: false };
+    let place = Place { prefix: format!("cost-{utc}."), existing: false, origin_utc_ns: utc };
     let mut broker = brokerlab_live::open(&url, "page-cache,decoupled".parse()?, &place)?;
     let spec = ChannelSpec { name: "channel".into(), lanes: 1, groups: vec!["g".into()] };
     let ran = run(&mut *broker, &spec, bytes, seconds);

@@ -23,8 +23,6 @@ pub struct Place {
     pub existing: bool,
     /// UTC of the run's origin in nanoseconds since 1970, by which times are told to the server.
     pub origin_utc_ns: u64,
-    /// Whether to run with what the server can keep where the contract asks for more.
-    pub accept_weaker: bool,
 }
 
 /// A real broker that was opened.
@@ -148,7 +146,7 @@ pub fn examine(url: &LiveUrl, contract: Contract) -> Result<Examined, OpenError>
     driver!(url, examine(url, contract))
 }
 
-/// Opens the broker for one contract.
+/// Opens the broker for one contract, which it has to keep: whoever accepts less asks for less.
 pub fn open(url: &LiveUrl, contract: Contract, place: &Place) -> Result<Box<dyn Live>, OpenError> {
     driver!(url, open(url, contract, place))
 }

@@ -127,9 +127,7 @@ pub(crate) fn open(url: &LiveUrl, contract: Contract, place: &Place) -> Result<B
     let mut seen = look(url, &login)?;
     let server = seen.server().clone();
     let mapping = contract::mapping(contract, &options, &server, seen.nodes);
-    if !place.accept_weaker {
-        mapping.honoured(crate::url::Scheme::Amqp.name())?;
-    }
+    mapping.honoured(crate::url::Scheme::Amqp.name())?;
     let kept = Kept::of(contract, &options);
     let rules = Rules {
         prefix: place.prefix.clone(),

@@ -70,9 +70,7 @@ pub(crate) fn open(url: &LiveUrl, contract: Contract, place: &Place) -> Result<B
     let mut cluster = Cluster::connect(url, &options, login.as_ref()).map_err(of)?;
     let facts = cluster.facts().map_err(of)?;
     let (mapping, promise) = promise::map(contract, &options, &facts, place.existing);
-    if !place.accept_weaker {
-        mapping.honoured(url.scheme.name())?;
-    }
+    mapping.honoured(url.scheme.name())?;
     let capabilities = promise::capabilities(&options, &facts);
     let shared = Shared::new(options, place.clone(), promise, login);
     shared.learn(&cluster.brokers);

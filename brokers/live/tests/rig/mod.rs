@@ -36,7 +36,6 @@ pub(crate) fn place() -> Place {
         prefix: format!("brokerlab-test-{process}-{:x}-{number}-", since_1970.as_nanos()),
         existing: false,
         origin_utc_ns: since_1970.as_nanos() as u64,
-        accept_weaker: false,
     }
 }
 
