@@ -253,7 +253,7 @@ impl Held {
                 payload_len: place.value.1,
             };
             let again = u16::from(place.offset < self.highest);
-            completions.deliveries.push_parts(receipt, self.channel, again, &chunk.bytes, parts);
+            completions.deliveries.push_parts(receipt, self.channel, again, chunk.cursor.arena(&chunk.bytes), parts);
             self.position = place.offset + 1;
             self.highest = self.highest.max(self.position);
             *delivered += 1;

@@ -2,7 +2,7 @@
 //! host waits on.
 //!
 //! Consumers use the group protocol of KIP-848, by which a broker assigns partitions and takes them back one by one, as the trait
-//! wants it. Open grants outlive a disconnect: a member that comes back goes on serving them. Leaves out transactions, compression
+//! wants it. Open grants outlive a disconnect: a member that comes back goes on serving them. Leaves out transactions
 //! and share groups.
 
 mod admin;
@@ -10,6 +10,7 @@ mod base;
 mod batches;
 mod cluster;
 mod commit;
+pub mod compression;
 mod error;
 mod fetch;
 mod group;
@@ -52,6 +53,17 @@ pub struct Kafka {
     facts: Facts,
     mapping: Mapping,
     capabilities: Capabilities,
+}
+
+/// How many records whole batches hold that came from somewhere else, or what is wrong with them; the count of those before it does
+/// not matter then.
+pub fn count_records(batches: &[u8]) -> Result<u64, String> {
+    let mut cursor = records::Cursor::new(0, batches.len());
+    let mut count = 0;
+    while cursor.next(batches).map_err(|malformed| malformed.to_string())?.is_some() {
+        count += 1;
+    }
+    Ok(count)
 }
 
 pub(crate) fn examine(url: &LiveUrl, contract: Contract) -> Result<Examined, OpenError> {

@@ -4,6 +4,7 @@
 
 use brokerlab_model::Span;
 
+use super::compression::Codec;
 use crate::url::{LiveUrl, Scheme, UrlError};
 
 /// What can be set.
@@ -13,6 +14,8 @@ pub(super) struct Options {
     pub(super) batch_size: usize,
     pub(super) linger: Span,
     pub(super) idempotence: bool,
+    /// How batches are compressed, and how hard.
+    pub(super) compression: (Codec, i32),
     pub(super) in_flight: usize,
     pub(super) buffer_memory: usize,
     pub(super) max_request_size: usize,
@@ -59,13 +62,15 @@ impl Sasl {
 }
 
 /// Every parameter with the value that it has unless the URL says otherwise.
-const KNOWN: [(&str, &str); 25] = [
+const KNOWN: [(&str, &str); 27] = [
     ("producer.acks", "all"),
     ("producer.batch.size", "16384"),
     ("producer.linger.ms", "5"),
     ("producer.enable.idempotence", "true"),
     ("producer.max.in.flight.requests.per.connection", "5"),
     ("producer.compression.type", "none"),
+    ("producer.compression.gzip.level", "-1"),
+    ("producer.compression.zstd.level", "3"),
     ("producer.buffer.memory", "33554432"),
     ("producer.max.request.size", "1048576"),
     ("producer.request.timeout.ms", "30000"),
@@ -124,7 +129,7 @@ impl Options {
 
     fn from_texts(texts: &Texts<'_>) -> Result<Self, UrlError> {
         let acks = texts.one_of("producer.acks", &[("all", -1), ("-1", -1), ("1", 1)])?;
-        texts.one_of("producer.compression.type", &[("none", ())])?;
+        let compression = compression(texts)?;
         let sasl = [
             ("none", None),
             ("plain", Some(Sasl::Plain)),
@@ -138,17 +143,18 @@ impl Options {
             // As in Java: not idempotent unless all acknowledge.
             idempotence: texts.one_of("producer.enable.idempotence", &[("true", true), ("false", false)])?
                 && acks == -1,
+            compression,
             in_flight: texts.number("producer.max.in.flight.requests.per.connection", 1, 1_000)? as usize,
             buffer_memory: texts.number("producer.buffer.memory", 1, 1 << 40)? as usize,
             max_request_size: texts.number("producer.max.request.size", 1, 1 << 30)? as usize,
             request_timeout: texts.span("producer.request.timeout.ms", 1)?,
             delivery_timeout: texts.span("producer.delivery.timeout.ms", 1)?,
             retry_backoff: texts.span("producer.retry.backoff.ms", 1)?,
-            fetch_min_bytes: texts.int("consumer.fetch.min.bytes", 0)?,
-            fetch_max_bytes: texts.int("consumer.fetch.max.bytes", 1)?,
-            fetch_max_wait_ms: texts.int("consumer.fetch.max.wait.ms", 0)?,
-            partition_fetch_bytes: texts.int("consumer.max.partition.fetch.bytes", 1)?,
-            max_poll_interval_ms: texts.int("consumer.max.poll.interval.ms", 1)?,
+            fetch_min_bytes: texts.int("consumer.fetch.min.bytes", 0, i32::MAX)?,
+            fetch_max_bytes: texts.int("consumer.fetch.max.bytes", 1, i32::MAX)?,
+            fetch_max_wait_ms: texts.int("consumer.fetch.max.wait.ms", 0, i32::MAX)?,
+            partition_fetch_bytes: texts.int("consumer.max.partition.fetch.bytes", 1, i32::MAX)?,
+            max_poll_interval_ms: texts.int("consumer.max.poll.interval.ms", 1, i32::MAX)?,
             heartbeat: texts.span("consumer.heartbeat.interval.ms", 1)?,
             commit_interval: texts.span("consumer.commit.interval.ms", 0)?,
             reconnect: texts.span("reconnect.backoff.ms", 1)?,
@@ -175,6 +181,18 @@ impl Options {
     }
 }
 
+/// The codec and its level, both with Kafka's bounds; the level of a codec that is not taken is checked too.
+fn compression(texts: &Texts<'_>) -> Result<(Codec, i32), UrlError> {
+    let codecs = Codec::ALL.map(|codec| (codec.name(), codec));
+    let codec = texts.one_of("producer.compression.type", &codecs)?;
+    let gzip = match texts.get("producer.compression.gzip.level") {
+        "-1" => -1,
+        _ => texts.int("producer.compression.gzip.level", 1, 9)?,
+    };
+    let zstd = texts.int("producer.compression.zstd.level", -131_072, 22)?;
+    Ok((codec, if codec == Codec::Gzip { gzip } else { zstd }))
+}
+
 /// The parameters as they were written.
 struct Texts<'a>(&'a [(String, String)]);
 
@@ -189,8 +207,10 @@ impl Texts<'_> {
         number.ok_or_else(|| wrong(key, text, &format!("write a number from {least} to {most}")))
     }
 
-    fn int(&self, key: &str, least: u64) -> Result<i32, UrlError> {
-        self.number(key, least, i32::MAX as u64).map(|n| n as i32)
+    fn int(&self, key: &str, least: i32, most: i32) -> Result<i32, UrlError> {
+        let text = self.get(key);
+        let number = text.parse().ok().filter(|n| (least..=most).contains(n));
+        number.ok_or_else(|| wrong(key, text, &format!("write a number from {least} to {most}")))
     }
 
     fn span(&self, key: &str, least: u64) -> Result<Span, UrlError> {
@@ -241,12 +261,31 @@ mod tests {
     }
 
     #[test]
+    fn a_codec_has_its_own_level() {
+        assert_eq!(read("").unwrap().compression.0, Codec::None);
+        for (query, expected) in [
+            ("producer.compression.type=gzip", (Codec::Gzip, -1)),
+            ("producer.compression.type=gzip&producer.compression.gzip.level=9", (Codec::Gzip, 9)),
+            ("producer.compression.type=zstd", (Codec::Zstd, 3)),
+            ("producer.compression.type=zstd&producer.compression.zstd.level=-5", (Codec::Zstd, -5)),
+        ] {
+            assert_eq!(read(query).unwrap().compression, expected);
+        }
+    }
+
+    #[test]
     fn what_is_unknown_or_does_not_fit_is_refused() {
         let unknown = read("producer.linger=5").unwrap_err().to_string();
         assert!(unknown.contains("producer.linger.ms"), "{unknown}");
-        for query in
-            ["producer.linger.ms=soon", "producer.acks=0", "producer.max.in.flight.requests.per.connection=6", "sasl=x"]
-        {
+        for query in [
+            "producer.linger.ms=soon",
+            "producer.acks=0",
+            "producer.max.in.flight.requests.per.connection=6",
+            "sasl=x",
+            "producer.compression.type=brotli",
+            "producer.compression.gzip.level=0",
+            "producer.compression.zstd.level=23",
+        ] {
             assert!(matches!(read(query), Err(UrlError::Value { .. })), "{query}");
         }
     }

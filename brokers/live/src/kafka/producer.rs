@@ -2,7 +2,7 @@
 //!
 //! Order is kept in each partition: sequence numbers are given when a batch is first sent, what is sent again goes before what was
 //! never sent, and only after everything in flight there is answered. A lost connection costs nothing but time: batches go out
-//! again, and an idempotent producer's broker drops those that had arrived. Leaves out compression and transactions.
+//! again, and an idempotent producer's broker drops those that had arrived. Leaves out transactions.
 
 use std::collections::VecDeque;
 
@@ -16,6 +16,7 @@ use kafka_protocol::messages::{InitProducerIdRequest, ProducerId};
 
 use super::base::Base;
 use super::batches::{Body, Lane, Open, Sealed};
+use super::compression::{Codec, Compressor};
 use super::error;
 use super::kind::Kind;
 use super::links::{Came, LinkId, Purpose};
@@ -29,10 +30,35 @@ const MESSAGES: usize = 1 << 20;
 /// Buffers that are kept to be used again.
 const SPARE: usize = 64;
 
-/// Where messages without a key of one channel go.
-#[derive(Clone, Copy, Debug, Default)]
+/// What a producer keeps of one channel.
+#[derive(Clone, Copy, Debug)]
 struct Sticky {
+    /// Where messages without a key go.
     partition: u32,
+    /// What compression is expected to leave of a batch.
+    ratio: f64,
+    /// At this size a batch is full, before it is compressed.
+    full_at: usize,
+}
+
+impl Sticky {
+    fn new(shared: &Shared) -> Self {
+        let mut sticky = Self { partition: 0, ratio: 1.0, full_at: 0 };
+        sticky.expect(1.0, shared);
+        sticky
+    }
+
+    /// Follows what compression left of a batch as the Java client does, slowly down and faster up. A batch may hold more than
+    /// `batch.size` for it, but never more than fits in a request, or than a server takes, if it can't be compressed at all.
+    fn expect(&mut self, left: f64, shared: &Shared) {
+        const DOWN: f64 = 0.005;
+        const UP: f64 = 0.05;
+        const CAUTION: f64 = 1.05;
+        self.ratio = if left > self.ratio { (self.ratio + UP).max(left) } else { (self.ratio - DOWN).max(left) };
+        let caution = if shared.options.compression.0 == Codec::None { 1.0 } else { CAUTION };
+        let size = shared.options.batch_size as f64 / (self.ratio * caution);
+        self.full_at = (size as usize).min(shared.promise.max_batch as usize);
+    }
 }
 
 /// A producer.
@@ -59,6 +85,7 @@ pub(super) struct Producer {
     ended: u64,
     buffers: Vec<Vec<u8>>,
     tokens: Vec<Vec<Token>>,
+    compressor: Option<Compressor>,
     done: Vec<Outcome>,
     /// When something is to be sent or has to end.
     due: Time,
@@ -67,6 +94,8 @@ pub(super) struct Producer {
 
 impl Producer {
     pub(super) fn new(shared: std::sync::Arc<Shared>, number: u32) -> std::io::Result<Self> {
+        let (codec, level) = shared.options.compression;
+        let compressor = (codec != Codec::None).then(|| Compressor::new(codec, level)).transpose()?;
         Ok(Self {
             base: Base::new(shared)?,
             number,
@@ -86,6 +115,7 @@ impl Producer {
             ended: 0,
             buffers: Vec::new(),
             tokens: Vec::new(),
+            compressor,
             done: Vec::new(),
             due: Time::ZERO,
             restless: true,
@@ -96,7 +126,8 @@ impl Producer {
         if self.base.refresh() {
             let lanes = self.base.channels.last().map_or(0, |last| last.first + last.lanes) as usize;
             self.lanes.resize_with(lanes, Lane::default);
-            self.sticky.resize(self.base.channels.len(), Sticky::default());
+            let sticky = Sticky::new(&self.base.shared);
+            self.sticky.resize(self.base.channels.len(), sticky);
             self.restless = true;
         }
     }
@@ -145,8 +176,8 @@ impl Producer {
         let sticky = &mut self.sticky[message.channel.0 as usize];
         let keyed = (!message.key.is_empty()).then(|| partition_of(message.key, channel.lanes));
         let mut number = channel.first + keyed.unwrap_or(sticky.partition);
-        let is_full =
-            |lane: &Lane| lane.open.as_ref().is_some_and(|open| open.builder.len() + bound > options.batch_size);
+        let full_at = sticky.full_at;
+        let is_full = |lane: &Lane| lane.open.as_ref().is_some_and(|open| open.builder.len() + bound > full_at);
         if is_full(&self.lanes[number as usize]) {
             self.lanes[number as usize].seal();
             self.restless = true;
@@ -170,7 +201,7 @@ impl Producer {
         open.builder.push(&message, utc_ms);
         open.tokens.push(message.token);
         self.bytes += open.builder.len() - before;
-        if open.builder.len() >= options.batch_size {
+        if open.builder.len() >= full_at {
             lane.seal();
             self.restless = true;
             if keyed.is_none() {
@@ -374,7 +405,14 @@ impl Producer {
             lane.held = false;
             let body = std::mem::replace(&mut batch.body, Body::Fresh(Builder::default()));
             batch.body = match body {
-                Body::Fresh(builder) => {
+                Body::Fresh(mut builder) => {
+                    if let Some(compressor) = &mut self.compressor {
+                        let (free, left) = builder.compress(compressor, self.buffers.pop().unwrap_or_default());
+                        self.buffers.push(free);
+                        if let Some(channel) = self.base.channel_of(LaneId(*number)) {
+                            self.sticky[channel.id.0 as usize].expect(left, &self.base.shared);
+                        }
+                    }
                     let (producer, count) = (self.identity, builder.count());
                     let sequence = if producer == Number::NONE { -1 } else { lane.sequence };
                     // The number after the largest is 0, as with all of Kafka's clients.

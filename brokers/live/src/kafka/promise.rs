@@ -37,14 +37,20 @@ pub(super) struct Promise {
     pub(super) single_lane: bool,
     /// The largest message, key and headers included.
     pub(super) max_message: u32,
+    /// The largest batch that a server takes and a request holds.
+    pub(super) max_batch: u32,
 }
 
 /// The largest message that a cluster takes.
 fn max_message(options: &Options, facts: &Facts) -> u32 {
+    max_batch(options, facts).saturating_sub((records::OVERHEAD + records::PER_RECORD) as u32)
+}
+
+/// The largest batch that a cluster takes.
+fn max_batch(options: &Options, facts: &Facts) -> u32 {
     let given =
         options.topic.iter().find(|(name, _)| name == "max.message.bytes").and_then(|(_, value)| value.parse().ok());
-    let bytes = given.unwrap_or(facts.message_max_bytes).min(options.max_request_size as u32);
-    bytes.saturating_sub((records::OVERHEAD + records::PER_RECORD) as u32)
+    given.unwrap_or(facts.message_max_bytes).min(options.max_request_size as u32)
 }
 
 /// What `contract` becomes. `existing` topics are used as they are.
@@ -73,6 +79,7 @@ pub(super) fn map(contract: Contract, options: &Options, facts: &Facts, existing
         commit_first: contract.delivery == Delivery::AtMostOnce,
         single_lane: contract.order == Order::Total,
         max_message: max_message(options, facts),
+        max_batch: max_batch(options, facts),
     };
     (Mapping { kept, settings, missing }, promise)
 }

@@ -1,11 +1,13 @@
 //! Record batches, format 2: written directly from the columns of a publish, and read as slices of what was fetched.
 //!
-//! A message's headers travel as one record header of the name [`HEADER`]. Leaves out compression, transactions and requests.
+//! A message's headers travel as one record header of the name [`HEADER`]. Compressed batches are
+//! inflated one at a time, when their first record is read. Leaves out transactions, requests and the codecs themselves.
 
 use brokerlab_model::Message;
 use bytes::Bytes;
 use crc_fast::CrcAlgorithm;
 
+use super::compression::{Codec, Compressor, MOST_INFLATED, inflate};
 use super::wire::Malformed;
 
 /// A batch's own bytes, before its records.
@@ -22,6 +24,7 @@ pub(super) struct Builder {
     count: u32,
     base_ms: i64,
     max_ms: i64,
+    codec: Codec,
 }
 
 /// Whose batch it is, for a broker to know duplicates.
@@ -86,7 +89,7 @@ impl Builder {
     pub(super) fn in_buffer(mut bytes: Vec<u8>) -> Self {
         bytes.clear();
         bytes.resize(OVERHEAD, 0);
-        Self { bytes, count: 0, base_ms: 0, max_ms: 0 }
+        Self { bytes, count: 0, base_ms: 0, max_ms: 0, codec: Codec::None }
     }
 
     /// How many records there are.
@@ -147,6 +150,20 @@ impl Builder {
         self.count += 1;
     }
 
+    /// Compresses the records into `spare`, unless that makes them no smaller. Returns the buffer that is free then, and the share
+    /// of their size that was left.
+    pub(super) fn compress(&mut self, compressor: &mut Compressor, mut spare: Vec<u8>) -> (Vec<u8>, f64) {
+        let before = self.bytes.len() - OVERHEAD;
+        spare.clear();
+        spare.resize(OVERHEAD, 0);
+        if !compressor.compress(&self.bytes[OVERHEAD..], &mut spare) {
+            return (spare, 1.0);
+        }
+        self.codec = compressor.codec();
+        let free = std::mem::replace(&mut self.bytes, spare);
+        (free, (self.bytes.len() - OVERHEAD) as f64 / before as f64)
+    }
+
     /// The batch as it is sent.
     pub(super) fn finish(mut self, producer: Producer, sequence: i32) -> Bytes {
         let length = (self.bytes.len() - 12) as u32;
@@ -154,6 +171,7 @@ impl Builder {
         put(8, &length.to_be_bytes());
         put(12, &(-1i32).to_be_bytes());
         put(16, &[2]);
+        put(21, &(self.codec as u16).to_be_bytes());
         put(23, &self.count.wrapping_sub(1).to_be_bytes());
         put(27, &self.base_ms.to_be_bytes());
         put(35, &self.max_ms.to_be_bytes());
@@ -186,8 +204,11 @@ pub(super) struct Cursor {
     /// Where the next batch begins, and where the last ends.
     at: usize,
     end: usize,
-    /// Within a batch: the next record, how many are left, and the batch's first offset.
+    /// The records of the batch that is read, when it was compressed.
+    inflated: Option<Bytes>,
+    /// Within a batch: the next record, where the last ends, how many are left, and the batch's first offset.
     record: usize,
+    records_end: usize,
     left: u32,
     base: u64,
     /// The offset after the last batch that was begun.
@@ -197,7 +218,7 @@ pub(super) struct Cursor {
 impl Cursor {
     /// Over the bytes from `at` to `end` of an answer.
     pub(super) fn new(at: usize, end: usize) -> Self {
-        Self { at, end, record: 0, left: 0, base: 0, next: 0 }
+        Self { at, end, inflated: None, record: 0, records_end: 0, left: 0, base: 0, next: 0 }
     }
 
     /// The offset to be read after everything so far, once all records of the begun batches were read.
@@ -205,24 +226,29 @@ impl Cursor {
         self.next
     }
 
+    /// The bytes in which the last place stands: those of the answer, or a batch's of its own.
+    #[inline]
+    pub(super) fn arena<'a>(&'a self, answer: &'a Bytes) -> &'a Bytes {
+        self.inflated.as_ref().unwrap_or(answer)
+    }
+
     /// The next record; `None` after the last whole batch.
     #[inline]
-    pub(super) fn next(&mut self, bytes: &[u8]) -> Result<Option<Place>, Malformed> {
+    pub(super) fn next(&mut self, answer: &[u8]) -> Result<Option<Place>, Malformed> {
         while self.left == 0 {
-            if !self.begin(bytes)? {
+            if !self.begin(answer)? {
                 return Ok(None);
             }
         }
         self.left -= 1;
-        let mut reader = Varints { bytes, at: self.record };
+        let bytes = self.inflated.as_deref().unwrap_or(answer);
+        let mut reader = Varints { bytes: &bytes[..self.records_end], at: self.record };
         let length = reader.length()?;
         let end = reader.at + length;
-        if end > self.at {
-            return Err(Malformed("a record is longer than its batch".to_owned()));
-        }
+        reader.bytes = &reader.bytes[..end];
         reader.at += 1;
         reader.varint()?;
-        let offset = self.base + reader.varint()?.cast_unsigned();
+        let offset = self.base.wrapping_add(reader.varint()?.cast_unsigned());
         let key = reader.bytes()?;
         let value = reader.bytes()?;
         let headers = reader.headers(end)?;
@@ -254,14 +280,19 @@ impl Cursor {
         if crc(&bytes[self.at + 21..end]) != number(17) {
             return Err(Malformed(format!("the checksum of the batch at offset {base} is wrong")));
         }
-        if attributes & 0x07 != 0 {
-            return Err(Malformed(format!("the batch at offset {base} is compressed")));
-        }
         // A control batch holds markers of transactions and no messages.
         self.left = if attributes & 0x20 == 0 { count } else { 0 };
+        (self.record, self.records_end, self.inflated) = (self.at + OVERHEAD, end, None);
+        if attributes & 0x07 != 0 && self.left > 0 {
+            let wrong = |reason: String| Malformed(format!("the batch at offset {base}: {reason}"));
+            let codec = Codec::of_attributes(attributes)
+                .ok_or_else(|| wrong(format!("compressed by a codec of number {}", attributes & 0x07)))?;
+            let records = inflate(codec, &bytes[self.record..end], MOST_INFLATED).map_err(wrong)?;
+            (self.record, self.records_end) = (0, records.len());
+            self.inflated = Some(Bytes::from(records));
+        }
         self.base = base;
-        self.record = self.at + OVERHEAD;
-        self.next = base + u64::from(number(23)) + 1;
+        self.next = base.wrapping_add(u64::from(number(23))).wrapping_add(1);
         self.at = end;
         Ok(true)
     }
@@ -333,6 +364,7 @@ impl Varints<'_> {
 #[cfg(test)]
 mod tests {
     use brokerlab_model::{ChannelId, Token};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -371,6 +403,97 @@ mod tests {
         }
         assert_eq!(cursor.next(&two), Ok(None));
         assert_eq!(cursor.next_offset(), 8);
+    }
+
+    #[test]
+    fn compressed_batches_stand_among_others() {
+        let payload = b"again and again and again and again and again and again and again".repeat(20);
+        let mut fetched = Vec::new();
+        for (n, codec) in (0..).zip(Codec::ALL) {
+            let mut builder = Builder::in_buffer(Vec::new());
+            builder.push(&message(b"key", b"headers", &payload), 5);
+            builder.push(&message(b"", b"", codec.name().as_bytes()), 6);
+            let before = builder.len();
+            let mut compressor = Compressor::new(codec, 3).unwrap();
+            let (_, share) = builder.compress(&mut compressor, vec![9; 100]);
+            assert_eq!(share < 0.5, codec != Codec::None, "{codec:?}: {share}");
+            let batch = builder.finish(Producer::NONE, -1);
+            assert_eq!(batch.len() < before / 2, codec != Codec::None);
+            let from = fetched.len();
+            fetched.extend_from_slice(&batch);
+            fetched[from + 7] = 2 * n;
+        }
+        let fetched = Bytes::from(fetched);
+        let mut cursor = Cursor::new(0, fetched.len());
+        for (n, codec) in (0..).zip(Codec::ALL) {
+            let text = |cursor: &Cursor, (at, length): (u32, u32)| {
+                cursor.arena(&fetched)[at as usize..(at + length) as usize].to_vec()
+            };
+            let place = cursor.next(&fetched).unwrap().unwrap();
+            assert_eq!((place.offset, text(&cursor, place.value)), (2 * n, payload.clone()));
+            assert_eq!(text(&cursor, (place.headers.0, place.headers.1.into())), b"headers");
+            let place = cursor.next(&fetched).unwrap().unwrap();
+            assert_eq!((place.offset, text(&cursor, place.value)), (2 * n + 1, codec.name().as_bytes().to_vec()));
+        }
+        assert_eq!(cursor.next(&fetched), Ok(None));
+        assert_eq!(cursor.next_offset(), 10);
+    }
+
+    /// A batch with these attributes and this in place of its records.
+    fn batch_of(attributes: u16, count: u32, records: &[u8]) -> Vec<u8> {
+        let mut batch = vec![0; OVERHEAD];
+        batch.extend_from_slice(records);
+        let length = (batch.len() - 12) as u32;
+        batch[8..12].copy_from_slice(&length.to_be_bytes());
+        batch[16] = 2;
+        batch[21..23].copy_from_slice(&attributes.to_be_bytes());
+        batch[57..61].copy_from_slice(&count.to_be_bytes());
+        let crc = crc(&batch[21..]);
+        batch[17..21].copy_from_slice(&crc.to_be_bytes());
+        batch
+    }
+
+    #[test]
+    fn garbage_within_a_whole_batch_is_told_with_its_offset() {
+        for (attributes, reason) in [
+            (1, "gzip can't be read"),
+            (2, "snappy can't be read"),
+            (3, "lz4 can't be read"),
+            (4, "zstd can't be read"),
+            (5, "codec of number 5"),
+        ] {
+            let batch = batch_of(attributes, 3, b"\xff\xff\xff\xff\xff\xff\xff no codec's");
+            let error = Cursor::new(0, batch.len()).next(&batch).unwrap_err().to_string();
+            assert!(error.contains("offset 0") && error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn more_than_the_bound_is_not_inflated() {
+        let mut bomb = Vec::new();
+        assert!(Compressor::new(Codec::Zstd, 1).unwrap().compress(&vec![0; MOST_INFLATED + 1], &mut bomb));
+        assert!(bomb.len() < 10_000);
+        let batch = batch_of(4, 3, &bomb);
+        let error = Cursor::new(0, batch.len()).next(&batch).unwrap_err().to_string();
+        assert!(error.contains("more than 67108864 bytes"), "{error}");
+    }
+
+    proptest! {
+        /// Whole batches of any bytes: each record that is read stands within them, in order, and none panics.
+        #[test]
+        fn any_records_are_read_in_their_bounds_or_refused(
+            attributes in 0u16..8, count in 0u32..9, records in proptest::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let batch = Bytes::from(batch_of(attributes, count, &records));
+            let mut cursor = Cursor::new(0, batch.len());
+            while let Ok(Some(place)) = cursor.next(&batch) {
+                let length = cursor.arena(&batch).len();
+                let (key, value, headers) = (place.key, place.value, place.headers);
+                prop_assert!(key.0 as usize + usize::from(key.1) <= value.0 as usize);
+                prop_assert!(value.0 as usize + value.1 as usize <= headers.0 as usize || headers.1 == 0);
+                prop_assert!(headers.0 as usize + usize::from(headers.1) <= length);
+            }
+        }
     }
 
     #[test]

@@ -66,8 +66,13 @@ impl LiveRig {
 
     /// A server, or what stands in front of it, opened likewise.
     pub(crate) fn at(server: &str, usual: &'static str, small: &'static str, quiet: Span) -> Self {
+        Self::within(server, usual, small, quiet, place())
+    }
+
+    /// The same in a place of the caller's.
+    pub(crate) fn within(server: &str, usual: &'static str, small: &'static str, quiet: Span, place: Place) -> Self {
         let contract = Contract::default();
-        let (broker, url, place) = start(server, &[usual], contract).expect("every server keeps this contract");
+        let (broker, url, place) = start(server, &[usual], contract, place).expect("every server keeps this contract");
         let (server, places) = (server.to_owned(), vec![(url, place)]);
         Self { server, usual, small, quiet, origin: Instant::now(), contract, broker, places }
     }
@@ -77,10 +82,10 @@ fn start(
     server: &str,
     parameters: &[&str],
     contract: Contract,
+    place: Place,
 ) -> Result<(Box<dyn Live>, LiveUrl, Place), Unsupported> {
     let joint = if server.contains('?') { '&' } else { '?' };
     let url = LiveUrl::parse(&format!("{server}{joint}{}", parameters.join("&"))).expect("the rig writes a URL");
-    let place = place();
     match open(&url, contract, &place) {
         Ok(broker) => Ok((broker, url, place)),
         Err(OpenError::Unsupported(refusal)) => Err(refusal),
@@ -119,7 +124,7 @@ impl Rig for LiveRig {
             Tuning::SmallBounds => &[self.usual, self.small],
             Tuning::Lease(_) => panic!("no real broker here has leases"),
         };
-        let (broker, url, place) = start(&self.server, parameters, *contract)?;
+        let (broker, url, place) = start(&self.server, parameters, *contract, place())?;
         self.broker = broker;
         self.places.push((url, place));
         self.contract = *contract;
