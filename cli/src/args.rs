@@ -6,10 +6,13 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+/// The four embedded models.
+const ALL: [&str; 4] = ["log", "queue", "shard", "direct"];
+
 /// How loops wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum WaitingArg {
-    /// Sleep in poll(2) until something is due: the default, kind to the other processes.
+    /// Sleep in poll(2) until something is due: kind to the other processes.
     #[default]
     Park,
     /// Give the core away and look again.
@@ -64,6 +67,28 @@ pub(crate) struct ProfileArgs {
     /// The promise: words such as at-least-once,per-key,fsync,copies=1,decoupled; an axis not named takes its default.
     #[arg(long, value_name = "WORDS")]
     pub contract: Option<String>,
+}
+
+/// What several backends are asked at once: `compare`, `capacity` and `sweep`.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct RowsArgs {
+    #[command(flatten)]
+    pub profile: ProfileArgs,
+    /// A backend: log, queue, shard, direct, with parameters as in log?partitions=8, or a real broker's URL as in
+    /// kafka://127.0.0.1:9092 and 'amqp://127.0.0.1:5672?queue=quorum'. Repeatable; the four in this process when none is given.
+    #[arg(long = "backend", value_name = "NAME|URL")]
+    pub backends: Vec<String>,
+    #[command(flatten)]
+    pub drive: DriveArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+impl RowsArgs {
+    /// The backends that were asked for, or the four embedded models.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        if self.backends.is_empty() { ALL.map(str::to_owned).to_vec() } else { self.backends.clone() }
+    }
 }
 
 /// How it is driven.

@@ -92,6 +92,8 @@ pub(crate) struct Met {
     pub(crate) contract: Contract,
     /// What can't be kept there.
     pub(crate) missing: Vec<Missing>,
+    /// Product and version.
+    pub(crate) server: String,
 }
 
 /// A contract that asks on each axis for no more than `kept`.

@@ -3,8 +3,6 @@
 //!
 //! Leaves out how the search decides, which is a state machine of `brokerlab-reports`.
 
-use std::sync::atomic::Ordering;
-
 use brokerlab_model::Span;
 use brokerlab_reports::capacity::{Limits, Next, Search, messages_needed, outcome};
 use brokerlab_reports::result::Command;
@@ -12,9 +10,8 @@ use brokerlab_workloads::measurement::{Point, World};
 use brokerlab_workloads::profile::parse_span;
 use clap::Args;
 
-use crate::args::{DriveArgs, OutputArgs, ProfileArgs};
+use crate::args::RowsArgs;
 use crate::backend::Backend;
-use crate::compare::ALL;
 use crate::exit::{BadInput, Exit};
 use crate::finish::finish;
 use crate::plan::{self, Row};
@@ -38,20 +35,15 @@ Examples:
   brokerlab capacity --backend log --backend queue
   brokerlab capacity --profile fraud-detection --backend log --precision 5% --confirm --confirm-for 2min
   brokerlab capacity --backend shard --lanes 100 --probe 1s     # lanes are held; the default is what the profile's rate needs
+  brokerlab capacity --backend kafka://127.0.0.1:29092 --rate 2k/s --precision 25%     # some twenty probes of 30 s and warm-up
 
 A rate passes when two of three probes meet the objectives, keep the contract and are not saturated. The consumers' work is divided
-by the load, as if consumers were added. Exit codes: 0 done, whatever was found; 3 a contract was broken; 1 failure or cut short;
-2 bad input.")]
+by the load, as if consumers were added. Exit codes: 0 an answer for every backend; 3 a contract was broken, or a backend meets the
+objectives at no rate that was tried (\"below\") or not in its soak; 4 the same where not the backend but the machine or the generator
+was the reason; 1 failure or cut short; 2 bad input.")]
 pub(crate) struct CapacityArgs {
     #[command(flatten)]
-    profile: ProfileArgs,
-    /// A backend: log, queue, shard, direct, with parameters as in log?partitions=8. Repeatable; all four when none is given.
-    #[arg(long = "backend", value_name = "NAME|URL")]
-    backends: Vec<String>,
-    #[command(flatten)]
-    drive: DriveArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    rows: RowsArgs,
     /// Window of one probe [default: --duration, or else 5s for an embedded backend and 30s for a broker across the network].
     #[arg(long, value_name = "D")]
     probe: Option<String>,
@@ -70,9 +62,9 @@ pub(crate) fn capacity(args: &CapacityArgs) -> anyhow::Result<Exit> {
     let precision = precision(&args.precision)?;
     let probe = args.probe.as_deref().map(|text| span("--probe", text)).transpose()?;
     let soak = args.confirm_for.as_deref().map(|text| span("--confirm-for", text)).transpose()?;
-    let urls = if args.backends.is_empty() { ALL.map(str::to_owned).to_vec() } else { args.backends.clone() };
+    let urls = args.rows.urls();
     plan::each_once(&urls)?;
-    let mut session = Session::begin(Command::Capacity, &args.profile, &args.drive, &args.output, &urls)?;
+    let mut session = Session::begin_rows(Command::Capacity, &args.rows, &urls)?;
     if session.profile.is_closed_loop() {
         return Err(BadInput::error(format!(
             "the arrivals of profile `{}` are a closed loop: its users wait for answers, so it asks no rate of a backend that could be \
@@ -96,7 +88,7 @@ pub(crate) fn capacity(args: &CapacityArgs) -> anyhow::Result<Exit> {
             .to_owned(),
     );
     let windows = Windows {
-        probe: probe.or(args.profile.duration.is_some().then_some(session.profile.duration)),
+        probe: probe.or(args.rows.profile.duration.is_some().then_some(session.profile.duration)),
         soak: soak.unwrap_or(SOAK),
     };
     let shortest = rows.iter().map(|row| windows.probe(row)).min().unwrap_or(EMBEDDED_PROBE);
@@ -109,7 +101,7 @@ pub(crate) fn capacity(args: &CapacityArgs) -> anyhow::Result<Exit> {
     if complete && (args.confirm || soak.is_some()) {
         confirm(&mut session, &rows, &searches, &windows)?;
     }
-    finish(session, &args.output, None)
+    finish(session, &args.rows.output, None)
 }
 
 /// How long visits are.
@@ -140,7 +132,7 @@ fn search(session: &mut Session, rows: &[Row], searches: &mut [Search], windows:
             let Next::Probe { rate_per_s, attempt } = searches[at].next() else { continue };
             asked = true;
             let task = probe(session, &rows[at], rate_per_s, attempt, windows);
-            if !made(session, &rows[at], &task)? {
+            if !session.made(&rows[at], &task)? {
                 return Ok(false);
             }
             let Some(cell) = session.result.cells.last() else { return Ok(false) };
@@ -188,27 +180,11 @@ fn confirm(session: &mut Session, rows: &[Row], searches: &[Search], windows: &W
         };
         task.lasts(windows.soak, &session.profile);
         session.expect_in_all(session.result.cells.len() as u64 + 1);
-        if !made(session, row, &task)? {
+        if !session.made(row, &task)? {
             break;
         }
     }
     Ok(())
-}
-
-/// Makes one visit. Not made: the command was interrupted, or the visit failed after others were made, which are kept.
-fn made(session: &mut Session, row: &Row, task: &Task) -> anyhow::Result<bool> {
-    if session.stopped.load(Ordering::Relaxed) {
-        session.cut_short("interrupted");
-        return Ok(false);
-    }
-    match session.measure(row, task) {
-        Ok(()) => Ok(true),
-        Err(error) if session.is_empty() => Err(error),
-        Err(error) => {
-            session.cut_short(&format!("{error:#}"));
-            Ok(false)
-        }
-    }
 }
 
 fn span(flag: &str, text: &str) -> anyhow::Result<Span> {

@@ -1,33 +1,29 @@
 //! `brokerlab compare`, the main job: every row under one workload and one contract, rounds of visits in random order with two
 //! controls, then a staircase of load for each row; a table, a verdict, a page and a result file.
 
-use std::sync::atomic::Ordering;
-
 use brokerlab_reports::result::Command;
 use clap::Args;
 
-use crate::args::{DriveArgs, OutputArgs, ProfileArgs};
+use crate::args::RowsArgs;
 use crate::exit::{BadInput, Exit};
 use crate::finish::finish;
 use crate::plan::{self, Depth, Row};
 use crate::session::Session;
+use crate::task::Task;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   brokerlab compare
   brokerlab compare --profile fraud-detection --backend log --backend queue --contract per-key,fsync
-  brokerlab compare --rate 50k/s --size 1KiB --consumers 8 --work 100us --thorough")]
+  brokerlab compare --rate 50k/s --size 1KiB --consumers 8 --work 100us --thorough
+  brokerlab compare --backend kafka://127.0.0.1:29092 --backend 'amqp://127.0.0.1:25672?queue=quorum' --backend log
+
+Exit codes: 0 done, whoever wins; 3 a contract was broken, or no comparable row meets the objectives; 4 the row that --require
+names is not valid or is saturated; 1 failure or cut short; 2 bad input.")]
 pub(crate) struct CompareArgs {
     #[command(flatten)]
-    profile: ProfileArgs,
-    /// A backend: log, queue, shard, direct, with parameters as in log?partitions=8. Repeatable; all four when none is given.
-    #[arg(long = "backend", value_name = "NAME|URL")]
-    backends: Vec<String>,
-    #[command(flatten)]
-    drive: DriveArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    rows: RowsArgs,
     /// Ten minutes instead of one: longer visits, more rounds, intervals.
     #[arg(long)]
     thorough: bool,
@@ -39,23 +35,17 @@ pub(crate) struct CompareArgs {
     require: Option<String>,
 }
 
-/// The four embedded models.
-pub(crate) const ALL: [&str; 4] = ["log", "queue", "shard", "direct"];
-
 pub(crate) fn compare(args: &CompareArgs) -> anyhow::Result<Exit> {
-    let urls = if args.backends.is_empty() { ALL.map(str::to_owned).to_vec() } else { args.backends.clone() };
+    let urls = args.rows.urls();
     if let Some(required) = &args.require
         && !urls.contains(required)
     {
         return Err(BadInput::error(format!("--require {required}: it is not among the backends that are compared")));
     }
-    if let Some(twice) = urls.iter().enumerate().find(|(n, url)| urls[..*n].contains(url)).filter(|_| !args.alone) {
-        return Err(BadInput::error(format!(
-            "--backend {} is given twice; one backend is visited twice in every comparison as its control, so name it once",
-            twice.1
-        )));
+    if !args.alone {
+        plan::each_once(&urls)?;
     }
-    let mut session = Session::begin(Command::Compare, &args.profile, &args.drive, &args.output, &urls)?;
+    let mut session = Session::begin_rows(Command::Compare, &args.rows, &urls)?;
     let kept = session.keepers(&urls)?;
     if let Some(required) = args.require.as_ref().filter(|required| !kept.contains(required)) {
         return Err(BadInput::error(format!(
@@ -71,15 +61,15 @@ pub(crate) fn compare(args: &CompareArgs) -> anyhow::Result<Exit> {
         session.note_consumers_of("staircases");
         plan::rows(&kept)
     };
-    if session.is_live() && !args.thorough && args.profile.duration.is_none() {
+    if session.is_live() && !args.thorough && args.rows.profile.duration.is_none() {
         depth.stretch_to_live(session.window());
     }
-    if !args.thorough && args.profile.duration.is_none() {
+    if !args.thorough && args.rows.profile.duration.is_none() {
         session.note_if_longer_than_a_minute(&rows, &depth);
     }
     session.warm_up(&rows)?;
     make_visits(&mut session, &rows, &depth)?;
-    finish(session, &args.output, required_label(&rows, args.require.as_deref()))
+    finish(session, &args.rows.output, required_label(&rows, args.require.as_deref()))
 }
 
 /// The label of the required row: rows are judged by label, and a backend with parameters is labelled by its plain name.
@@ -92,16 +82,8 @@ fn make_visits(session: &mut Session, rows: &[Row], depth: &Depth) -> anyhow::Re
     let visits = plan::visits(rows, depth, session.seed());
     session.expect(visits.len() as u64);
     for visit in visits {
-        if session.stopped.load(Ordering::Relaxed) {
-            session.cut_short("interrupted");
-            break;
-        }
-        if let Err(error) = session.visit(&rows[visit.row], visit.point.clone(), depth) {
-            // What was measured so far is worth more than a clean end: it is written, marked as cut short.
-            if session.is_empty() {
-                return Err(error);
-            }
-            session.cut_short(&format!("{error:#}"));
+        let task = Task::of(&rows[visit.row], visit.point, depth, &session.profile);
+        if !session.made(&rows[visit.row], &task)? {
             break;
         }
     }

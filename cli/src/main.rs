@@ -45,8 +45,8 @@ const AFTER_HELP: &str = "\
 Example: brokerlab compare --backend log --backend queue --rate 50k/s
 
 Exit codes: 0 done; 1 failure or cut short; 2 bad input; 3 a broken contract, a missed objective or a count that rose;
-4 a run that is not valid or is saturated. A `compare` with such a row ends with 0; with --require ROW it ends with 4 when
-that row is one.";
+4 not valid or saturated: a `run`, a `capacity` without an answer for that reason, or the row of a `compare` that
+--require names; other such rows of a `compare` are findings, and it ends with 0.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -17,7 +17,7 @@ use brokerlab_reports::result::{Command, Objectives, ProfileRecord, ResultFile, 
 use brokerlab_workloads::measurement::{Measurement, Point};
 use brokerlab_workloads::profile::Profile;
 
-use crate::args::{DriveArgs, OutputArgs, ProfileArgs};
+use crate::args::{DriveArgs, OutputArgs, ProfileArgs, RowsArgs};
 use crate::backend::{self, Backend, Met};
 use crate::drive::{self, Sets};
 use crate::exit::BadInput;
@@ -129,6 +129,11 @@ impl Session {
         })
     }
 
+    /// The same for a command over several backends.
+    pub(crate) fn begin_rows(command: Command, args: &RowsArgs, urls: &[String]) -> anyhow::Result<Self> {
+        Self::begin(command, &args.profile, &args.drive, &args.output, urls)
+    }
+
     /// The seed that orders the visits.
     pub(crate) fn seed(&self) -> u64 {
         self.profile.seed
@@ -204,7 +209,8 @@ impl Session {
         }
         let contract = backend::lowered(asked, examined.mapping.kept);
         if self.met(text, asked).is_none() {
-            self.met.push(Met { text: text.to_owned(), asked, contract, missing });
+            let server = examined.server;
+            self.met.push(Met { text: text.to_owned(), asked, contract, missing, server });
         }
         Ok(Ok(()))
     }
@@ -212,6 +218,11 @@ impl Session {
     /// What was found of a real broker under a contract; none for an embedded backend.
     fn met(&self, text: &str, asked: Contract) -> Option<&Met> {
         self.met.iter().find(|met| met.text == text && met.asked == asked)
+    }
+
+    /// The product and version that answered at a real broker's URL.
+    pub(crate) fn server_at(&self, url: &str) -> Option<&str> {
+        self.met.iter().find(|met| met.text == url).map(|met| met.server.as_str())
     }
 
     /// What is asked of a backend: the profile's contract, unless the user accepted less of a real broker.
@@ -279,11 +290,6 @@ impl Session {
         self.progress.note(line);
     }
 
-    /// Whether nothing was measured yet.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.result.cells.is_empty()
-    }
-
     /// Writes what there is so far, marked as not finished; the file appears whole or stays as it was.
     pub(crate) fn checkpoint(&mut self, out: &Path) -> anyhow::Result<()> {
         let why = self.result.cut_short.clone();
@@ -302,6 +308,23 @@ impl Session {
     pub(crate) fn visit(&mut self, row: &Row, point: Point, depth: &Depth) -> anyhow::Result<()> {
         let task = Task::of(row, point, depth, &self.profile);
         self.measure(row, &task)
+    }
+
+    /// Does one task of several. Not made, and the command is at its end: it was interrupted, or this one failed after others were
+    /// made, which are worth more than a clean end and are kept.
+    pub(crate) fn made(&mut self, row: &Row, task: &Task) -> anyhow::Result<bool> {
+        if self.stopped.load(Ordering::Relaxed) {
+            self.cut_short("interrupted");
+            return Ok(false);
+        }
+        match self.measure(row, task) {
+            Ok(()) => Ok(true),
+            Err(error) if self.result.cells.is_empty() => Err(error),
+            Err(error) => {
+                self.cut_short(&format!("{error:#}"));
+                Ok(false)
+            }
+        }
     }
 
     /// Does one task in a process of its own and keeps what it measured.

@@ -7,7 +7,7 @@ use crate::figures::{self, and_list};
 use crate::reasons::WHY_NOT_VALID;
 use crate::result::Command;
 use crate::sweep;
-use crate::verdict::{Analysis, Decision};
+use crate::verdict::{Analysis, Decision, ExitInputs};
 
 /// What was decided, and the headline.
 pub(crate) fn decided(a: &Analysis) -> (Decision, String) {
@@ -80,7 +80,9 @@ fn reason(answer: &Answer) -> String {
     }
     parts.push(format!("Held by: {}.", answer.held_by));
     parts.extend(answer.caveats().iter().map(|caveat| sentence(caveat)));
-    parts.extend(answer.soak.iter().map(|soak| format!("The soak {}.", soak.text())));
+    // One that did not hold is among the caveats, with its reason.
+    let soaked = answer.soak.iter().filter(|soak| soak.why_not.is_none());
+    parts.extend(soaked.map(|soak| format!("Its soak {}.", soak.text())));
     parts.join(" ")
 }
 
@@ -118,6 +120,21 @@ pub(crate) fn trust_sentence(a: &Analysis) -> String {
             figures::plural(all as u64, what)
         ),
         _ => format!("{disturbed} of {} miss a check; the table says which.", figures::plural(all as u64, what)),
+    }
+}
+
+/// What a search's exit code is made of: what was asked of a row, some rate and its soak, was not met by the backend, or could not
+/// be seen for another reason.
+pub(crate) fn exit_inputs(a: &Analysis) -> ExitInputs {
+    let unmet = candidates(a).filter(|answer| answer.is_unmet());
+    let (of_backend, of_others): (Vec<&Answer>, Vec<&Answer>) = unmet.partition(|answer| answer.unmet_by_backend());
+    ExitInputs {
+        cut_short: a.file.cut_short.clone(),
+        contract_broken: a.rows.iter().filter(|j| !j.row.kept()).map(|j| j.row.label.clone()).collect(),
+        objectives_missed: !of_backend.is_empty(),
+        not_valid: of_others.iter().map(|answer| answer.row.clone()).collect(),
+        each_decides: true,
+        ..ExitInputs::default()
     }
 }
 

@@ -467,6 +467,9 @@ fn objective_flip(best: &[&Judged]) -> Option<String> {
 }
 
 fn exit_inputs(a: &Analysis) -> ExitInputs {
+    if a.file.command == Command::Capacity {
+        return apart::exit_inputs(a);
+    }
     let named = |test: fn(&Judged) -> bool| a.rows.iter().filter(|j| test(j)).map(|j| j.row.label.clone()).collect();
     let single = a.is_single();
     let judged = |j: &&Judged| j.row.valid() && !j.row.saturated() && j.comparable;
@@ -485,6 +488,6 @@ fn exit_inputs(a: &Analysis) -> ExitInputs {
         objectives_missed,
         not_valid: named(|j| !j.row.valid()),
         saturated: named(|j| j.row.saturated()),
-        single,
+        each_decides: single,
     }
 }

@@ -126,10 +126,13 @@ impl Place<'_, '_> {
         2 * self.saturated() > self.rounds.len()
     }
 
-    /// Median of the rounds' end-to-end response p99: `1.23 ms`, `saturated`, `never (> 250 ms)`, `–`.
+    /// Median of the rounds' end-to-end response p99: `1.23 ms`, `saturated`, `saturated in 1 of 2`, `never (> 250 ms)`, `–`.
     pub fn p99_text(&self) -> String {
         match median_p99_ns(self.rounds.iter().copied()) {
             _ if self.is_saturated() => "saturated".to_owned(),
+            Some(ns) if ns.is_infinite() && self.saturated() > 0 => {
+                format!("saturated in {} of {}", self.saturated(), self.rounds.len())
+            }
             None => "–".to_owned(),
             Some(ns) if ns.is_infinite() => {
                 let limit = self.rounds.first().map_or(0, |stair| stair.cell.window.drain_limit_ns);

@@ -156,7 +156,7 @@ fn capacity(a: &Analysis) -> String {
             answer.factor.map_or_else(|| "–".to_owned(), figures::factor),
             answer.probes.to_string(),
             answer.probes_not_valid.to_string(),
-            answer.held_by.clone(),
+            answer.held_by_short().to_owned(),
         ]
     };
     plain(&head, 1, a.answers.iter().map(line))

@@ -111,23 +111,25 @@ pub struct ExitInputs {
     pub not_back: Vec<String>,
     /// Rows that broke a contract which they had accepted.
     pub contract_broken: Vec<String>,
-    /// An objective was missed in a valid, unsaturated `run`, or no comparable row of a `compare` meets them.
+    /// An objective was missed in a valid, unsaturated `run`, no comparable row of a `compare` meets them, or of a `capacity` a
+    /// row meets them at no rate or not in its soak.
     pub objectives_missed: bool,
-    /// Rows that are not valid.
+    /// Rows that are not valid; of a `capacity` those that met the objectives at no rate, or not in their soak, for a reason that is
+    /// not the backend's.
     pub not_valid: Vec<String>,
     /// Rows that were saturated.
     pub saturated: Vec<String>,
-    /// Whether the command was a `run`.
-    pub single: bool,
+    /// Whether one such row decides unasked: in a `run` and in a `capacity`.
+    pub each_decides: bool,
 }
 
 impl ExitInputs {
-    /// 1 cut short or a broker not back at the end, 3 contract broken or objective missed, 4 not valid or saturated (of a comparison only the row that is
-    /// `required`, by its label), else 0. The first that applies.
+    /// 1 cut short or a broker not back at the end, 3 contract broken or objective missed, 4 not valid or saturated (of a comparison only the row that
+    /// is `required`, by its label), else 0. The first that applies.
     pub fn code(&self, required: Option<&str>) -> u8 {
         let decisive = |labels: &[String]| match required {
             Some(row) => labels.iter().any(|label| label == row),
-            None => self.single && !labels.is_empty(),
+            None => self.each_decides && !labels.is_empty(),
         };
         if self.cut_short.is_some() || !self.not_back.is_empty() {
             1

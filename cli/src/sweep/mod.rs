@@ -6,15 +6,12 @@
 mod points;
 mod resume;
 
-use std::sync::atomic::Ordering;
-
 use brokerlab_reports::result::Command;
 use brokerlab_workloads::measurement::Point;
 use brokerlab_workloads::profile::Profile;
 use clap::Args;
 
-use crate::args::{DriveArgs, OutputArgs, ProfileArgs};
-use crate::compare::ALL;
+use crate::args::RowsArgs;
 use crate::exit::{BadInput, Exit};
 use crate::finish::finish;
 use crate::plan::{self, Row};
@@ -34,14 +31,7 @@ A value with a comma is quoted: --vary 'contract=\"per-key,fsync\",\"none\"'. Ex
 1 failure or cut short; 2 bad input.")]
 pub(crate) struct SweepArgs {
     #[command(flatten)]
-    profile: ProfileArgs,
-    /// A backend: log, queue, shard, direct, with parameters as in log?partitions=8. Repeatable; all four when none is given.
-    #[arg(long = "backend", value_name = "NAME|URL")]
-    backends: Vec<String>,
-    #[command(flatten)]
-    drive: DriveArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    rows: RowsArgs,
     /// A field of the profile and its values; short forms (rate, size, consumers …) are known too. Repeatable: a grid.
     #[arg(long, value_name = "PATH=V1,V2,…")]
     vary: Vec<String>,
@@ -76,9 +66,9 @@ pub(crate) fn sweep(args: &SweepArgs) -> anyhow::Result<Exit> {
         Some(path) => points::listed(path)?,
         None => points::grid(&args.vary)?,
     };
-    let urls = if args.backends.is_empty() { ALL.map(str::to_owned).to_vec() } else { args.backends.clone() };
+    let urls = args.rows.urls();
     plan::each_once(&urls)?;
-    let mut session = Session::begin(Command::Sweep, &args.profile, &args.drive, &args.output, &urls)?;
+    let mut session = Session::begin_rows(Command::Sweep, &args.rows, &urls)?;
     let points = checked(&session, args, &source)?;
     let rows = plan::rows_only(&urls);
     let mut due = Vec::new();
@@ -93,12 +83,12 @@ pub(crate) fn sweep(args: &SweepArgs) -> anyhow::Result<Exit> {
         return Err(session.nobody_keeps());
     }
     if args.resume {
-        resume::take(&mut session, &args.output.out, &rows, &points, &mut due)?;
+        resume::take(&mut session, &args.rows.output.out, &rows, &points, &mut due)?;
     }
     let visited = |at: &usize| due.iter().any(|due| due.row == *at);
     session.warm_up(&(0..rows.len()).filter(visited).map(|at| rows[at].clone()).collect::<Vec<_>>())?;
     make(&mut session, args, &rows, &points, &due)?;
-    finish(session, &args.output, None)
+    finish(session, &args.rows.output, None)
 }
 
 /// Each point's profile, checked as `--set` is.
@@ -107,7 +97,7 @@ fn checked(session: &Session, args: &SweepArgs, source: &Source) -> anyhow::Resu
     for settings in &source.points {
         let sets: Vec<_> = session.sets.iter().cloned().chain(settings.as_sets()).collect();
         let profile =
-            Profile::load_with(&args.profile.profile, &sets).map_err(|error| source.blame(error, settings))?;
+            Profile::load_with(&args.rows.profile.profile, &sets).map_err(|error| source.blame(error, settings))?;
         if profile.is_closed_loop() != session.profile.is_closed_loop() {
             return Err(BadInput::error(format!(
                 "{}: some points are a closed loop and some are not, and those share no table; sweep them apart, each with an --out of \
@@ -130,10 +120,6 @@ fn checked(session: &Session, args: &SweepArgs, source: &Source) -> anyhow::Resu
 fn make(session: &mut Session, args: &SweepArgs, rows: &[Row], points: &[Checked], due: &[Due]) -> anyhow::Result<()> {
     session.expect(due.len() as u64);
     for due in shuffled(due, session.profile.seed) {
-        if session.stopped.load(Ordering::Relaxed) {
-            session.cut_short("interrupted");
-            break;
-        }
         let (row, point) = (&rows[due.row], &points[due.point]);
         let task = Task {
             what: format!("round {} · {} · {}", due.round + 1, row.label, point.settings),
@@ -143,14 +129,10 @@ fn make(session: &mut Session, args: &SweepArgs, rows: &[Row], points: &[Checked
             replication: due.round,
             profile: Some(point.profile.clone()),
         };
-        if let Err(error) = session.measure(row, &task) {
-            if session.is_empty() {
-                return Err(error);
-            }
-            session.cut_short(&format!("{error:#}"));
+        if !session.made(row, &task)? {
             break;
         }
-        session.checkpoint(&args.output.out)?;
+        session.checkpoint(&args.rows.output.out)?;
     }
     Ok(())
 }

@@ -32,7 +32,6 @@ pub(super) fn take(
             path.display()
         )));
     }
-    let made = before.cells.len();
     for mut cell in before.cells.into_iter().filter(|cell| cell.cut_short.is_none()) {
         let Some(at) = due.iter().position(|due| is(&cell, due, rows, points)) else {
             return Err(BadInput::error(format!(
@@ -42,13 +41,24 @@ pub(super) fn take(
                 cell.row
             )));
         };
+        if let (Some(live), Some(now)) = (&cell.live, session.server_at(&cell.backend_url))
+            && live.server != now
+        {
+            return Err(BadInput::error(format!(
+                "--resume: {} was measured with {}, and {now} answers at {} now; name another folder with --out",
+                path.display(),
+                live.server,
+                cell.backend_url
+            )));
+        }
         let found = due.remove(at);
         if let Point::Sweep { point, .. } = &mut cell.point {
             *point = found.point as u32;
         }
         session.result.cells.push(cell);
     }
-    session.say(&format!("--resume: {} of {} cells are there", session.result.cells.len(), due.len() + made));
+    let taken = session.result.cells.len();
+    session.say(&format!("--resume: {} of {} cells are there", taken, due.len() + taken));
     Ok(())
 }
 

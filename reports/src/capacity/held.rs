@@ -44,6 +44,14 @@ impl Limit {
             Self::Backend | Self::Setting | Self::Contract => false,
         }
     }
+
+    /// Whether it is neither the backend nor the workload, but how they were measured.
+    pub fn is_of_measuring(self) -> bool {
+        match self {
+            Self::Generator | Self::Harness | Self::Disturbed | Self::NotKnown => true,
+            Self::Backend | Self::Setting | Self::Contract | Self::Consumers | Self::Ceiling => false,
+        }
+    }
 }
 
 /// What held the answer, and the same in words.

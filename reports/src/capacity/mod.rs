@@ -135,6 +135,7 @@ fn answer(row: &Row, search: &Search, limits: Limits, ceiling_per_s: Option<f64>
     let (limit, held_by) = held::by(row, search, ceiling_per_s);
     let passing = held::doubts(row, highest_passed, true);
     let mut doubts = passing.clone();
+    let ended = probes(row).filter(|(_, probe)| passed(probe).is_some());
     doubts.extend(held::doubts(row, lowest_failed, false).into_iter().filter(|check| !passing.contains(check)));
     Answer {
         row: row.label.clone(),
@@ -149,7 +150,7 @@ fn answer(row: &Row, search: &Search, limits: Limits, ceiling_per_s: Option<f64>
         held_by,
         disagreements: search.disagreements(),
         probes: search.probes(),
-        probes_not_valid: count(probes(row).filter(|(_, probe)| !probe.missed_checks().is_empty())),
+        probes_not_valid: count(ended.filter(|(_, probe)| !probe.missed_checks().is_empty())),
         valid: !passing.iter().any(|check| held::spoils_a_pass(check)),
         doubts,
         broken: row.broken(),
@@ -175,7 +176,7 @@ fn soak(row: &Row) -> Option<Soak> {
         duration_ns: stair.cell.window.duration_ns,
         held,
         why_not: stair.why_not().filter(|_| held == Some(false)),
-        valid: stair.validity.valid,
+        valid: stair.missed_checks().is_empty(),
     })
 }
 
@@ -183,6 +184,17 @@ impl Answer {
     /// Whether the true capacity may be higher because something else than the backend held it.
     pub fn is_floor(&self) -> bool {
         self.highest_passed_per_s.is_some() && self.limit.makes_a_floor()
+    }
+
+    /// Whether no rate meets the objectives, or the soak did not.
+    pub fn is_unmet(&self) -> bool {
+        self.end == End::Below || self.soak.as_ref().is_some_and(|soak| soak.held == Some(false))
+    }
+
+    /// Whether what is unmet is the backend's doing, and not that of the machine or of the harness.
+    pub fn unmet_by_backend(&self) -> bool {
+        let below = self.end == End::Below && !self.limit.is_of_measuring();
+        below || self.soak.as_ref().is_some_and(|soak| soak.held == Some(false) && soak.valid)
     }
 
     /// `12.3 k/s`, `≥ 12.3 k/s`, `below 20 /s`, `≥ 12.3 k/s so far`.
@@ -195,6 +207,11 @@ impl Answer {
             (None, Some(failed), _) => format!("below {}", figures::rate(failed)),
             (None, None, _) => "not known".to_owned(),
         }
+    }
+
+    /// What held it, without the figures that show it.
+    pub fn held_by_short(&self) -> &str {
+        self.held_by.split(" (").next().unwrap_or(&self.held_by)
     }
 
     /// `11.9 k/s – 13.1 k/s`; an end that is not known is left open.
@@ -212,6 +229,9 @@ impl Answer {
         let mut caveats: Vec<String> = self.promise.iter().cloned().chain(self.disagreement()).collect();
         if !self.doubts.is_empty() {
             caveats.push(format!("its probes miss checks ({})", figures::and_list(&self.doubts)));
+        }
+        if let Some((soak, why)) = self.soak.as_ref().and_then(|soak| Some((soak, soak.why_not.as_ref()?))) {
+            caveats.push(format!("its soak {} ({why})", soak.text()));
         }
         if self.end == End::Unfinished {
             caveats.push(format!("the search ended early, after {}", figures::plural(u64::from(self.probes), "probe")));
@@ -231,12 +251,17 @@ impl Answer {
 }
 
 impl Soak {
-    /// `held 10 min at 9.8 k/s`, `did not hold …: why`.
+    /// `10 min at 9.8 k/s`.
+    pub fn length_and_rate(&self) -> String {
+        format!("{} at {}", figures::duration(self.duration_ns), figures::rate(self.rate_per_s))
+    }
+
+    /// `held for 10 min at 9.8 k/s`, `did not hold for …`.
     pub fn text(&self) -> String {
-        let what = format!("{} at {}", figures::duration(self.duration_ns), figures::rate(self.rate_per_s));
+        let what = self.length_and_rate();
         match self.held {
             Some(true) => format!("held for {what}"),
-            Some(false) => format!("did not hold for {what}: {}", self.why_not.as_deref().unwrap_or("not carried")),
+            Some(false) => format!("did not hold for {what}"),
             None => format!("cut short of {what}"),
         }
     }

@@ -164,8 +164,8 @@ fn answers(view: &View, rows: &[Shown]) -> Markup {
         if soaked {
             cells.push(match &answer.soak {
                 None => Cell::Open("none".to_owned()),
-                Some(soak) if soak.held == Some(true) => Cell::Yes(soak.text()),
-                Some(soak) => Cell::No(soak.text()),
+                Some(soak) if soak.held == Some(true) => Cell::Yes(soak.length_and_rate()),
+                Some(soak) => Cell::No(soak.length_and_rate()),
             });
         }
         table.row(r.label(), r.is_control(), cells);

@@ -15,11 +15,11 @@ fn page(file: &ResultFile) -> String {
 }
 
 /// Leaves the page where a browser can be pointed at it.
-fn keep(name: &str, html: &str) {
+pub(crate) fn keep(name: &str, html: &str) {
     write_page(&Path::new(env!("CARGO_TARGET_TMPDIR")).join(name), html).unwrap();
 }
 
-fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
+pub(crate) fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
     text.split(start).skip(1).map(|rest| rest.split_once(end).unwrap().0).collect()
 }
 
