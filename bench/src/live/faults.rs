@@ -9,8 +9,9 @@ use brokerlab_workloads::record::Quantile;
 use super::Lab;
 use super::oracle::{drain_rate, response_s};
 use super::ours::{Load, Outcome};
-use super::parse::{append_times_ms, kafka_leader, rabbitmq_leader_port};
+use super::parse::{kafka_leader, rabbitmq_leader_port};
 use super::process::Look;
+use super::segments::{Appended, appended};
 use super::theirs::Java;
 use crate::table::Row;
 
@@ -34,26 +35,23 @@ fn check(cell: &Measurement) -> CheckRecord {
 /// A pause of 5 s in 60 s at 20,000/s, with a client buffer of `buffer` MiB.
 pub(super) fn stall(lab: &mut Lab, buffer: u32) -> anyhow::Result<Row> {
     let url = lab.server("kafka")?;
-    let java = Java::new(&lab.tools("kafka")?);
     let mut load = Load::new("20k/s", 1_024);
     load.window_s = 60;
     load.drain = "10s";
     load.more = fault(20, "pause", Some(5));
-    let server = url.trim_start_matches("kafka://").to_owned();
+    let data = lab.brokers.folder().join("kafka/1/data");
     let url = format!("{url}?topic.message.timestamp.type=LogAppendTime&producer.buffer.memory={}", buffer << 20);
     // The time stamps are read while the run goes on, for its topic goes with it; long after the pause, which they can't disturb then.
     let read_at_s = f64::from(load.warmup_s) + 47.0;
-    let mut reader = None;
+    let mut log = None;
     let outcome = lab.program.run(&load, &url, |at_s| {
-        if at_s >= read_at_s && reader.is_none() {
-            let (java, server) = (java.clone(), server.clone());
-            reader = Some(std::thread::spawn(move || append_times(&java, &server)));
+        if at_s >= read_at_s && log.is_none() {
+            log = Some(appended(&data, "brokerlab-")?);
         }
         Ok(())
     })?;
-    let times =
-        reader.context("the run ended before its time")?.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??;
-    let drain = drain_of(&times, RATE_PER_S).context("the broker's time stamps show no pause and drain")?;
+    let log = log.context("the run ended before its time")?;
+    let drain = drain_of(&log, RATE_PER_S).context("the broker's time stamps show no pause and drain")?;
     let cell = outcome.cell()?;
     let (p95, p99, most) = (publish_s(cell, 0.95)?, publish_s(cell, 0.99)?, publish_s(cell, 1.0)?);
     let x = RATE_PER_S / drain;
@@ -76,43 +74,17 @@ pub(super) fn stall(lab: &mut Lab, buffer: u32) -> anyhow::Result<Row> {
     })
 }
 
-/// The append times of the run's topic, as far as 40 s of messages.
-fn append_times(java: &Java, server: &str) -> anyhow::Result<Vec<u64>> {
-    let topics = java
-        .run("org.apache.kafka.tools.TopicCommand", &["--bootstrap-server", server, "--list", "--exclude-internal"])?;
-    let topic = topics.lines().map(str::trim).find(|line| !line.is_empty()).context("the run has no topic")?;
-    let text = java.run(
-        "org.apache.kafka.tools.consumer.ConsoleConsumer",
-        &[
-            &[
-                "--bootstrap-server",
-                server,
-                "--topic",
-                topic,
-                "--from-beginning",
-                "--max-messages",
-                "800000",
-                "--timeout-ms",
-                "20000",
-            ][..],
-            &["--formatter-property", "print.timestamp=true", "--formatter-property", "print.value=false"],
-        ]
-        .concat(),
-    )?;
-    Ok(append_times_ms(&text).collect())
-}
-
 /// The drain rate after the longest gap in a log's append times, where `rate` messages a second were due all along.
-fn drain_of(times_ms: &[u64], rate: f64) -> Option<f64> {
-    let first = *times_ms.first()?;
-    let gap = times_ms.windows(2).max_by_key(|pair| pair[1].saturating_sub(pair[0]))?;
+fn drain_of(log: &[Appended], rate: f64) -> Option<f64> {
+    let (first, last) = (log.first()?.at_ms, log.last()?.at_ms);
+    let gap = log.windows(2).max_by_key(|pair| pair[1].at_ms.saturating_sub(pair[0].at_ms))?;
     // Bins begin where the broker came back, so that the first is wholly drain.
-    let back = gap[1];
+    let back = gap[1].at_ms;
     let bins = |ms: u64| (ms / BIN_MS) as usize;
     let offset = BIN_MS - (back - first) % BIN_MS;
-    let mut counts = vec![(rate * BIN_MS as f64 / 1_000.0, 0.0); bins(times_ms.last()? - first + offset) + 1];
-    for time in times_ms {
-        counts[bins(time.saturating_sub(first) + offset)].1 += 1.0;
+    let mut counts = vec![(rate * BIN_MS as f64 / 1_000.0, 0.0); bins(last - first + offset) + 1];
+    for batch in log {
+        counts[bins(batch.at_ms.saturating_sub(first) + offset)].1 += f64::from(batch.records);
     }
     // The first bin is shorter than the others.
     counts[0].0 = rate * (BIN_MS - offset) as f64 / 1_000.0;
@@ -275,17 +247,18 @@ mod tests {
     #[test]
     fn the_drain_rate_comes_from_the_log_alone() {
         // 20 a millisecond until 1,037 ms; nothing for 5 s; then 80 a millisecond until 20 a millisecond have caught up; then 20.
-        let mut times = Vec::new();
-        let mut due = 0_u64;
+        let mut log = Vec::new();
+        let (mut due, mut done) = (0_u64, 0);
         for ms in 0..12_000_u64 {
             due += 20;
             let paused = (1_037..6_037).contains(&ms);
-            let now = if paused { 0 } else { (due - times.len() as u64).min(80) };
-            times.extend(std::iter::repeat_n(1_000_000 + ms, now as usize));
+            let now = if paused { 0 } else { (due - done).min(80) };
+            done += now;
+            log.extend((now > 0).then_some(Appended { at_ms: 1_000_000 + ms, records: now as u32 }));
         }
-        let drain = drain_of(&times, 20_000.0).unwrap();
+        let drain = drain_of(&log, 20_000.0).unwrap();
         assert!((drain / 80_000.0 - 1.0).abs() < 0.01, "{drain}");
-        assert_eq!(drain_of(&times[..1_000], 20_000.0), None);
+        assert_eq!(drain_of(&log[..50], 20_000.0), None);
     }
 
     #[test]

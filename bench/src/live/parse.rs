@@ -105,14 +105,6 @@ pub(super) fn rabbitmq_leader_port(json: &str) -> Option<u16> {
     digits.parse().ok()
 }
 
-/// The time stamps that `ConsoleConsumer` prints before each record (`LogAppendTime:1795409649451`), in milliseconds.
-pub(super) fn append_times_ms(output: &str) -> impl Iterator<Item = u64> + '_ {
-    output.lines().filter_map(|line| {
-        let rest = line.strip_prefix("LogAppendTime:")?;
-        rest.split(['\t', ' ']).next()?.parse().ok()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,11 +163,5 @@ mod tests {
         let queues = r#"[{"leader":"brokerlab36672@localhost","name":"q"}]"#;
         assert_eq!(rabbitmq_leader_port(queues), Some(36_672));
         assert_eq!(rabbitmq_leader_port("[]"), None);
-    }
-
-    #[test]
-    fn append_times_are_read() {
-        let text = "LogAppendTime:1795409649451\tx\nCreateTime:5\ty\nLogAppendTime:1795409649460\n";
-        assert_eq!(append_times_ms(text).collect::<Vec<_>>(), [1_795_409_649_451, 1_795_409_649_460]);
     }
 }

@@ -15,7 +15,7 @@ const WARM_S: f64 = 4.0;
 /// Seconds that count.
 const WINDOW_S: f64 = 10.0;
 /// Above what any broker takes here, so that the client is the limit or the broker is.
-const FLAT_OUT: &str = "5M/s";
+pub(super) const FLAT_OUT: &str = "5M/s";
 const TOOLS: &str = "org.apache.kafka.tools";
 
 /// What both sides found.
@@ -135,11 +135,14 @@ impl<'a> Topic<'a> {
 pub(super) fn kafka_consume(lab: &mut Lab, bytes: u32) -> anyhow::Result<Row> {
     let url = lab.server("kafka")?;
     let java = Java::new(&lab.tools("kafka")?);
-    // Enough for eight seconds of the reference, and half of that for us: there is no virtual machine to warm.
+    // Enough for eight seconds of the reference, and some seconds for us: there is no virtual machine to warm.
     let (records, rate, goal) = match bytes {
         100 => (24_000_000, 1_000_000, Goal { rate: 1.0, cpu: 1.0 }),
-        _ => (4_500_000, 150_000, Goal { rate: 1.5, cpu: 0.35 }),
+        _ => (6_000_000, 150_000, Goal { rate: 1.5, cpu: 0.35 }),
     };
+    // Both read what was written in batches of this size.
+    let batches = ["linger.ms=5", "batch.size=262144"];
+    let ours = format!("{url}?producer.{}", batches.join("&producer."));
     let (publish_s, quiet_s) = (12, 3);
     let mut load = Load::new(FLAT_OUT, bytes);
     load.arrivals = format!(
@@ -151,7 +154,7 @@ pub(super) fn kafka_consume(lab: &mut Lab, bytes: u32) -> anyhow::Result<Row> {
     let resumed_ns = u64::from(load.warmup_s + load.consumer_pause_s) * 1_000_000_000;
     let topic = Topic::create(&java, &url)?;
     let mut preload = topic.producer(bytes, records, "-1");
-    preload.extend(["--command-property", "acks=all", "linger.ms=5", "batch.size=262144"].map(str::to_owned));
+    preload.extend(["--command-property", "acks=all"].into_iter().chain(batches).map(str::to_owned));
     java.watch(&format!("{TOOLS}.ProducerPerformance"), &preload, |_| false)?;
     let server = url.trim_start_matches("kafka://");
     let consume: Vec<String> = ["--bootstrap-server", server, "--topic", TOPIC, "--num-records", &records.to_string()]
@@ -161,7 +164,7 @@ pub(super) fn kafka_consume(lab: &mut Lab, bytes: u32) -> anyhow::Result<Row> {
         .collect();
     let mut pair = Pair::default();
     for _ in 0..lab.repetitions {
-        let outcome = lab.program.run(&load, &url, |_| Ok(()))?;
+        let outcome = lab.program.run(&load, &ours, |_| Ok(()))?;
         let cell = outcome.cell()?;
         anyhow::ensure!(broken(cell).is_empty(), "the run broke its contract: {}", broken(cell).join("; "));
         pair.ours.push(consumed(&outcome, resumed_ns)?.context("nothing was consumed after the pause")?);
