@@ -259,6 +259,14 @@ fn notes(spec: &RunSpec, loops: &[Loop<'_>]) -> Vec<String> {
     for (what, count) in uninvited {
         notes.push(format!("{count} × {}", what.in_words()));
     }
+    let clients = loops
+        .iter()
+        .flat_map(|of| of.connections.iter().map(|c| &c.client).chain(of.members.iter().map(|member| &member.client)));
+    for reason in clients.flat_map(|client| client.reasons()) {
+        if !notes.contains(&reason) {
+            notes.push(reason);
+        }
+    }
     notes
 }
 

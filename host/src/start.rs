@@ -129,7 +129,7 @@ impl Administrator {
                     }
                     format!("it numbered channel {number} as {}; start from an empty backend", outcome.position)
                 }
-                Answered::Outcome(outcome) => ended_in_words(outcome.status),
+                Answered::Outcome(outcome) => self.told(outcome.status),
                 Answered::Answer(_) => "it answered a question that was not asked".to_owned(),
             };
             return Err(RunError::Administration { what: "create the channels", why });
@@ -164,9 +164,15 @@ impl Administrator {
                         waiter.wait(clock, std::iter::empty::<WaitOn<'_>>(), again);
                     }
                 }
-                Some(status) => return Err(RunError::Administration { what, why: ended_in_words(status) }),
+                Some(status) => return Err(RunError::Administration { what, why: self.told(status) }),
             }
         }
+    }
+
+    /// Why something was not done: in the client's words where it has any, else by its status.
+    fn told(&self, status: Status) -> String {
+        let reasons = self.client.reasons();
+        if reasons.is_empty() { ended_in_words(status) } else { reasons.join("; ") }
     }
 
     pub(crate) fn into_client(self) -> Box<dyn Client> {

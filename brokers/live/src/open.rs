@@ -85,12 +85,16 @@ pub enum Trouble {
     #[error("TLS failed ({0}); name the authority's certificate with ?tls.ca=FILE")]
     Tls(String),
     /// A topic or queue exists with other settings.
-    #[error("`{name}` exists with other settings ({found}); remove it, or use it as it is with --existing")]
+    #[error("`{name}` exists with other settings than this run wants (found {found}; wanted {wanted}); {remedy}")]
     Differs {
         /// Its name on the server.
         name: String,
         /// What was found.
         found: String,
+        /// What was wanted in its place.
+        wanted: String,
+        /// What helps.
+        remedy: &'static str,
     },
     /// Anything else that the server says.
     #[error("{0}")]

@@ -112,6 +112,11 @@ fn what_one_node_can_not_keep_is_refused_or_named() {
 
 /// One operation of an administrator, waited for by polling until it ended or ten thousand polls brought nothing.
 fn ended(broker: &mut dyn Broker, control: Control) -> Outcome {
+    told(broker, control).0
+}
+
+/// The same with what the client says to it.
+fn told(broker: &mut dyn Broker, control: Control) -> (Outcome, String) {
     let spec = ClientSpec { number: 0, role: Role::Administrator, placement: 0 };
     let mut client: Box<dyn Client> = broker.connect(Time::ZERO, &spec).unwrap();
     let accepted = client.submit(Time::ZERO, &mut Batch::Control(vec![(Token(1), control)]));
@@ -120,7 +125,7 @@ fn ended(broker: &mut dyn Broker, control: Control) -> Outcome {
     for turn in 0..10_000 {
         client.poll(Time(turn * 1_000_000), &mut completions);
         if let Some(outcome) = completions.outcomes.first() {
-            return *outcome;
+            return (*outcome, client.reasons().join("; "));
         }
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
@@ -137,20 +142,32 @@ fn an_existing_topic_is_used_as_it_is_or_refused() {
     let made = spec("made".to_owned(), 2);
     assert_eq!(ended(&mut *own, Control::Create(made.clone())).status, Status::Done);
     let mut again = open(&url, Contract::default(), &place).unwrap();
-    let exists = ended(&mut *again, Control::Create(made.clone()));
+    let (exists, why) = told(&mut *again, Control::Create(spec("made".to_owned(), 5)));
+    assert!(why.contains("found partitions=2, replication=1") && why.contains("wanted partitions=5"), "{why}");
+    assert!(why.contains("made`") && why.contains("--existing"), "{why}");
     assert_eq!(exists.status, Status::Refused(Refusal::Exists), "the topic of another run is not taken over");
 
     let existing = brokerlab_live::Place { existing: true, ..place.clone() };
     let mut broker = open(&url, Contract::default(), &existing).unwrap();
     let name = format!("{}made", place.prefix);
     let cases = [
-        (spec(format!("{name}-not"), 2), Status::Refused(Refusal::NoSuchLane)),
-        (spec(name.clone(), 3), Status::Refused(Refusal::OutOfRange)),
-        (spec(name.clone(), 2), Status::Done),
+        (spec(format!("{name}-not"), 2), Status::Refused(Refusal::NoSuchLane), "there is no topic"),
+        (spec(name.clone(), 3), Status::Refused(Refusal::OutOfRange), "found partitions=2; wanted partitions=3"),
+        (spec(name.clone(), 2), Status::Done, ""),
     ];
-    for (spec, status) in cases {
-        assert_eq!(ended(&mut *broker, Control::Create(spec)).status, status);
+    for (spec, status, why) in cases {
+        let (outcome, told) = told(&mut *broker, Control::Create(spec));
+        assert_eq!(outcome.status, status);
+        assert!(told.contains(why), "{told}");
     }
+    let server = format!("{server}?topic.replication.factor=3&topic.retention.ms=7");
+    let mut other = open(&LiveUrl::parse(&server).unwrap(), Contract::default(), &existing).unwrap();
+    let (outcome, why) = told(&mut *other, Control::Create(spec(name.clone(), 2)));
+    assert_eq!(outcome.status, Status::Refused(Refusal::OutOfRange));
+    assert!(
+        why.contains("found replication=1, retention.ms=") && why.contains("wanted replication=3, retention.ms=7"),
+        "{why}"
+    );
     brokerlab_live::remove(&url, &existing, &[spec(name, 2)]).unwrap();
     let still = ended(&mut *again, Control::Create(made.clone()));
     assert_eq!(still.status, Status::Refused(Refusal::Exists), "what exists is not removed");

@@ -46,6 +46,12 @@ pub trait Client: Debug + Send {
     /// `Time::ZERO`, means at once: something is ready that no descriptor shows.
     fn next_deadline(&self) -> Option<Time>;
 
+    /// What this client's refusals, failures and lost lanes were about, as far as their codes do not say it: each once, the oldest
+    /// first, a few at most. Asked when something has gone wrong, and at the end.
+    fn reasons(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What the host may sleep on. `Nothing` without a deadline means that polling would bring nothing until the next submit.
     fn wait_on(&self) -> WaitOn<'_>;
 }

@@ -397,7 +397,13 @@ fn refusal(code: u16, text: &str, stage: Stage) -> Trouble {
 pub(super) fn channel_refusal(code: u16, text: &str, name: &str) -> Trouble {
     match code {
         403 => Trouble::Permission(text.to_owned()),
-        406 => Trouble::Differs { name: name.to_owned(), found: text.to_owned() },
+        // RabbitMQ's own words name what was received (wanted here) and what is there.
+        406 => Trouble::Differs {
+            name: name.to_owned(),
+            found: text.to_owned(),
+            wanted: "the settings of the URL".to_owned(),
+            remedy: "remove it, or use it as it is with --existing",
+        },
         _ => Trouble::Server(format!("{code} {text}")),
     }
 }

@@ -7,41 +7,37 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use brokerlab_model::{
-    Accepted, Answer, Batch, ChannelId, ChannelSpec, Client, Completions, Control, Description, Failure, LaneId,
-    LaneState, Outcome, Refusal, Span, Status, Time, Token, WaitOn,
+    Accepted, Answer, Batch, ChannelId, ChannelSpec, Client, Completions, Control, Description, Failure, Outcome,
+    Refusal, Span, Status, Time, Token, WaitOn,
 };
 use bytes::Bytes;
-use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
-use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
-use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
-use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use kafka_protocol::messages::{
-    BrokerId, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest, FindCoordinatorRequest, GroupId,
-    ListOffsetsRequest, MetadataRequest, OffsetFetchRequest,
+    CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest, FindCoordinatorRequest, MetadataRequest,
 };
 
 use super::base::{Base, NOBODY};
+use super::describe::described;
 use super::error;
+use super::existing::Found;
 use super::kind::Kind;
 use super::links::{Came, LinkId, Purpose};
 use super::producer::ended;
+use super::questions::{EARLIEST, LATEST, committed, configs, create, delete, metadata, offsets};
+use super::reasons::Reasons;
 use super::shared::{Channel, Shared};
 use super::wire::{self, Malformed};
+use crate::open::Trouble;
 
-/// A topic, as a resource of `DescribeConfigs`.
-const TOPIC: i8 = 2;
-/// The oldest and the next offset, as times of `ListOffsets`.
-pub(super) const EARLIEST: i64 = -2;
-pub(super) const LATEST: i64 = -1;
 /// How soon a topic is looked at again that is being made or removed.
-const LOOK_AGAIN: Span = Span::from_millis(20);
+pub(super) const LOOK_AGAIN: Span = Span::from_millis(20);
 
 /// One question of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Question {
+pub(super) enum Question {
     Create,
+    /// How many partitions and replicas a topic has that is there already, and how it is set.
+    Found,
+    Settings,
     /// Until the topic is there with all its leaders.
     Made,
     Delete,
@@ -60,6 +56,24 @@ enum Question {
     },
 }
 
+impl Question {
+    /// The node that it is for; none when any will do.
+    fn node(&self) -> Option<i32> {
+        match self {
+            Question::Offsets { node, .. } | Question::Committed { node, .. } => Some(*node),
+            Question::Create
+            | Question::Found
+            | Question::Settings
+            | Question::Made
+            | Question::Delete
+            | Question::Removed
+            | Question::Configs
+            | Question::Leaders
+            | Question::Coordinators => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 enum What {
     Create(ChannelSpec),
@@ -74,6 +88,8 @@ struct Operation {
     what: What,
     questions: VecDeque<Question>,
     asked: bool,
+    /// What is there already, of a topic that was to be made or used.
+    found: Option<Found>,
     /// Whether it was asked before without an answer: a topic that exists may be our own then.
     repeated: bool,
     until: Time,
@@ -81,7 +97,7 @@ struct Operation {
 }
 
 /// How an answer goes on.
-enum Next {
+pub(super) enum Next {
     /// The question is answered.
     Answered,
     /// The same again a little later.
@@ -101,6 +117,7 @@ pub(super) struct Administrator {
     closed: bool,
     done: Vec<Outcome>,
     answers: Vec<(Token, Answer)>,
+    reasons: Reasons,
 }
 
 impl Administrator {
@@ -114,6 +131,7 @@ impl Administrator {
             closed: false,
             done: Vec::new(),
             answers: Vec::new(),
+            reasons: Reasons::default(),
         })
     }
 
@@ -156,6 +174,7 @@ impl Administrator {
                     what,
                     questions: questions.into(),
                     asked: false,
+                    found: None,
                     repeated: false,
                     until: now + shared.options.request_timeout,
                     not_before: now,
@@ -176,8 +195,11 @@ impl Administrator {
         {
             return Err(Refusal::OutOfRange);
         }
-        let questions =
-            if self.base.shared.place.existing { vec![Question::Made] } else { vec![Question::Create, Question::Made] };
+        let questions = if self.base.shared.place.existing {
+            [Question::Found, Question::Settings, Question::Made].to_vec()
+        } else {
+            [Question::Create, Question::Made].to_vec()
+        };
         Ok((What::Create(spec), questions))
     }
 
@@ -222,17 +244,7 @@ impl Administrator {
         let Some(mut operation) = self.current.take() else { return false };
         let kind = Kind::Admin(operation.number);
         let shared = self.base.shared.clone();
-        let node = match question {
-            Question::Offsets { node, .. } | Question::Committed { node, .. } => Some(*node),
-            Question::Create
-            | Question::Made
-            | Question::Delete
-            | Question::Removed
-            | Question::Configs
-            | Question::Leaders
-            | Question::Coordinators => None,
-        };
-        let link = match node {
+        let link = match question.node() {
             Some(node) => Some(LinkId { node, purpose: Purpose::Usual }),
             None => self.base.links.any(now),
         };
@@ -259,6 +271,9 @@ impl Administrator {
                 let links = &mut self.base.links;
                 match (what, question) {
                     (What::Create(spec), Question::Create) => links.ask(now, link, &create(&shared, spec), kind),
+                    (What::Create(spec), Question::Settings) => {
+                        links.ask(now, link, &configs(&shared.topic_name(&spec.name)), kind)
+                    }
                     (What::Create(spec), _) => links.ask(now, link, &metadata(&shared.topic_name(&spec.name)), kind),
                     (What::Delete(channel), Question::Delete) => links.ask(now, link, &delete(&channel.topic), kind),
                     (What::Delete(channel), _) => links.ask(now, link, &metadata(&channel.topic), kind),
@@ -338,8 +353,8 @@ impl Administrator {
         operation.asked = false;
         let Some(question) = operation.questions.front().cloned() else { return };
         let next = match &mut operation.what {
-            What::Create(spec) => self.created(operation.token, spec, operation.repeated, &question, frame),
-            What::Delete(_) => removed(&operation, &question, frame),
+            What::Create(_) => self.created(&mut operation, &question, frame),
+            What::Delete(channel) => removed(operation.token, &channel.topic, &mut self.reasons, &question, frame),
             What::Describe(channel, description) => {
                 described(&self.base.shared, channel, description, &question, frame, &mut operation.questions)
             }
@@ -359,185 +374,106 @@ impl Administrator {
         }
     }
 
-    fn created(
-        &self,
-        token: Token,
-        spec: &ChannelSpec,
-        repeated: bool,
-        question: &Question,
-        frame: &Bytes,
-    ) -> Result<Next, Malformed> {
+    /// What a cluster says to a topic that is to be made. One that is there already is looked at, to be named.
+    fn asked_to_make(&mut self, operation: &mut Operation, name: &str, frame: &Bytes) -> Result<Next, Malformed> {
+        let answer = wire::answer::<CreateTopicsRequest>(frame)?;
+        let Some(topic) = answer.topics.first() else { return Ok(Next::Answered) };
+        match topic.error_code {
+            error::NONE => Ok(Next::Answered),
+            error::TOPIC_EXISTS if operation.repeated => Ok(Next::Answered),
+            error::TOPIC_EXISTS => {
+                operation.questions = [Question::Create, Question::Found, Question::Settings].into();
+                Ok(Next::Answered)
+            }
+            retriable if error::is_retriable(retriable) => Ok(Next::Again(LOOK_AGAIN)),
+            code => {
+                let (reason, refusal) = error::not_made(code, name, topic.error_message.as_ref());
+                self.reasons.note(reason);
+                Ok(Next::Over(ended(operation.token, Status::Refused(refusal))))
+            }
+        }
+    }
+
+    fn created(&mut self, operation: &mut Operation, question: &Question, frame: &Bytes) -> Result<Next, Malformed> {
+        let What::Create(spec) = &operation.what else { return Ok(Next::Answered) };
+        let (shared, token) = (self.base.shared.clone(), operation.token);
+        let name = shared.topic_name(&spec.name);
         let over = |status| Ok(Next::Over(ended(token, status)));
-        if *question == Question::Create {
-            let answer = wire::answer::<CreateTopicsRequest>(frame)?;
-            let code = answer.topics.first().map_or(error::NONE, |topic| topic.error_code);
-            return match code {
-                error::NONE => Ok(Next::Answered),
-                error::TOPIC_EXISTS if repeated => Ok(Next::Answered),
-                error::TOPIC_EXISTS => over(Status::Refused(Refusal::Exists)),
-                error::TOPIC_AUTHORIZATION_FAILED | error::CLUSTER_AUTHORIZATION_FAILED | error::POLICY_VIOLATION => {
-                    over(Status::Refused(Refusal::WrongRole))
+        match question {
+            Question::Create => return self.asked_to_make(operation, &name, frame),
+            Question::Settings => {
+                let Some(found) = &mut operation.found else { return Ok(Next::Answered) };
+                found.configured(&wire::answer::<DescribeConfigsRequest>(frame)?);
+                if !shared.place.existing {
+                    self.reasons.note(found.taken(&shared, &name, spec.lanes).to_string());
+                    return over(Status::Refused(Refusal::Exists));
                 }
-                retriable if error::is_retriable(retriable) => Ok(Next::Again(LOOK_AGAIN)),
-                _other => over(Status::Refused(Refusal::OutOfRange)),
-            };
+                let Some(differs) = found.differs(&shared, &name, spec.lanes) else { return Ok(Next::Answered) };
+                self.reasons.note(differs.to_string());
+                return over(Status::Refused(Refusal::OutOfRange));
+            }
+            Question::Found
+            | Question::Made
+            | Question::Delete
+            | Question::Removed
+            | Question::Configs
+            | Question::Leaders
+            | Question::Offsets { .. }
+            | Question::Coordinators
+            | Question::Committed { .. } => {}
         }
         let answer = wire::answer::<MetadataRequest>(frame)?;
         let Some(topic) = answer.topics.first() else { return Ok(Next::Again(LOOK_AGAIN)) };
-        let existing = self.base.shared.place.existing;
-        if existing && topic.error_code == error::UNKNOWN_TOPIC {
-            return over(Status::Refused(Refusal::NoSuchLane));
+        let refusal = match topic.error_code {
+            error::TOPIC_AUTHORIZATION_FAILED => {
+                Some((Trouble::Permission(format!("describing topic {name}")).to_string(), Refusal::WrongRole))
+            }
+            error::UNKNOWN_TOPIC if shared.place.existing => {
+                Some((format!("there is no topic `{name}`; make it, or leave out --existing"), Refusal::NoSuchLane))
+            }
+            error::NONE => None,
+            _not_yet => return Ok(Next::Again(LOOK_AGAIN)),
+        };
+        if let Some((reason, refusal)) = refusal {
+            self.reasons.note(reason);
+            return over(Status::Refused(refusal));
         }
-        if existing && topic.error_code == error::NONE && topic.partitions.len() != spec.lanes as usize {
-            return over(Status::Refused(Refusal::OutOfRange));
+        if *question == Question::Found {
+            operation.found = Some(Found::new(topic));
+            return Ok(Next::Answered);
         }
         let led = topic.partitions.iter().filter(|partition| partition.leader_id.0 != NOBODY).count();
-        if topic.error_code != error::NONE || led != spec.lanes as usize {
+        if led != spec.lanes as usize {
             return Ok(Next::Again(LOOK_AGAIN));
         }
-        let name = self.base.shared.topic_name(&spec.name);
-        let (channel, lane) = self.base.shared.add(&spec.name, &name, topic.topic_id, spec.lanes, &spec.groups);
+        let own = operation.found.as_ref().and_then(Found::max_batch).unwrap_or(u32::MAX);
+        let (channel, lane) = shared.add(&name, topic.topic_id, spec, own.min(shared.promise.max_batch));
         Ok(Next::Over(Outcome { token, status: Status::Done, lane, position: channel.0.into() }))
     }
 }
 
-fn removed(operation: &Operation, question: &Question, frame: &Bytes) -> Result<Next, Malformed> {
-    let over = |status| Ok(Next::Over(ended(operation.token, status)));
+fn removed(
+    token: Token,
+    topic: &str,
+    reasons: &mut Reasons,
+    question: &Question,
+    frame: &Bytes,
+) -> Result<Next, Malformed> {
     if *question == Question::Delete {
         let answer = wire::answer::<DeleteTopicsRequest>(frame)?;
         let code = answer.responses.first().map_or(error::NONE, |topic| topic.error_code);
         return match code {
             error::NONE | error::UNKNOWN_TOPIC => Ok(Next::Answered),
             retriable if error::is_retriable(retriable) => Ok(Next::Again(LOOK_AGAIN)),
-            _other => over(Status::Refused(Refusal::WrongRole)),
+            other => {
+                reasons.note(format!("topic {topic} can't be removed: {}", error::name(other)));
+                Ok(Next::Over(ended(token, Status::Refused(Refusal::WrongRole))))
+            }
         };
     }
     let answer = wire::answer::<MetadataRequest>(frame)?;
     let gone = answer.topics.first().is_none_or(|topic| topic.error_code == error::UNKNOWN_TOPIC);
     Ok(if gone { Next::Answered } else { Next::Again(LOOK_AGAIN) })
-}
-
-fn described(
-    shared: &Shared,
-    channel: &Channel,
-    description: &mut Description,
-    question: &Question,
-    frame: &Bytes,
-    questions: &mut VecDeque<Question>,
-) -> Result<Next, Malformed> {
-    let groups = channel.groups.len();
-    if description.lanes.is_empty() {
-        let rows = (0..channel.lanes).flat_map(|lane| (0..groups as u32).map(move |group| (lane, group)));
-        description.lanes = rows
-            .map(|(lane, group)| LaneState { lane: LaneId(channel.first + lane), group, ..LaneState::default() })
-            .collect();
-    }
-    match question {
-        Question::Configs => {
-            let answer = wire::answer::<DescribeConfigsRequest>(frame)?;
-            for config in answer.results.iter().flat_map(|result| &result.configs) {
-                let value = config.value.as_ref().map_or("", |value| value.as_str());
-                description.settings.push((format!("topic.{}", config.name.as_str()), value.to_owned()));
-            }
-            description.settings.extend(shared.options.shown.iter().cloned());
-        }
-        Question::Offsets { time, .. } => {
-            let answer = wire::answer::<ListOffsetsRequest>(frame)?;
-            for partition in answer.topics.iter().flat_map(|topic| &topic.partitions) {
-                if partition.error_code != error::NONE {
-                    return Ok(Next::Again(LOOK_AGAIN));
-                }
-                let from = partition.partition_index as usize * groups;
-                for state in &mut description.lanes[from..from + groups] {
-                    let offset = partition.offset.max(0).cast_unsigned();
-                    *if *time == LATEST { &mut state.end } else { &mut state.committed } = offset;
-                }
-            }
-        }
-        Question::Coordinators => {
-            let answer = wire::answer::<FindCoordinatorRequest>(frame)?;
-            for found in &answer.coordinators {
-                if found.error_code != error::NONE {
-                    return Ok(Next::Again(shared.options.retry_backoff));
-                }
-                let group = channel.groups.iter().position(|group| found.key.as_str() == shared.group_name(group));
-                questions.extend(group.map(|group| Question::Committed { node: found.node_id.0, group }));
-            }
-        }
-        Question::Committed { group, .. } => {
-            let answer = wire::answer::<OffsetFetchRequest>(frame)?;
-            if answer.groups.iter().any(|group| error::is_retriable(group.error_code)) {
-                return Ok(Next::Again(LOOK_AGAIN));
-            }
-            let partitions = answer.groups.iter().flat_map(|group| &group.topics).flat_map(|topic| &topic.partitions);
-            for partition in partitions.filter(|partition| partition.committed_offset >= 0) {
-                let row = partition.partition_index as usize * groups + group;
-                description.lanes[row].committed = partition.committed_offset.cast_unsigned();
-            }
-        }
-        Question::Create | Question::Made | Question::Delete | Question::Removed | Question::Leaders => {}
-    }
-    Ok(Next::Answered)
-}
-
-fn create(shared: &Shared, spec: &ChannelSpec) -> CreateTopicsRequest {
-    let config = |(name, value): &(String, String)| {
-        CreatableTopicConfig::default().with_name(wire::text(name)).with_value(Some(wire::text(value)))
-    };
-    let topic = CreatableTopic::default()
-        .with_name(wire::text(&shared.topic_name(&spec.name)).into())
-        .with_num_partitions(spec.lanes.cast_signed())
-        .with_replication_factor(shared.promise.replication)
-        .with_configs(shared.promise.topic.iter().map(config).collect());
-    let timeout = (shared.options.request_timeout.0 / 1_000_000) as i32;
-    CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(timeout)
-}
-
-fn delete(topic: &str) -> DeleteTopicsRequest {
-    let state = DeleteTopicState::default().with_name(Some(wire::text(topic).into()));
-    DeleteTopicsRequest::default().with_topics(vec![state]).with_timeout_ms(30_000)
-}
-
-fn metadata(topic: &str) -> MetadataRequest {
-    let topic = MetadataRequestTopic::default().with_name(Some(wire::text(topic).into()));
-    MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(false)
-}
-
-fn configs(topic: &str) -> DescribeConfigsRequest {
-    let resource = DescribeConfigsResource::default().with_resource_type(TOPIC).with_resource_name(wire::text(topic));
-    DescribeConfigsRequest::default().with_resources(vec![resource.with_configuration_keys(None)])
-}
-
-/// Offsets of partitions at times in milliseconds since 1970, or [`EARLIEST`] and [`LATEST`].
-pub(super) fn offsets(topic: &str, partitions: Vec<(i32, i64)>) -> ListOffsetsRequest {
-    let partitions = partitions
-        .into_iter()
-        .map(|(index, time)| {
-            ListOffsetsPartition::default()
-                .with_partition_index(index)
-                .with_timestamp(time)
-                .with_current_leader_epoch(-1)
-        })
-        .collect();
-    let topic = ListOffsetsTopic::default().with_name(wire::text(topic).into()).with_partitions(partitions);
-    ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic])
-}
-
-/// Where a group stands in partitions of a topic; asked as a member when one is given.
-pub(super) fn committed(
-    group: &str,
-    topic: &str,
-    partitions: Vec<i32>,
-    member: Option<(&str, i32)>,
-) -> OffsetFetchRequest {
-    let topic =
-        OffsetFetchRequestTopics::default().with_name(wire::text(topic).into()).with_partition_indexes(partitions);
-    let group = OffsetFetchRequestGroup::default()
-        .with_group_id(GroupId(wire::text(group)))
-        .with_member_id(member.map(|(id, _)| wire::text(id)))
-        .with_member_epoch(member.map_or(-1, |(_, epoch)| epoch))
-        .with_topics(Some(vec![topic]));
-    OffsetFetchRequest::default().with_groups(vec![group]).with_require_stable(false)
 }
 
 impl Client for Administrator {
@@ -584,6 +520,10 @@ impl Client for Administrator {
             if operation.asked { operation.until } else { operation.not_before.min(operation.until) }
         });
         self.base.look_again(own)
+    }
+
+    fn reasons(&self) -> Vec<String> {
+        self.reasons.texts()
     }
 
     fn wait_on(&self) -> WaitOn<'_> {

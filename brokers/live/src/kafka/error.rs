@@ -1,6 +1,10 @@
 //! The protocol's error codes that are told apart, and names for all.
 
+use brokerlab_model::Refusal;
 use kafka_protocol::error::ParseResponseErrorCode;
+use kafka_protocol::protocol::StrBytes;
+
+use crate::open::Trouble;
 
 pub(super) const NONE: i16 = 0;
 pub(super) const OFFSET_OUT_OF_RANGE: i16 = 1;
@@ -30,4 +34,16 @@ pub(super) fn is_retriable(code: i16) -> bool {
 /// The error's own name and number.
 pub(super) fn name(code: i16) -> String {
     code.err().map_or_else(|| "no error".to_owned(), |error| format!("{error:?} ({code})"))
+}
+
+/// Why a topic was not made, and what that is to the host.
+pub(super) fn not_made(code: i16, topic: &str, message: Option<&StrBytes>) -> (String, Refusal) {
+    let message = message.map_or_else(String::new, |message| format!(": {}", message.as_str()));
+    match code {
+        TOPIC_AUTHORIZATION_FAILED | CLUSTER_AUTHORIZATION_FAILED => {
+            (Trouble::Permission(format!("creating topic {topic}")).to_string(), Refusal::WrongRole)
+        }
+        POLICY_VIOLATION => (format!("the cluster's policy forbids topic {topic}{message}"), Refusal::WrongRole),
+        other => (format!("topic {topic} can't be made: {}{message}", name(other)), Refusal::OutOfRange),
+    }
 }

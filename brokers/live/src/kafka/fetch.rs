@@ -15,6 +15,7 @@ use super::member::{Held, Member, Phase};
 use super::producer::ended;
 use super::records::{Cursor, Place};
 use super::wire::{self, FETCH, Malformed, Reader};
+use crate::open::Trouble;
 
 /// Answers that a lane holds undelivered before it is fetched no further.
 const AHEAD: usize = 2;
@@ -145,12 +146,34 @@ impl Member {
                     (held.phase, held.asked) = (Phase::Unplaced, false);
                     held.chunks.clear();
                 }
-                _other => {
+                error::TOPIC_AUTHORIZATION_FAILED => {
+                    let topic = String::from_utf8_lossy(part.topic);
+                    let reason = Trouble::Permission(format!("reading topic {topic}")).to_string();
+                    self.unreadable(lane, &reason);
+                }
+                other => {
                     held.not_before = later;
+                    if !error::is_retriable(other) {
+                        self.reasons.note(format!("fetching: the broker answered {}", error::name(other)));
+                    }
                     self.base.doubt_leaders();
                 }
             }
         }
+    }
+
+    /// A lane that can't be read, ever: it is given up.
+    fn unreadable(&mut self, lane: u32, reason: &str) {
+        if let Some(held) = self.lanes.get_mut(&lane) {
+            held.phase = Phase::Unreadable;
+            held.chunks.clear();
+            self.events.push(Event::LaneLost(LaneId(lane)));
+        }
+        let (topic, index) = self
+            .base
+            .channel_of(LaneId(lane))
+            .map_or(("", 0), |channel| (channel.topic.as_str(), lane - channel.first));
+        self.reasons.note(format!("topic {topic}, partition {index}: {reason}"));
     }
 
     /// Hands out what was fetched, lane by lane, as far as the credit reaches.
@@ -180,10 +203,8 @@ impl Member {
                 progress.position.store(held.position, Ordering::Relaxed);
                 progress.highest.fetch_max(held.highest, Ordering::Relaxed);
             }
-            if result.is_err() {
-                held.phase = Phase::Unreadable;
-                held.chunks.clear();
-                self.events.push(Event::LaneLost(LaneId(lane)));
+            if let Err(Malformed(reason)) = result {
+                self.unreadable(lane, &reason);
             }
         }
         let done = &mut self.done;

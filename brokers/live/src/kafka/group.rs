@@ -15,12 +15,13 @@ use kafka_protocol::messages::consumer_group_heartbeat_request::{ConsumerGroupHe
 use kafka_protocol::messages::consumer_group_heartbeat_response::ConsumerGroupHeartbeatResponse;
 use kafka_protocol::messages::{FindCoordinatorRequest, GroupId, ListOffsetsRequest, OffsetFetchRequest};
 
-use super::admin::{EARLIEST, committed, offsets};
 use super::error;
 use super::kind::Kind;
 use super::links::{LinkId, Purpose};
 use super::member::{Held, Member, Phase};
+use super::questions::{EARLIEST, committed, offsets};
 use super::wire;
+use crate::open::Trouble;
 
 /// How soon a member without a lane gives its next sign of life.
 const SOON: Span = Span::from_millis(250);
@@ -207,12 +208,20 @@ impl Member {
             error::NONE => self.beat(now, &answer),
             error::UNKNOWN_MEMBER_ID | error::FENCED_MEMBER_EPOCH => self.fenced(),
             error::GROUP_AUTHORIZATION_FAILED | error::TOPIC_AUTHORIZATION_FAILED => {
+                let name = &self.group.name;
+                self.reasons
+                    .note(Trouble::Permission(format!("joining consumer group {name}, or its topic")).to_string());
                 let done = &mut self.done;
                 let refused = Status::Refused(brokerlab_model::Refusal::WrongRole);
                 self.credit.end(|grant| done.push(super::producer::ended(grant, refused)));
                 self.group.not_before = now + Span::from_secs(1);
             }
-            _other => self.group.heartbeat_lost(later),
+            other => {
+                if !error::is_retriable(other) {
+                    self.reasons.note(format!("joining a consumer group: the broker answered {}", error::name(other)));
+                }
+                self.group.heartbeat_lost(later);
+            }
         }
     }
 

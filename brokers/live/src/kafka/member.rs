@@ -19,6 +19,7 @@ use super::group::Group;
 use super::kind::Kind;
 use super::links::Came;
 use super::producer::ended;
+use super::reasons::Reasons;
 use super::seek::Seeking;
 use super::shared::Shared;
 
@@ -105,6 +106,7 @@ pub(super) struct Member {
     pub(super) done: Vec<Outcome>,
     answers: Vec<(Token, Answer)>,
     pub(super) events: Vec<Event>,
+    pub(super) reasons: Reasons,
 }
 
 impl Member {
@@ -129,6 +131,7 @@ impl Member {
             done: Vec::new(),
             answers: Vec::new(),
             events: Vec::new(),
+            reasons: Reasons::default(),
         })
     }
 
@@ -427,6 +430,10 @@ impl Client for Member {
             ])
             .min();
         self.base.look_again(due.unwrap_or(Time::NEVER))
+    }
+
+    fn reasons(&self) -> Vec<String> {
+        self.reasons.texts()
     }
 
     fn wait_on(&self) -> WaitOn<'_> {

@@ -21,9 +21,11 @@ use super::error;
 use super::kind::Kind;
 use super::links::{Came, LinkId, Purpose};
 use super::produce;
+use super::reasons::Reasons;
 use super::records::{self, Builder, Producer as Number};
-use super::shared::Shared;
+use super::shared::{Channel, Shared};
 use super::wire;
+use crate::open::Trouble;
 
 /// So many messages of one producer may be on their way, whatever their size.
 const MESSAGES: usize = 1 << 20;
@@ -39,11 +41,13 @@ struct Sticky {
     ratio: f64,
     /// At this size a batch is full, before it is compressed.
     full_at: usize,
+    /// The largest batch that the topic takes.
+    max_batch: u32,
 }
 
 impl Sticky {
-    fn new(shared: &Shared) -> Self {
-        let mut sticky = Self { partition: 0, ratio: 1.0, full_at: 0 };
+    fn new(shared: &Shared, channel: &Channel) -> Self {
+        let mut sticky = Self { partition: 0, ratio: 1.0, full_at: 0, max_batch: channel.max_batch };
         sticky.expect(1.0, shared);
         sticky
     }
@@ -57,7 +61,7 @@ impl Sticky {
         self.ratio = if left > self.ratio { (self.ratio + UP).max(left) } else { (self.ratio - DOWN).max(left) };
         let caution = if shared.options.compression.0 == Codec::None { 1.0 } else { CAUTION };
         let size = shared.options.batch_size as f64 / (self.ratio * caution);
-        self.full_at = (size as usize).min(shared.promise.max_batch as usize);
+        self.full_at = (size as usize).min(self.max_batch as usize);
     }
 }
 
@@ -86,6 +90,7 @@ pub(super) struct Producer {
     buffers: Vec<Vec<u8>>,
     tokens: Vec<Vec<Token>>,
     compressor: Option<Compressor>,
+    reasons: Reasons,
     done: Vec<Outcome>,
     /// When something is to be sent or has to end.
     due: Time,
@@ -116,6 +121,7 @@ impl Producer {
             buffers: Vec::new(),
             tokens: Vec::new(),
             compressor,
+            reasons: Reasons::default(),
             done: Vec::new(),
             due: Time::ZERO,
             restless: true,
@@ -126,8 +132,8 @@ impl Producer {
         if self.base.refresh() {
             let lanes = self.base.channels.last().map_or(0, |last| last.first + last.lanes) as usize;
             self.lanes.resize_with(lanes, Lane::default);
-            let sticky = Sticky::new(&self.base.shared);
-            self.sticky.resize(self.base.channels.len(), sticky);
+            let new = self.base.channels.iter().skip(self.sticky.len());
+            self.sticky.extend(new.map(|channel| Sticky::new(&self.base.shared, channel)));
             self.restless = true;
         }
     }
@@ -455,10 +461,12 @@ impl Producer {
     fn identified(&mut self, now: Time, frame: &Bytes) {
         self.asked_identity = false;
         self.identity_after = now + self.base.shared.options.retry_backoff;
-        if let Ok(answer) = wire::answer::<InitProducerIdRequest>(frame)
-            && answer.error_code == error::NONE
-        {
+        let Ok(answer) = wire::answer::<InitProducerIdRequest>(frame) else { return };
+        if answer.error_code == error::NONE {
             self.identity = Number { id: answer.producer_id.0, epoch: answer.producer_epoch };
+        } else {
+            let code = error::name(answer.error_code);
+            self.reasons.note(format!("an idempotent producer can't begin: the broker answered {code}"));
         }
     }
 
@@ -472,6 +480,9 @@ impl Producer {
                 self.give_up_identity();
                 continue;
             };
+            if code != error::NONE {
+                self.note_reason(number, code);
+            }
             match code {
                 error::NONE => {
                     self.landed(number);
@@ -505,6 +516,17 @@ impl Producer {
                 }
             }
         }
+    }
+
+    fn note_reason(&mut self, number: u32, code: i16) {
+        let Some(channel) = self.base.channel_of(LaneId(number)) else { return };
+        let topic = &channel.topic;
+        self.reasons.note(match code {
+            error::TOPIC_AUTHORIZATION_FAILED | error::CLUSTER_AUTHORIZATION_FAILED => {
+                Trouble::Permission(format!("publishing to topic {topic}")).to_string()
+            }
+            other => format!("publishing to topic {topic}: the broker answered {}", error::name(other)),
+        });
     }
 
     fn is_gone(&self, number: u32) -> bool {
@@ -682,6 +704,10 @@ impl Client for Producer {
         }
         let close = if self.closing.is_some() { self.close_by } else { Time::NEVER };
         self.base.look_again(self.due.min(close).min(self.base.metadata_due()))
+    }
+
+    fn reasons(&self) -> Vec<String> {
+        self.reasons.texts()
     }
 
     fn wait_on(&self) -> WaitOn<'_> {

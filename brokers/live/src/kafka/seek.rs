@@ -4,12 +4,12 @@ use brokerlab_model::{LaneId, Outcome, Refusal, SeekTo, Status, Time, Token};
 use bytes::Bytes;
 use kafka_protocol::messages::ListOffsetsRequest;
 
-use super::admin::{EARLIEST, LATEST, offsets};
 use super::error;
 use super::kind::Kind;
 use super::links::Purpose;
 use super::member::{Member, Phase};
 use super::producer::ended;
+use super::questions::{EARLIEST, LATEST, offsets};
 use super::wire;
 
 /// A seek under way.

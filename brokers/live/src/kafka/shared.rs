@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use brokerlab_model::{ChannelId, LaneId, Time};
+use brokerlab_model::{ChannelId, ChannelSpec, LaneId, Time};
 use kafka_protocol::messages::metadata_response::MetadataResponseBroker;
 use uuid::Uuid;
 
@@ -27,6 +27,8 @@ pub(super) struct Channel {
     pub(super) lanes: u32,
     pub(super) groups: Vec<String>,
     pub(super) gone: bool,
+    /// The largest batch that it takes.
+    pub(super) max_batch: u32,
     /// By lane × group.
     pub(super) progress: Arc<[Progress]>,
 }
@@ -118,14 +120,8 @@ impl Shared {
     }
 
     /// Adds a channel and gives it its number and lanes.
-    pub(super) fn add(
-        &self,
-        name: &str,
-        topic: &str,
-        topic_id: Uuid,
-        lanes: u32,
-        groups: &[String],
-    ) -> (ChannelId, LaneId) {
+    pub(super) fn add(&self, topic: &str, topic_id: Uuid, spec: &ChannelSpec, max_batch: u32) -> (ChannelId, LaneId) {
+        let (name, lanes, groups) = (&spec.name, spec.lanes, &spec.groups);
         let mut guard = locked(&self.channels);
         let mut channels = (**guard).clone();
         let first = channels.last().map_or(0, |last| last.first + last.lanes);
@@ -139,13 +135,14 @@ impl Shared {
         let progress = (0..lanes as usize * distinct.len()).map(|_| Progress::default()).collect();
         channels.push(Channel {
             id,
-            name: name.to_owned(),
+            name: name.clone(),
             topic: topic.to_owned(),
             topic_id,
             first,
             lanes,
             groups: distinct,
             gone: false,
+            max_batch,
             progress,
         });
         *guard = Arc::new(channels);
