@@ -6,6 +6,8 @@
 //! Memory is bounded: once there are too many intervals, the oldest are merged in pairs, which keep their sum and are
 //! prorated where a message came due inside one. Leaves out measuring calls, which the loop does.
 
+use std::cell::Cell;
+
 use brokerlab_model::{Span, Time};
 
 /// Below this a delay is not split: it is less than a clock reads exactly, and all of it counts as late.
@@ -14,7 +16,7 @@ const NOT_SPLIT: u64 = 1_000;
 const LOOP_INTERVALS: usize = 4_096;
 /// Intervals kept for a producer.
 const PRODUCER_INTERVALS: usize = 64;
-/// How many of the newest intervals are tried one by one before a binary search.
+/// How many of the newest intervals are tried one by one before a search among the others.
 const NEAR: usize = 8;
 
 /// How `actual − intended` splits.
@@ -42,6 +44,8 @@ struct Stretch {
 #[derive(Clone, Debug, Default)]
 struct Stretches {
     list: Vec<Stretch>,
+    /// What the last search found: a backlog is consumed in the order in which it was published, so the next is there or beside it.
+    found: Cell<usize>,
 }
 
 impl Stretches {
@@ -88,12 +92,17 @@ impl Stretches {
     #[inline]
     fn begun_before(&self, t: u64) -> usize {
         let len = self.list.len();
-        for back in 0..NEAR.min(len) {
-            if self.list[len - 1 - back].start < t {
-                return len - back;
-            }
+        let old = len.saturating_sub(NEAR);
+        if old == 0 || self.list[old].start < t {
+            return (old..len).rev().find(|&at| self.list[at].start < t).map_or(0, |at| at + 1);
         }
-        self.list[..len.saturating_sub(NEAR)].partition_point(|stretch| stretch.start < t)
+        let last = self.found.get();
+        let found = [last, last + 1, last.wrapping_sub(1)]
+            .into_iter()
+            .find(|&n| n <= old && (n == 0 || self.list[n - 1].start < t) && self.list[n].start >= t);
+        let found = found.unwrap_or_else(|| self.list[..old].partition_point(|stretch| stretch.start < t));
+        self.found.set(found);
+        found
     }
 
     /// Busy time before `t`; `part` says how much of a stretch that `t` falls into lies before `t`.
@@ -111,8 +120,11 @@ impl Stretches {
 
 /// The share of a stretch before `t`, as if its busy time were spread evenly.
 fn prorated(stretch: &Stretch, t: u64) -> u64 {
-    let share = u128::from(stretch.busy) * u128::from(t - stretch.start) / u128::from(stretch.end - stretch.start);
-    share as u64
+    let (part, whole) = (t - stretch.start, stretch.end - stretch.start);
+    match stretch.busy.checked_mul(part) {
+        Some(product) => product / whole,
+        None => (u128::from(stretch.busy) * u128::from(part) / u128::from(whole)) as u64,
+    }
 }
 
 /// When a loop was inside backend calls.
@@ -288,6 +300,25 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_search_is_not_misled_by_the_one_before(
+            calls in stretches(60), asked in prop::collection::vec(0_u64..600, 1..60), more in 1_u64..90,
+        ) {
+            let mut list = Stretches::default();
+            for &(from, to) in &calls {
+                list.push(from, to, to - from, 1_000);
+            }
+            let mut from = list.end() + 1;
+            for t in asked {
+                let naive = list.list.iter().filter(|stretch| stretch.start < t).count();
+                prop_assert_eq!(list.begun_before(t), naive);
+                // Now and then it grows, or is thinned, between two questions.
+                let capacity = if t % 7 == 0 { list.list.len().max(2) } else { 1_000 };
+                list.push(from, from + 1, 1, capacity);
+                from += more;
+            }
+        }
+
         #[test]
         fn the_split_is_the_naive_overlap(
             calls in stretches(60), held_back in stretches(30), at in 0_u64..300, length in 1_u64..300, open in any::<bool>(),
