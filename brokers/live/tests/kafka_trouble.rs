@@ -47,6 +47,20 @@ fn nobody_listening_is_unreachable() {
 }
 
 #[test]
+fn a_name_without_an_address_is_named() {
+    let trouble = trouble("kafka://no-such-host.invalid:9092");
+    assert!(matches!(trouble, Trouble::NoAddress(_)), "{trouble:?}");
+}
+
+#[test]
+fn silence_ends_within_the_timeout() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // Nobody accepts, but the system does: connected, and never an answer, as from a server that was stopped.
+    let trouble = trouble(&format!("kafka://{}", listener.local_addr().unwrap()));
+    assert!(matches!(trouble, Trouble::Silent { asked: "ApiVersions", seconds: 10 }), "{trouble:?}");
+}
+
+#[test]
 fn a_server_of_another_protocol_is_named_by_what_it_says() {
     let others: [(&[u8], &str); 3] = [
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "HTTP/1.1 400"),

@@ -73,7 +73,11 @@ impl Dialog {
                 let answer = wire::answer::<SaslHandshakeRequest>(frame).map_err(|error| Refused(error.to_string()))?;
                 if answer.error_code != 0 {
                     let known: Vec<&str> = answer.mechanisms.iter().map(StrBytes::as_str).collect();
-                    return Err(Refused(format!("the server knows {} only", known.join(", "))));
+                    return Err(Refused(if known.is_empty() {
+                        format!("{}; is this listener one with SASL?", super::error::name(answer.error_code))
+                    } else {
+                        format!("the server knows {} only", known.join(", "))
+                    }));
                 }
                 let (step, first) = first(login);
                 self.step = step;

@@ -171,7 +171,8 @@ impl Producer {
             self.done.push(ended(message.token, Status::Refused(Refusal::NoSuchLane)));
             return true;
         };
-        if size > self.base.shared.promise.max_message as usize {
+        let sticky = &mut self.sticky[message.channel.0 as usize];
+        if size + records::OVERHEAD + records::PER_RECORD > sticky.max_batch as usize {
             self.done.push(ended(message.token, Status::Refused(Refusal::TooLarge)));
             return true;
         }
@@ -179,7 +180,6 @@ impl Producer {
         if self.bytes + bound > options.buffer_memory.max(bound) && self.messages > 0 || self.messages >= MESSAGES {
             return false;
         }
-        let sticky = &mut self.sticky[message.channel.0 as usize];
         let keyed = (!message.key.is_empty()).then(|| partition_of(message.key, channel.lanes));
         let mut number = channel.first + keyed.unwrap_or(sticky.partition);
         let full_at = sticky.full_at;

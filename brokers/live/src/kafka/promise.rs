@@ -35,8 +35,6 @@ pub(super) struct Promise {
     pub(super) commit_first: bool,
     /// Whether a channel has one partition only.
     pub(super) single_lane: bool,
-    /// The largest message, key and headers included.
-    pub(super) max_message: u32,
     /// The largest batch that a server takes and a request holds.
     pub(super) max_batch: u32,
 }
@@ -78,7 +76,6 @@ pub(super) fn map(contract: Contract, options: &Options, facts: &Facts, existing
         replication,
         commit_first: contract.delivery == Delivery::AtMostOnce,
         single_lane: contract.order == Order::Total,
-        max_message: max_message(options, facts),
         max_batch: max_batch(options, facts),
     };
     (Mapping { kept, settings, missing }, promise)
@@ -217,7 +214,11 @@ fn copies(
         kept.copies = 1;
         return used;
     }
-    if held < asked {
+    if let Some(replication) = options.replication.filter(|replication| !existing && *replication > possible) {
+        let reason =
+            format!("the cluster has {possible} brokers, and topic.replication.factor is {replication}; lower it");
+        gap(missing, "copies", format!("topic.replication.factor={replication}"), &reason);
+    } else if held < asked {
         let reason = if options.acks != -1 {
             "with acks=1 only the leader has it; set producer.acks=all".to_owned()
         } else if used < replication {

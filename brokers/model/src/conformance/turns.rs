@@ -124,6 +124,11 @@ impl Session<'_> {
         &self.peers[who.0].blocked
     }
 
+    /// What a client says of its refusals, failures and lost lanes.
+    pub fn reasons(&self, who: Who) -> Vec<String> {
+        self.peers[who.0].client.reasons()
+    }
+
     /// Whether this token has ended.
     pub fn is_ended(&self, who: Who, token: Token) -> bool {
         self.peers[who.0].ended.contains_key(&token)
