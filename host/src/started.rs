@@ -344,7 +344,8 @@ impl State {
     }
 
     fn addresses(&self) -> Vec<String> {
-        (1..=self.nodes()).filter_map(|node| self.get(&format!("node.{node}.address"))).map(local).collect()
+        let of = |node| [format!("node.{node}.address"), format!("node.{node}.tls")];
+        (1..=self.nodes()).flat_map(of).filter_map(|key| self.get(&key)).map(local).collect()
     }
 
     /// The node's process, if it is there and the very one that was recorded.

@@ -1,5 +1,5 @@
 # Apache Kafka for scripts/brokers: one node or three, KRaft, from its jars. Sourced, not run.
-# Every node is broker and controller. Left out: TLS, SASL, tiered storage, Connect and Streams.
+# Every node is broker and controller. Left out: SASL, tiered storage, Connect and Streams.
 # shellcheck shell=bash disable=SC2154
 
 kafka_needs() { java_needs; }
@@ -12,11 +12,15 @@ kafka_port() {
     esac
 }
 
+# kafka_tls_port NAME NODE: where they reach it with TLS.
+kafka_tls_port() { echo $(($(kafka_port "$1" "$2") + 10)); }
+
 kafka_ports() {
     local node port
     for node in $(seq "$(nodes "$1")"); do
         port=$(kafka_port "$1" "$node")
         echo "$port" $((port + 1))
+        [ -z "$tls" ] || kafka_tls_port "$1" "$node"
     done
 }
 
@@ -38,16 +42,17 @@ kafka_tool() {
 }
 
 kafka_properties() {
-    local name=$1 node=$2 port replicas=1 isr=1
+    local name=$1 node=$2 port secured='' replicas=1 isr=1
+    [ -z "$tls" ] || secured=,SSL://127.0.0.1:$(kafka_tls_port "$name" "$node")
     port=$(kafka_port "$name" "$node")
     if [ "$(nodes "$name")" = 3 ]; then replicas=3 isr=2; fi
     cat <<TEXT
 process.roles=broker,controller
 node.id=$node
 controller.quorum.bootstrap.servers=$(kafka_list "$name" 1)
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1))
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1))$secured
+advertised.listeners=PLAINTEXT://127.0.0.1:$port$secured
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 log.dirs=$dir/$name/$node/data
@@ -71,6 +76,7 @@ log.retention.bytes=8589934592
 log.retention.check.interval.ms=10000
 log.cleaner.dedupe.buffer.size=16777216
 TEXT
+    [ -z "$tls" ] || printf 'ssl.keystore.type=PEM\nssl.keystore.location=%s\n' "$dir/$name/tls/server.both"
 }
 
 kafka_prepare() {
@@ -103,6 +109,8 @@ TEXT
         set_key "$name" "node.$node.address" "127.0.0.1:$(kafka_port "$name" "$node")"
         set_key "$name" "node.$node.start" "$dir/$name/$node/start"
     done
+    # shellcheck disable=SC2046
+    [ -z "$tls" ] || tls_record "$name" kafka+tls $(for node in $(seq "$(nodes "$name")"); do kafka_tls_port "$name" "$node"; done)
     set_key "$name" by process
 }
 

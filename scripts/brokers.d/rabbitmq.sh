@@ -1,5 +1,5 @@
 # RabbitMQ for scripts/brokers: one node or a cluster of three from the system's package, beside its service and apart from it.
-# Sourced, not run. Left out: TLS, users other than guest, the stream protocol.
+# Sourced, not run. Left out: users other than guest, the stream protocol.
 # shellcheck shell=bash disable=SC2154
 
 # The package's own /usr/sbin/rabbitmq-server insists on root or the user rabbitmq; the script behind it does not.
@@ -16,14 +16,16 @@ rabbitmq_program() {
 
 rabbitmq_needs() { rabbitmq_program >/dev/null; need epmd "it belongs to Erlang; on Debian and Ubuntu: apt-get install rabbitmq-server"; }
 
-# rabbitmq_port NAME NODE KIND: amqp, management, distribution or epmd.
+# rabbitmq_port NAME NODE KIND: amqp, tls, management, distribution or epmd.
 rabbitmq_port() {
     case $1-$3 in
     rabbitmq-amqp) echo $((25672 + shift_by)) ;;
+    rabbitmq-tls) echo $((25675 + shift_by)) ;;
     rabbitmq-management) echo $((25673 + shift_by)) ;;
     rabbitmq-distribution) echo $((25674 + shift_by)) ;;
     rabbitmq-epmd) echo $((24369 + shift_by)) ;;
     rabbitmq3-amqp) echo $((36670 + $2 + shift_by)) ;;
+    rabbitmq3-tls) echo $((36690 + $2 + shift_by)) ;;
     rabbitmq3-management) echo $((36770 + $2 + shift_by)) ;;
     rabbitmq3-distribution) echo $((36680 + $2 + shift_by)) ;;
     rabbitmq3-epmd) echo $((34370 + shift_by)) ;;
@@ -34,7 +36,7 @@ rabbitmq_ports() {
     local node kind
     rabbitmq_port "$1" 1 epmd
     for node in $(seq "$(nodes "$1")"); do
-        for kind in amqp management distribution; do rabbitmq_port "$1" "$node" $kind; done
+        for kind in amqp ${tls:+tls} management distribution; do rabbitmq_port "$1" "$node" "$kind"; done
     done
 }
 
@@ -54,6 +56,14 @@ log.console = true
 log.console.level = warning
 log.file = false
 TEXT
+    if [ -n "$tls" ]; then
+        cat <<TEXT
+listeners.ssl.default = 127.0.0.1:$(rabbitmq_port "$name" "$node" tls)
+ssl_options.cacertfile = $dir/$name/tls/ca.pem
+ssl_options.certfile = $dir/$name/tls/server.pem
+ssl_options.keyfile = $dir/$name/tls/server.key
+TEXT
+    fi
     if [ "$(nodes "$name")" = 3 ]; then
         echo "cluster_formation.peer_discovery_backend = classic_config"
         for peer in 1 2 3; do echo "cluster_formation.classic_config.nodes.$peer = $(rabbitmq_node "$name" "$peer")"; done
@@ -95,6 +105,8 @@ TEXT
         set_key "$name" "node.$node.address" "127.0.0.1:$(rabbitmq_port "$name" "$node" amqp)"
         set_key "$name" "node.$node.start" "$dir/$name/$node/start"
     done
+    # shellcheck disable=SC2046
+    [ -z "$tls" ] || tls_record "$name" amqps $(for node in $(seq "$(nodes "$name")"); do rabbitmq_port "$name" "$node" tls; done)
     set_key "$name" by process
 }
 

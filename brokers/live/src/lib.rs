@@ -11,6 +11,7 @@ pub mod kafka;
 mod mapping;
 mod open;
 pub mod socket;
+pub mod tls;
 pub mod url;
 
 pub use mapping::{Mapping, Strength};

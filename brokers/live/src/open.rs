@@ -81,9 +81,14 @@ pub enum Trouble {
     /// Something may not be done.
     #[error("permission denied: {0}; grant it to this user, or name another")]
     Permission(String),
-    /// The TLS handshake failed.
-    #[error("TLS failed ({0}); name the authority's certificate with ?tls.ca=FILE")]
-    Tls(String),
+    /// The TLS handshake failed, or what followed it.
+    #[error("TLS failed ({found}); {remedy}")]
+    Tls {
+        /// What failed.
+        found: String,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// A topic or queue exists with other settings.
     #[error("`{name}` exists with other settings than this run wants (found {found}; wanted {wanted}); {remedy}")]
     Differs {

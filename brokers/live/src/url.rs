@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::tls::Parameters;
+
 /// Which protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
@@ -82,6 +84,8 @@ pub struct LiveUrl {
     pub scheme: Scheme,
     /// Whether the connection is encrypted.
     pub tls: bool,
+    /// By what it is, beside the defaults.
+    pub security: Parameters,
     /// The user's name, when one is given.
     pub user: Option<String>,
     /// At least one.
@@ -172,6 +176,7 @@ impl LiveUrl {
             text: text.to_owned(),
             scheme,
             tls,
+            security: Parameters::default(),
             user,
             hosts,
             path: decoded(path),
@@ -200,6 +205,14 @@ impl LiveUrl {
             self.password = Source::Environment(value);
         } else if key == "password-file" {
             self.password = Source::File(value);
+        } else if let Some(place) = self.security.named(key) {
+            if !self.tls {
+                return Err(wrong("this scheme goes in the open; write kafka+tls:// or amqps://"));
+            }
+            if place.is_some() {
+                return Err(wrong("it was given before; keep one of them"));
+            }
+            *place = Some(value);
         } else if key == "password" {
             return Err(UrlError::Password);
         } else {

@@ -95,10 +95,11 @@ fn parameters_are_checked_before_anybody_is_asked() {
     }
 }
 
+#[cfg(not(feature = "tls"))]
 #[test]
-fn encryption_is_never_left_out_in_silence() {
-    let text = trouble("kafka+tls://127.0.0.1:1").to_string();
-    assert!(text.contains("kafka+tls"), "{text}");
+fn encryption_that_is_not_built_in_names_its_feature() {
+    let error = examine(&LiveUrl::parse("kafka+tls://127.0.0.1:1").unwrap(), Contract::default()).unwrap_err();
+    assert!(error.to_string().contains("--features tls"), "{error}");
 }
 
 #[test]

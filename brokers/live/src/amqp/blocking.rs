@@ -2,7 +2,9 @@
 //!
 //! Leaves out what the steps are for.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::io;
+use std::net::ToSocketAddrs;
+use std::sync::Arc;
 
 use brokerlab_model::{Span, Time, WaitOn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -11,15 +13,18 @@ use super::codec::{Frame, decode};
 use super::method::{self, Incoming};
 use super::wire::{Login, Lost, PATIENCE, Server, Wire, channel_refusal};
 use crate::open::{TIMEOUT, Trouble};
+use crate::tls::{Security, Target, is_alert, told};
 use crate::url::Host;
 
 /// As long one wait in `poll(2)` lasts. Time is counted in these, so that no clock is read.
 const SLICE: Span = Span::from_millis(20);
 
 /// The addresses of a host's name.
-pub(super) fn addresses(host: &Host) -> Result<Vec<SocketAddr>, Trouble> {
+pub(super) fn addresses(host: &Host, security: Option<&Arc<Security>>) -> Result<Vec<Target>, Trouble> {
     let found = (host.name.as_str(), host.port).to_socket_addrs();
-    let found: Vec<SocketAddr> = found.map_err(|error| Trouble::NoAddress(error.to_string()))?.collect();
+    let found = found.map_err(|error| Trouble::NoAddress(error.to_string()))?;
+    let found: Vec<Target> =
+        found.map(|address| Target { address, host: host.name.clone(), security: security.map(Arc::clone) }).collect();
     if found.is_empty() { Err(Trouble::NoAddress("the resolver knows none".to_owned())) } else { Ok(found) }
 }
 
@@ -33,9 +38,9 @@ pub(super) struct Blocking {
 
 impl Blocking {
     /// Connects to the first of these that answers and logs in.
-    pub(super) fn connect(to: &[SocketAddr], login: &Login) -> Result<Self, Trouble> {
+    pub(super) fn connect(to: &[Target], login: &Login) -> Result<Self, Trouble> {
         let mut last = Trouble::Unreachable("no address".to_owned());
-        for &address in to {
+        for address in to {
             match Self::connect_one(address, login) {
                 Ok(connected) => return Ok(connected),
                 Err(trouble) => last = trouble,
@@ -44,8 +49,8 @@ impl Blocking {
         Err(last)
     }
 
-    fn connect_one(to: SocketAddr, login: &Login) -> Result<Self, Trouble> {
-        let wire = Wire::connect(to, Time::ZERO, login).map_err(|error| Trouble::Unreachable(error.to_string()))?;
+    fn connect_one(to: &Target, login: &Login) -> Result<Self, Trouble> {
+        let wire = Wire::connect(to, Time::ZERO, login).map_err(unreachable)?;
         let mut blocking = Self { wire, now: Time::ZERO };
         loop {
             let moved = blocking.moved();
@@ -85,7 +90,7 @@ impl Blocking {
     }
 
     fn silence(&self) -> Trouble {
-        if self.wire.is_connected() {
+        if self.wire.is_reached() {
             Trouble::Silent { asked: self.wire.asked(), seconds: TIMEOUT.as_secs() }
         } else {
             Trouble::Unreachable(format!("no answer within {} s", TIMEOUT.as_secs()))
@@ -95,15 +100,21 @@ impl Blocking {
     fn trouble(&self, lost: Lost) -> Trouble {
         match lost {
             Lost::Trouble(trouble) => trouble,
+            Lost::Malformed(_) if is_alert(self.wire.input()) => {
+                Trouble::OtherProtocol { protocol: "AMQP 0-9-1", found: "it speaks TLS: write amqps://".to_owned() }
+            }
             Lost::Malformed(malformed) => {
                 let first = &self.wire.input()[..self.wire.input().len().min(40)];
                 let text = String::from_utf8_lossy(first).escape_debug().to_string();
                 Trouble::OtherProtocol { protocol: "AMQP 0-9-1", found: format!("{malformed}: \"{text}\"") }
             }
-            Lost::Io(error) if !self.wire.is_connected() => Trouble::Unreachable(error.to_string()),
+            Lost::Io(error) if !self.wire.is_connected() => unreachable(error),
+            Lost::Io(error) if told(&error).is_some() => unreachable(error),
             Lost::Io(_) if self.wire.asked() == "AMQP's protocol header" => Trouble::OtherProtocol {
                 protocol: "AMQP 0-9-1",
-                found: "it closed the connection without a word".to_owned(),
+                found:
+                    "it closed the connection without a word; a listener with TLS may do so, for which write amqps://"
+                        .to_owned(),
             },
             Lost::Io(error) => Trouble::Server(format!("the connection was lost: {error}")),
         }
@@ -175,6 +186,11 @@ impl Blocking {
             }
         }
     }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "it is what an error is mapped by")]
+fn unreachable(error: io::Error) -> Trouble {
+    told(&error).unwrap_or_else(|| Trouble::Unreachable(error.to_string()))
 }
 
 /// What was heard while one waited.

@@ -2,7 +2,6 @@
 //!
 //! Leaves out the parts' books, which are in `producer`, `member` and `admin`.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use brokerlab_model::{
@@ -20,6 +19,7 @@ use super::settings::OUT_MAX;
 use super::topology::{Registry, Topology};
 use super::wire::{Login, Lost, PATIENCE, Wire};
 use crate::open::Trouble;
+use crate::tls::Target;
 
 /// The first and the longest time for which a lost connection is left alone; it doubles in between.
 const BACKOFF: (Span, Span) = (Span::from_millis(20), Span::from_secs(1));
@@ -46,7 +46,7 @@ enum Line {
 /// What all clients of a broker have in common.
 #[derive(Debug)]
 pub(super) struct Common {
-    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) addresses: Vec<Target>,
     pub(super) login: Login,
     pub(super) registry: Registry,
     /// How many publishes of one client may be unconfirmed.
@@ -127,7 +127,7 @@ impl AmqpClient {
     }
 
     fn dial(&mut self, now: Time) {
-        let to = self.common.addresses[self.address % self.common.addresses.len()];
+        let to = &self.common.addresses[self.address % self.common.addresses.len()];
         self.address += 1;
         match Wire::connect(to, now, &self.common.login) {
             Ok(wire) => self.line = Line::Up(Box::new(wire)),
@@ -147,7 +147,7 @@ impl AmqpClient {
     /// Ends what was in flight, and leaves the line alone for a while.
     fn disconnected(&mut self, now: Time) {
         let (was_open, lasted, written) = match &self.line {
-            Line::Up(wire) => (wire.is_open(), now.since(wire.began()), wire.written()),
+            Line::Up(wire) => (wire.is_open(), now.since(wire.began()), wire.begun()),
             Line::Down { .. } | Line::Over => (false, Span::ZERO, 0),
         };
         // A connection that opens and is closed at once (a queue that is gone) is no reason to be quick again.

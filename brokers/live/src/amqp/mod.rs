@@ -24,7 +24,6 @@ mod settle;
 mod topology;
 mod wire;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use brokerlab_model::{
@@ -43,6 +42,7 @@ use self::topology::{Channel, Registry};
 use self::wire::{Login, Server};
 use crate::mapping::Mapping;
 use crate::open::{Examined, Live, OpenError, Place, Trouble};
+use crate::tls::{Security, Target};
 use crate::url::LiveUrl;
 
 /// The user that every RabbitMQ has, on loopback only.
@@ -61,8 +61,9 @@ fn login(url: &LiveUrl, options: &Options) -> Result<Login, OpenError> {
 struct Seen {
     /// A connection to the first that answered.
     connection: Blocking,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Target>,
     nodes: Nodes,
+    security: Option<Arc<Security>>,
 }
 
 impl Seen {
@@ -77,14 +78,11 @@ fn trouble(at: &dyn std::fmt::Display, trouble: Trouble) -> OpenError {
 
 /// Connects to every host of the URL; one that answers is enough.
 fn look(url: &LiveUrl, login: &Login) -> Result<Seen, OpenError> {
-    if url.tls {
-        let text = "TLS is not built into this driver yet; use amqp://".to_owned();
-        return Err(trouble(url, Trouble::Tls(text)));
-    }
+    let security = Security::of(url)?;
     let (mut first, mut addresses, mut nodes) = (None::<Blocking>, Vec::new(), 0);
     let mut failed = None;
     for host in &url.hosts {
-        let connected = blocking::addresses(host).and_then(|found| {
+        let connected = blocking::addresses(host, security.as_ref()).and_then(|found| {
             let connection = Blocking::connect(&found, login)?;
             addresses.extend(found);
             Ok(connection)
@@ -102,7 +100,7 @@ fn look(url: &LiveUrl, login: &Login) -> Result<Seen, OpenError> {
         }
     }
     match (first, failed) {
-        (Some(connection), _) => Ok(Seen { connection, addresses, nodes: Nodes(nodes) }),
+        (Some(connection), _) => Ok(Seen { connection, addresses, nodes: Nodes(nodes), security }),
         (None, Some(failed)) => Err(failed),
         (None, None) => Err(trouble(url, Trouble::NoAddress("the URL names no host".to_owned()))),
     }
@@ -139,7 +137,7 @@ pub(crate) fn open(url: &LiveUrl, contract: Contract, place: &Place) -> Result<B
     if !place.existing {
         try_out(&mut seen.connection, &rules).map_err(|reason| trouble(url, reason))?;
     }
-    let (addresses, nodes) = (seen.addresses, seen.nodes);
+    let (addresses, nodes, security) = (seen.addresses, seen.nodes, seen.security);
     seen.connection.close();
     let capabilities = contract::capabilities(contract, &options, &server);
     let rejects = options.arguments.iter().any(|(name, value)| {
@@ -157,7 +155,17 @@ pub(crate) fn open(url: &LiveUrl, contract: Contract, place: &Place) -> Result<B
         nack: if rejects { Failure::Overloaded } else { Failure::Storage },
     };
     let product = format!("{} {}", server.product, server.version);
-    Ok(Box::new(Rabbit { common: Arc::new(common), options, server, product, nodes, mapping, capabilities, rules }))
+    Ok(Box::new(Rabbit {
+        common: Arc::new(common),
+        options,
+        server,
+        product,
+        nodes,
+        mapping,
+        capabilities,
+        rules,
+        security,
+    }))
 }
 
 /// Makes a queue as the run's will be, binds it and removes it again: what is not allowed or does not fit shows before the run.
@@ -206,6 +214,7 @@ struct Rabbit {
     mapping: Mapping,
     capabilities: Capabilities,
     rules: Rules,
+    security: Option<Arc<Security>>,
 }
 
 impl Broker for Rabbit {
@@ -264,6 +273,9 @@ impl Live for Rabbit {
         settings.add("heartbeat", login.heartbeat, "asked for; the server may agree on less");
         settings.add("frame-max", login.frame_max, "asked for; the server may agree on less");
         settings.add("max_message_size", self.capabilities.max_message_bytes, "larger messages are refused");
+        if let Some(security) = &self.security {
+            security.in_force(&mut settings);
+        }
         settings
     }
 
@@ -275,6 +287,7 @@ impl Live for Rabbit {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::net::SocketAddr;
     use std::sync::mpsc;
 
     use brokerlab_model::{Batch, Blocked, Completions, Control, Event, Publishes, Span, Status, Token};
@@ -298,7 +311,7 @@ mod tests {
             settings: Settings::default(),
         };
         let common = Common {
-            addresses: vec![address],
+            addresses: vec![Target::open(address)],
             login: login(&url, &options).unwrap(),
             registry: Registry::default(),
             window: options.confirms,
@@ -312,7 +325,7 @@ mod tests {
         common.registry.add(Channel::planned("", &spec, false));
         let capabilities = contract::capabilities(contract, &options, &server);
         let (common, product) = (Arc::new(common), String::new());
-        Rabbit { common, options, server, product, nodes: Nodes(1), mapping, capabilities, rules }
+        Rabbit { common, options, server, product, nodes: Nodes(1), mapping, capabilities, rules, security: None }
     }
 
     fn publishes(tokens: std::ops::Range<u64>) -> Batch {

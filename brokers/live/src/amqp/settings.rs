@@ -63,7 +63,7 @@ impl std::fmt::Display for Argument {
 }
 
 /// Every parameter that is no argument of a queue.
-const KNOWN: &str = "queue (quorum or classic), queues or lanes, confirms, prefetch, persistent, mandatory, ack-multiple, heartbeat, frame-max, max_message_size, and the queue arguments x-…";
+const KNOWN: &str = "queue (quorum or classic), queues or lanes, confirms, prefetch, persistent, mandatory, ack-multiple, heartbeat, frame-max, max_message_size, with amqps:// tls.ca, tls.cert, tls.key and tls.server.name, and the queue arguments x-…";
 
 /// The settings of one run.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,6 @@
 //! Time is an argument, and nothing blocks. Leaves out what goes over the channel, and when a lost connection is made again.
 
 use std::io;
-use std::net::SocketAddr;
 
 use brokerlab_model::{Span, Time, WaitOn};
 
@@ -11,6 +10,7 @@ use super::codec::{Frame, Malformed, PROTOCOL_HEADER, Value, decode, heartbeat};
 use super::method::{self, Incoming};
 use crate::open::{TIMEOUT, Trouble};
 use crate::socket::Socket;
+use crate::tls::Target;
 
 /// As much is read at once.
 const READ_AT_ONCE: usize = 256 << 10;
@@ -116,7 +116,7 @@ pub(super) struct Wire {
 
 impl Wire {
     /// Begins to connect.
-    pub(super) fn connect(to: SocketAddr, now: Time, login: &Login) -> io::Result<Self> {
+    pub(super) fn connect(to: &Target, now: Time, login: &Login) -> io::Result<Self> {
         let mut wire = Self {
             socket: Socket::connect(to)?,
             stage: Stage::Greeting,
@@ -144,14 +144,20 @@ impl Wire {
         self.began
     }
 
-    /// Whether a TCP connection stands.
+    /// Whether a connection stands, with TLS its handshake included.
     pub(super) fn is_connected(&self) -> bool {
         self.socket.is_connected()
+    }
+
+    /// Whether a TCP connection stands.
+    pub(super) fn is_reached(&self) -> bool {
+        self.socket.is_reached()
     }
 
     /// What was waited for when it stays silent.
     pub(super) fn asked(&self) -> &'static str {
         match self.stage {
+            Stage::Greeting if self.is_reached() && !self.is_connected() => "the TLS handshake",
             Stage::Greeting => "AMQP's protocol header",
             Stage::Tuning => "the login",
             Stage::Opening => "opening the virtual host",
@@ -185,6 +191,11 @@ impl Wire {
     /// How many bytes the kernel took so far.
     pub(super) fn written(&self) -> u64 {
         self.appended - self.socket.unwritten() as u64
+    }
+
+    /// How many bytes may have left so far, in part at the least.
+    pub(super) fn begun(&self) -> u64 {
+        self.appended - self.socket.untouched() as u64
     }
 
     /// How many bytes wait to be written.

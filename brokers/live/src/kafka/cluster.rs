@@ -3,7 +3,8 @@
 //! Leaves out everything that happens during a run.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::ToSocketAddrs;
+use std::sync::Arc;
 
 use brokerlab_model::ChannelSpec;
 use bytes::Bytes;
@@ -21,8 +22,10 @@ use super::error;
 use super::login::{Dialog, Login};
 use super::options::Options;
 use super::promise::Facts;
+use super::stream::Stream;
 use super::wire;
 use crate::open::{OpenError, Place, TIMEOUT, Trouble};
+use crate::tls::{Security, Target, is_alert, told};
 use crate::url::{Host, LiveUrl};
 
 /// A resource of `DescribeConfigs` that is a broker.
@@ -31,7 +34,8 @@ const BROKER: i8 = 4;
 /// A connection by which a cluster is examined.
 #[derive(Debug)]
 pub(super) struct Cluster {
-    stream: TcpStream,
+    stream: Stream,
+    pub(super) security: Option<Arc<Security>>,
     host: Host,
     client: String,
     correlation: i32,
@@ -56,38 +60,41 @@ pub(super) fn trouble(url: &LiveUrl, trouble: Trouble) -> OpenError {
 
 impl Cluster {
     /// Connects to the first host that answers as Kafka does, and learns who is there. The last host's trouble is told when none does.
-    pub(super) fn connect(url: &LiveUrl, options: &Options, login: Option<&Login>) -> Result<Self, Trouble> {
-        if url.tls {
-            // Never in the open where encryption was asked for.
-            return Err(Trouble::Server("kafka+tls:// is not built yet; kafka:// is".to_owned()));
-        }
+    pub(super) fn connect(url: &LiveUrl, options: &Options, login: Option<&Login>) -> Result<Self, OpenError> {
+        let security = Security::of(url)?;
         let mut last = Trouble::Unreachable("no host".to_owned());
         for host in &url.hosts {
-            match Self::connect_to(host, options, login) {
+            match Self::connect_to(host, options, login, security.as_ref()) {
                 Ok(cluster) => return Ok(cluster),
                 Err(trouble) => last = trouble,
             }
         }
-        Err(last)
+        Err(trouble(url, last))
     }
 
-    fn connect_to(host: &Host, options: &Options, login: Option<&Login>) -> Result<Self, Trouble> {
+    fn connect_to(
+        host: &Host,
+        options: &Options,
+        login: Option<&Login>,
+        security: Option<&Arc<Security>>,
+    ) -> Result<Self, Trouble> {
         let addresses = (host.name.as_str(), host.port).to_socket_addrs();
-        let addresses: Vec<SocketAddr> = addresses.map_err(|error| Trouble::NoAddress(error.to_string()))?.collect();
+        let addresses = addresses.map_err(|error| Trouble::NoAddress(error.to_string()))?;
         let mut stream = Err(Trouble::NoAddress("the name stands for none".to_owned()));
         for address in addresses {
-            stream = TcpStream::connect_timeout(&address, TIMEOUT).map_err(|e| Trouble::Unreachable(e.to_string()));
+            stream = Stream::connect(&Target { address, host: host.name.clone(), security: security.cloned() });
             if stream.is_ok() {
                 break;
             }
         }
-        let stream = stream?;
-        let unusable = |error: io::Error| Trouble::Unreachable(error.to_string());
-        stream.set_read_timeout(Some(TIMEOUT)).map_err(unusable)?;
-        stream.set_write_timeout(Some(TIMEOUT)).map_err(unusable)?;
-        stream.set_nodelay(true).map_err(unusable)?;
-        let mut cluster =
-            Self { stream, host: host.clone(), client: options.client_id.clone(), correlation: 0, brokers: Vec::new() };
+        let mut cluster = Self {
+            stream: stream?,
+            security: security.cloned(),
+            host: host.clone(),
+            client: options.client_id.clone(),
+            correlation: 0,
+            brokers: Vec::new(),
+        };
         cluster.check_versions()?;
         if let Some(login) = login {
             cluster.log_in(login)?;
@@ -133,7 +140,7 @@ impl Cluster {
                 | Trouble::Unreachable(_)
                 | Trouble::Login(_)
                 | Trouble::Permission(_)
-                | Trouble::Tls(_)
+                | Trouble::Tls { .. }
                 | Trouble::Differs { .. }
                 | Trouble::Server(_)) => other,
             })?;
@@ -164,10 +171,16 @@ impl Cluster {
         const ENDED: [io::ErrorKind; 3] =
             [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
         let lost = |error: &io::Error| {
-            if SILENT.contains(&error.kind()) {
+            if let Some(trouble) = told(error) {
+                trouble
+            } else if SILENT.contains(&error.kind()) {
                 Trouble::Silent { asked, seconds: TIMEOUT.as_secs() }
             } else if ENDED.contains(&error.kind()) {
-                Trouble::OtherProtocol { protocol: "Kafka", found: "it ends the connection".to_owned() }
+                Trouble::OtherProtocol {
+                    protocol: "Kafka",
+                    found: "it ends the connection; a listener with TLS may do so, for which write kafka+tls://"
+                        .to_owned(),
+                }
             } else {
                 Trouble::Unreachable(error.to_string())
             }
@@ -181,7 +194,8 @@ impl Cluster {
             let mut rest = [0; 60];
             let more = self.stream.read(&mut rest).unwrap_or(0);
             let found = [&length[..], &rest[..more]].concat();
-            return Err(Trouble::OtherProtocol { protocol: "Kafka", found: shown(&found) });
+            let found = if is_alert(&found) { "it speaks TLS: write kafka+tls://".to_owned() } else { shown(&found) };
+            return Err(Trouble::OtherProtocol { protocol: "Kafka", found });
         }
         let mut answer = vec![0; bytes];
         self.stream.read_exact(&mut answer).map_err(|error| lost(&error))?;
@@ -271,7 +285,11 @@ impl Cluster {
                 continue;
             };
             let host = Host { name: coordinator.host.to_string(), port: coordinator.port as u16 };
-            let mut at = if self.host == host { None } else { Some(Self::connect_to(&host, options, login)?) };
+            let mut at = if self.host == host {
+                None
+            } else {
+                Some(Self::connect_to(&host, options, login, self.security.as_ref())?)
+            };
             at.as_mut().unwrap_or(self).remove_group(&group)?;
         }
         Ok(())

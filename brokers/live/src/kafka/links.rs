@@ -221,7 +221,7 @@ impl Links {
         for at in 0..self.links.len() {
             self.open_if_due(now, at, out);
             let result = match &mut self.links[at].state {
-                State::Open(socket) if socket.unwritten() > 0 => socket.push(),
+                State::Open(socket) if socket.wants_write() => socket.push(),
                 State::Open(_) | State::Idle(_) | State::Opening(..) => Ok(()),
             };
             match result {
@@ -236,7 +236,7 @@ impl Links {
         if !link.wanted || !matches!(link.state, State::Idle(not_before) if not_before <= now) {
             return;
         }
-        match Socket::connect(link.address).and_then(|socket| self.watch(at, socket)) {
+        match Socket::connect(&self.shared.target(link.address)).and_then(|socket| self.watch(at, socket)) {
             Ok(socket) => {
                 let deadline = now + self.shared.options.setup_timeout;
                 self.links[at].state = State::Opening(socket, deadline, None);
@@ -255,8 +255,7 @@ impl Links {
     fn note_interest(&mut self, at: usize) {
         let link = &mut self.links[at];
         let (socket, needs) = match &link.state {
-            State::Open(socket) => (socket, socket.unwritten() > 0),
-            State::Opening(socket, ..) => (socket, !socket.is_connected() || socket.unwritten() > 0),
+            State::Open(socket) | State::Opening(socket, ..) => (socket, socket.wants_write()),
             State::Idle(_) => return,
         };
         if needs != link.tells_room {
@@ -305,7 +304,7 @@ impl Links {
             return self.fail(now, at, out);
         }
         if let State::Open(socket) = &mut self.links[at].state
-            && (socket.unwritten() > 0 && socket.push().is_err() || self.read(at, out).is_err())
+            && (socket.wants_write() && socket.push().is_err() || self.read(at, out).is_err())
         {
             return self.fail(now, at, out);
         }

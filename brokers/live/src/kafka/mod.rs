@@ -30,6 +30,7 @@ mod records;
 mod scram;
 mod seek;
 mod shared;
+mod stream;
 mod wire;
 
 use std::sync::Arc;
@@ -74,7 +75,7 @@ pub(crate) fn examine(url: &LiveUrl, contract: Contract) -> Result<Examined, Ope
     let options = Options::read(url)?;
     let login = login(url, &options)?;
     let of = |error| trouble(url, error);
-    let facts = Cluster::connect(url, &options, login.as_ref()).map_err(of)?.facts().map_err(of)?;
+    let facts = Cluster::connect(url, &options, login.as_ref())?.facts().map_err(of)?;
     let (mapping, _) = promise::map(contract, &options, &facts, false);
     Ok(Examined { mapping, capabilities: promise::capabilities(&options, &facts), server: facts.server })
 }
@@ -83,12 +84,12 @@ pub(crate) fn open(url: &LiveUrl, contract: Contract, place: &Place) -> Result<B
     let options = Options::read(url)?;
     let login = login(url, &options)?;
     let of = |error| trouble(url, error);
-    let mut cluster = Cluster::connect(url, &options, login.as_ref()).map_err(of)?;
+    let mut cluster = Cluster::connect(url, &options, login.as_ref())?;
     let facts = cluster.facts().map_err(of)?;
     let (mapping, promise) = promise::map(contract, &options, &facts, place.existing);
     mapping.honoured(url.scheme.name())?;
     let capabilities = promise::capabilities(&options, &facts);
-    let shared = Shared::new(options, place.clone(), promise, login);
+    let shared = Shared::new(options, place.clone(), promise, login, cluster.security.clone());
     shared.learn(&cluster.brokers);
     Ok(Box::new(Kafka { shared: Arc::new(shared), facts, mapping, capabilities }))
 }
@@ -100,7 +101,7 @@ pub(crate) fn remove(url: &LiveUrl, place: &Place, channels: &[ChannelSpec]) -> 
     let options = Options::read(url)?;
     let login = login(url, &options)?;
     let of = |error| trouble(url, error);
-    let mut cluster = Cluster::connect(url, &options, login.as_ref()).map_err(of)?;
+    let mut cluster = Cluster::connect(url, &options, login.as_ref())?;
     cluster.remove(&options, login.as_ref(), place, channels).map_err(of)
 }
 
@@ -162,6 +163,7 @@ impl Live for Kafka {
         for (name, value) in &self.facts.shown {
             settings.add(name, value, "the broker's setting, as it tells");
         }
+        self.shared.secured(&mut settings);
         settings
     }
 

@@ -5,6 +5,7 @@
 use brokerlab_model::Span;
 
 use super::compression::Codec;
+use crate::tls::Parameters;
 use crate::url::{LiveUrl, Scheme, UrlError};
 
 /// What can be set.
@@ -235,7 +236,8 @@ fn wrong(key: &str, value: &str, reason: &str) -> UrlError {
 
 fn unknown(key: &str) -> UrlError {
     let own = ["partitions", "lanes", "password-env", "password-file"];
-    let mut known: Vec<String> = KNOWN.iter().map(|(key, _)| *key).chain(own).map(str::to_owned).collect();
+    let mut known: Vec<String> =
+        KNOWN.iter().map(|(key, _)| *key).chain(own).chain(Parameters::NAMES).map(str::to_owned).collect();
     known.extend(TOPIC.iter().map(|name| format!("topic.{name}")));
     known.sort_unstable();
     UrlError::Unknown { key: key.to_owned(), name: Scheme::Kafka.name(), known: known.join(", ") }

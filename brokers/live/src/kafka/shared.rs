@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use brokerlab_model::{ChannelId, ChannelSpec, LaneId, Time};
+use brokerlab_model::{ChannelId, ChannelSpec, LaneId, Settings, Time};
 use kafka_protocol::messages::metadata_response::MetadataResponseBroker;
 use uuid::Uuid;
 
@@ -15,6 +15,7 @@ use super::login::Login;
 use super::options::Options;
 use super::promise::Promise;
 use crate::open::Place;
+use crate::tls::{Security, Target};
 
 /// A topic that is used as a channel.
 #[derive(Clone, Debug)]
@@ -58,7 +59,10 @@ pub(super) struct Shared {
     pub(super) place: Place,
     pub(super) promise: Promise,
     pub(super) login: Option<Login>,
+    security: Option<Arc<Security>>,
     nodes: Mutex<BTreeMap<i32, SocketAddr>>,
+    /// The brokers' names by their addresses, for those to be verified by.
+    hosts: Mutex<BTreeMap<SocketAddr, String>>,
     names: Mutex<BTreeMap<String, IpAddr>>,
     channels: Mutex<Arc<Vec<Channel>>>,
     version: AtomicU64,
@@ -71,13 +75,21 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(super) fn new(options: Options, place: Place, promise: Promise, login: Option<Login>) -> Self {
+    pub(super) fn new(
+        options: Options,
+        place: Place,
+        promise: Promise,
+        login: Option<Login>,
+        security: Option<Arc<Security>>,
+    ) -> Self {
         Self {
             options,
             place,
             promise,
             login,
+            security,
             nodes: Mutex::default(),
+            hosts: Mutex::default(),
             names: Mutex::default(),
             channels: Mutex::default(),
             version: AtomicU64::new(1),
@@ -96,11 +108,27 @@ impl Shared {
             let address = known.or_else(|| (host, port).to_socket_addrs().ok()?.next().map(|address| address.ip()));
             if let Some(ip) = address {
                 names.insert(host.to_owned(), ip);
-                nodes.insert(broker.node_id.0, SocketAddr::new(ip, port));
+                let address = SocketAddr::new(ip, port);
+                nodes.insert(broker.node_id.0, address);
+                locked(&self.hosts).insert(address, host.to_owned());
             }
         }
         if !nodes.is_empty() {
             *locked(&self.nodes) = nodes;
+        }
+    }
+
+    /// How to connect to a broker.
+    pub(super) fn target(&self, address: SocketAddr) -> Target {
+        let host = locked(&self.hosts).get(&address).cloned();
+        let host = host.unwrap_or_else(|| address.ip().to_string());
+        Target { address, host, security: self.security.clone() }
+    }
+
+    /// Adds what secures the connections.
+    pub(super) fn secured(&self, settings: &mut Settings) {
+        if let Some(security) = &self.security {
+            security.in_force(settings);
         }
     }
 

@@ -1,8 +1,9 @@
 //! The RabbitMQ driver under the conformance suite, for quorum and classic queues, and in bad times, against the server that
 //! `BROKERLAB_TEST_AMQP` names by a URL.
 //!
-//! Without a server each case says so and passes; `BROKERLAB_TEST_REQUIRE=amqp` turns that into a failure. Every case works under a
-//! prefix of its own and removes what it made.
+//! The suite runs over TLS too, for quorum queues, against `BROKERLAB_TEST_AMQP_TLS`. Without a server each case says so and passes;
+//! `BROKERLAB_TEST_REQUIRE=amqp,amqp-tls` turns that into a failure. Every case works under a prefix of its own and removes what it
+//! made.
 #![cfg(feature = "amqp")]
 
 mod outage;
@@ -33,6 +34,12 @@ fn of_kind(parameters: &'static str) -> Option<LiveRig> {
     LiveRig::new("amqp", "BROKERLAB_TEST_AMQP", parameters, "confirms=4", QUIET)
 }
 
+/// The same over TLS.
+#[cfg(feature = "tls")]
+fn secured(parameters: &'static str) -> Option<LiveRig> {
+    LiveRig::new("amqp-tls", "BROKERLAB_TEST_AMQP_TLS", parameters, "confirms=4", QUIET)
+}
+
 mod quorum {
     use super::of_kind;
 
@@ -43,4 +50,11 @@ mod classic {
     use super::of_kind;
 
     brokerlab_model::conformance_suite!(if of_kind("queue=classic&max_message_size=1048576"));
+}
+
+#[cfg(feature = "tls")]
+mod tls {
+    use super::secured;
+
+    brokerlab_model::conformance_suite!(if secured("queue=quorum&max_message_size=1048576"));
 }
