@@ -19,6 +19,7 @@ use crate::books::{Uninvited, recorder_of};
 use crate::clock::Clock;
 use crate::drive::Loop;
 use crate::fitness::Look;
+use crate::held::still_held;
 use crate::producer::Owned;
 use crate::shared::{Shared, locked};
 use crate::slots::control_token;
@@ -86,13 +87,15 @@ impl Ended {
         notes.extend(left.missing);
         notes.extend(not_done(&left.declared));
         let limit = answer_limit(&left.declared);
-        let (held, not_back) = match administrator.describe(spec, &mut workers, clock, limit) {
-            Ok(held) => (still_held(&held, &loops), None),
-            Err(error) => {
-                notes.push(format!("what the backend still held is not known: {error}"));
-                (Vec::new(), Some(error.to_string()))
-            }
-        };
+        let checker = std::mem::replace(&mut *locked(&shared.checker), Checker::new(EMPTY));
+        let (held, not_back) =
+            match still_held(spec, (&mut loops, &checker), &mut administrator, &mut workers, clock, limit) {
+                Ok(held) => (held, None),
+                Err(error) => {
+                    notes.push(format!("what the backend still held is not known: {error}"));
+                    (Vec::new(), Some(error.to_string()))
+                }
+            };
         let cut_short = shared.cut_short();
         let start = shared.start().unwrap_or(end);
         let due_until = cut_short.as_ref().map_or(Time::NEVER, |(at, _)| Time(at.since(start).0));
@@ -103,7 +106,6 @@ impl Ended {
             published[owned.position.number() as usize] = owned.published;
         }
         let matches_published = owned.iter().all(|owned| folds_match(owned, &spec.workload));
-        let checker = std::mem::replace(&mut *locked(&shared.checker), Checker::new(EMPTY));
         let (first, others) = loops.split_first().expect("a run has at least one loop");
         let mut recorder = first.books.recorder.clone();
         let mut resources = after.resources_since(before);
@@ -189,15 +191,6 @@ fn not_done(declared: &[Declared]) -> Vec<String> {
 
 const EMPTY: CheckPlan = CheckPlan { producers: 0, groups: 0, order: brokerlab_model::Order::None, keys: 0 };
 
-/// What the backend keeps for each group beyond what members were given: in flight there, and held here, is ours.
-fn still_held(described: &[(u64, u64)], loops: &[Loop<'_>]) -> Vec<u64> {
-    let mut ours = vec![0; described.len()];
-    for member in loops.iter().flat_map(|of| &of.members) {
-        ours[member.group()] += member.unsettled();
-    }
-    described.iter().zip(ours).map(|(&(ready, in_flight), ours)| ready + in_flight.saturating_sub(ours)).collect()
-}
-
 /// Tells the recorder of every message that came due before `until` (from the schedule's start) and was never built. They may be a
 /// thousand million: every core counts a part of the producers.
 fn count_not_sent(recorder: &mut Recorder, empty: &Recorder, loops: &mut [Loop<'_>], start: Time, until: Time) {
@@ -270,15 +263,21 @@ fn notes(spec: &RunSpec, loops: &[Loop<'_>]) -> Vec<String> {
     notes
 }
 
-/// Closes every client and waits a bounded time for the answers; whoever does not answer is dropped.
+/// Closes every client that is not closed yet.
 fn close_all(loops: &mut [Loop<'_>], administrator: Administrator, workers: &mut [Box<dyn Worker>], clock: &dyn Clock) {
     let mut administrator = administrator.into_client();
     let mut clients: Vec<&mut Box<dyn Client>> = Vec::new();
     for of in loops.iter_mut() {
         clients.extend(of.connections.iter_mut().map(|connection| &mut connection.client));
-        clients.extend(of.members.iter_mut().map(|member| &mut member.client));
+        let open = of.members.iter_mut().filter(|member| !member.is_closed);
+        clients.extend(open.map(|member| &mut member.client));
     }
     clients.push(&mut administrator);
+    close(clients, workers, clock);
+}
+
+/// Closes these clients and waits a bounded time for the answers; whoever does not answer is left, and dropped with the run.
+pub(crate) fn close(clients: Vec<&mut Box<dyn Client>>, workers: &mut [Box<dyn Worker>], clock: &dyn Clock) {
     let token = control_token(u64::MAX >> 1);
     let mut open: Vec<(&mut Box<dyn Client>, Batch)> =
         clients.into_iter().map(|client| (client, Batch::Control(vec![(token, Control::Close)]))).collect();

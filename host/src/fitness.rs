@@ -4,6 +4,8 @@
 //! Every figure is a difference of two looks at the kernel's counters. Where the kernel does not tell (no `/proc`, a hidden
 //! cgroup), a figure is absent, never zero. Leaves out what is too much, which `validity` decides.
 
+use std::collections::BTreeMap;
+
 use brokerlab_model::{Span, Time};
 use brokerlab_workloads::measurement::{FitnessRecord, ResourceRecord, ServerRecord};
 use rustix::time::{ClockId, clock_gettime};
@@ -30,7 +32,7 @@ pub(crate) struct Machine {
     pub(crate) all: u64,
     /// Core time taken by the hypervisor.
     pub(crate) steal: u64,
-    /// CPU of every other process, its reaped children included.
+    /// CPU of every other process, its reaped children included; the kernel's own threads, which work for whoever asks, are left out.
     pub(crate) others: u64,
 }
 
@@ -53,16 +55,13 @@ impl Look {
         Self::beside(clock, &[])
     }
 
-    /// As [`now`](Self::now), with the counters of these servers, which count as none of the other processes.
+    /// As [`now`](Self::now), with the counters of these servers, which with all that they started count as none of the other
+    /// processes.
     pub fn beside(clock: &dyn Clock, servers: &[Server]) -> Self {
-        let mut machine = system::machine();
-        let servers: Vec<Own> = servers.iter().map(|server| system::of(server.pid).unwrap_or_default()).collect();
-        if let Some(machine) = &mut machine {
-            let theirs: u64 = servers.iter().map(|server| server.used_ticks * system::tick_ns()).sum();
-            machine.others = machine.others.saturating_sub(theirs);
-        }
+        let ours: Vec<u32> = std::iter::once(std::process::id()).chain(servers.iter().map(|of| of.pid)).collect();
+        let machine = system::machine(&ours);
         Self {
-            servers,
+            servers: servers.iter().map(|server| system::of(server.pid).unwrap_or_default()).collect(),
             at: clock.now(),
             process_cpu_ns: cpu_ns(ClockId::ProcessCPUTime),
             machine,
@@ -127,6 +126,32 @@ impl Look {
     }
 }
 
+/// What the sum over other processes needs of one.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only /proc tells it"))]
+#[derive(Clone, Copy, Debug)]
+struct Used {
+    parent: u32,
+    is_kernel: bool,
+    ticks: u64,
+}
+
+/// CPU of all processes but these, what they started, and the kernel's threads.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only /proc tells it"))]
+fn others(processes: &BTreeMap<u32, Used>, ours: &[u32]) -> u64 {
+    let is_ours = |mut pid: u32| {
+        // A parent may be gone or, between two reads, be somebody else's number: the walk is bounded.
+        for _ in 0..processes.len() {
+            if ours.contains(&pid) {
+                return true;
+            }
+            let Some(used) = processes.get(&pid) else { return false };
+            pid = used.parent;
+        }
+        false
+    };
+    processes.iter().filter(|&(&pid, used)| !used.is_kernel && !is_ours(pid)).map(|(_, used)| used.ticks).sum()
+}
+
 /// CPU time of the calling thread.
 pub(crate) fn thread_cpu() -> Span {
     Span(cpu_ns(ClockId::ThreadCPUTime))
@@ -163,9 +188,12 @@ mod system {
     use procfs::process::{FDTarget, Process, Stat, all_processes};
     use procfs::{Current as _, CurrentSI as _, KernelStats, Meminfo};
 
-    use super::{Machine, Own};
+    use super::{Machine, Own, Used, others};
 
-    pub(super) fn machine() -> Option<Machine> {
+    /// The flag of a thread that is the kernel's.
+    const PF_KTHREAD: u32 = 0x0020_0000;
+
+    pub(super) fn machine(ours: &[u32]) -> Option<Machine> {
         let tick_ns = tick_ns();
         let total = KernelStats::current().ok()?.total;
         let steal = total.steal.unwrap_or(0);
@@ -177,15 +205,21 @@ mod system {
             + total.irq.unwrap_or(0)
             + total.softirq.unwrap_or(0)
             + steal;
-        Some(Machine { all: all * tick_ns, steal: steal * tick_ns, others: others_ticks()? * tick_ns })
+        Some(Machine { all: all * tick_ns, steal: steal * tick_ns, others: others_ticks(ours)? * tick_ns })
     }
 
-    /// CPU of all processes but this one. A process that ends in between moves its share to the parent that reaps it, so the sum
-    /// goes on rising.
-    fn others_ticks() -> Option<u64> {
-        let own = std::process::id().cast_signed();
+    /// CPU of other processes. A process that ends in between moves its share to the parent that reaps it, so the sum goes on rising.
+    fn others_ticks(ours: &[u32]) -> Option<u64> {
         let stats = all_processes().ok()?.filter_map(|process| process.ok()?.stat().ok());
-        Some(stats.filter(|stat| stat.pid != own).map(|stat| used_ticks(&stat)).sum())
+        let used = |stat: Stat| {
+            let used = Used {
+                parent: stat.ppid.cast_unsigned(),
+                is_kernel: stat.flags & PF_KTHREAD != 0,
+                ticks: used_ticks(&stat),
+            };
+            (stat.pid.cast_unsigned(), used)
+        };
+        Some(others(&stats.map(used).collect(), ours))
     }
 
     fn used_ticks(stat: &Stat) -> u64 {
@@ -283,7 +317,7 @@ mod system {
 
     use super::{Machine, Own};
 
-    pub(super) fn machine() -> Option<Machine> {
+    pub(super) fn machine(_ours: &[u32]) -> Option<Machine> {
         None
     }
 
@@ -345,6 +379,28 @@ mod tests {
         assert_eq!(fitness.cgroup_throttled_ns, Some(300));
         let used = after.resources_since(&before);
         assert_eq!((used.cpu_user_ns, used.cpu_system_ns, used.storage_write_bytes), (1125, 375, 3_000));
+    }
+
+    #[test]
+    fn a_broker_s_children_and_the_kernel_are_no_others() {
+        let used = |parent, is_kernel, ticks| Used { parent, is_kernel, ticks };
+        let processes = BTreeMap::from([
+            (1, used(0, false, 1)),
+            (2, used(0, true, 10)),
+            (3, used(2, true, 100)),
+            // Us with a child, a server with a grandchild, somebody else, and one whose parent is gone.
+            (10, used(1, false, 1_000)),
+            (11, used(10, false, 1_000)),
+            (20, used(1, false, 10_000)),
+            (21, used(20, false, 10_000)),
+            (22, used(21, false, 10_000)),
+            (30, used(1, false, 100_000)),
+            (40, used(39, false, 1_000_000)),
+            // Parents of each other: a number was taken again between two reads.
+            (50, used(51, false, 10_000_000)),
+            (51, used(50, false, 10_000_000)),
+        ]);
+        assert_eq!(others(&processes, &[10, 20]), 21_100_001);
     }
 
     #[cfg(target_os = "linux")]

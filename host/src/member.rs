@@ -100,6 +100,8 @@ pub(crate) struct Member {
     pub(crate) held_back: bool,
     /// When the backend did not take settlements.
     held: HeldBack,
+    /// Whether its client was asked to close.
+    pub(crate) is_closed: bool,
 }
 
 impl Member {
@@ -124,6 +126,7 @@ impl Member {
             given: 0,
             held_back: false,
             held: HeldBack::new(),
+            is_closed: false,
         }
     }
 
@@ -139,6 +142,11 @@ impl Member {
     /// Deliveries that are not settled yet, as far as the member knows.
     pub(crate) fn unsettled(&self) -> u64 {
         (self.in_hand.len() + self.settling.len()) as u64
+    }
+
+    /// Deliveries whose settlement was never submitted: certainly the backend's again once the member has closed.
+    pub(crate) fn not_settled(&self) -> u64 {
+        (self.in_hand.len() + self.settlements.len()) as u64
     }
 
     /// When the work in hand ends, or may begin if it occupies a core; none when there is none.

@@ -57,8 +57,9 @@ pub enum Availability {
     Decoupled,
 }
 
-/// The promise to the users of the system under test. Two axes are never folded into one: Kafka with `acks=all` is three
-/// copies on page cache, a quorum queue is three copies on fsync.
+/// The promise to the users of the system under test. Two axes are never folded into one: Kafka with `acks=all` keeps copies on page
+/// cache, a quorum queue keeps them on fsync. Of three replicas each keeps two copies (`min.insync.replicas=2`; a majority): a copy
+/// counts that surely holds the message when it is acknowledged, never one that has it later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Contract {
@@ -71,7 +72,7 @@ pub struct Contract {
     /// Where the bytes are when the publish is acknowledged.
     #[serde(default)]
     pub storage: Storage,
-    /// How many copies acknowledge, the first included; at least 1.
+    /// How many copies surely hold the message when it is acknowledged, the first included; at least 1. One less may be lost.
     #[serde(default = "one")]
     pub copies: u8,
     /// Whether the receiver must be up.

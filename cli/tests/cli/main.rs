@@ -14,5 +14,7 @@ mod input;
 mod interrupt;
 mod lab;
 mod profiles;
+#[cfg(feature = "amqp")]
+mod real;
 mod sweep;
 mod trace;

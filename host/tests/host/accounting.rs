@@ -92,6 +92,23 @@ fn what_is_acknowledged_and_not_delivered_is_lost() {
 }
 
 #[test]
+fn what_is_in_flight_and_told_by_nobody_is_not_lost_and_what_is_lost_is_found_beside_it() {
+    let of = |drop_every| {
+        let manners = Manners { stuck_every: 50, drop_every, ..Manners::default() };
+        let (measurement, toy) = measured(manners, &[("drain_limit", "500ms"), ("groups.*.members", "2")]);
+        assert_accounted(&measurement);
+        // Members close once, asked early or not: two of them, a producer and the administrator.
+        assert_eq!(toy.seen().closed, 4);
+        measurement.groups[0].check.clone()
+    };
+    let check = of(0);
+    assert_eq!((check.delivered, check.undelivered, check.lost, check.broken.len()), (980, 20, 0, 0));
+    let check = of(100);
+    // Of the 990 that are pushed, each fiftieth.
+    assert_eq!((check.delivered, check.undelivered, check.lost, check.broken.len()), (971, 19, 10, 1));
+}
+
+#[test]
 fn at_the_drain_limit_the_rest_is_unacknowledged_or_not_sent() {
     // 1,000 due, 10 ms each, 1.5 s in all: 150 done, one more in flight.
     let manners = Manners { service: Span::from_millis(10), window: 2, ..Manners::default() };

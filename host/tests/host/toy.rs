@@ -33,6 +33,9 @@ pub(crate) struct Manners {
     pub(crate) fail_every: u64,
     /// Every n-th message is acknowledged, and never delivered.
     pub(crate) drop_every: u64,
+    /// Every n-th message that goes to a member does not reach it: it is in flight, of which descriptions tell nothing. It is with
+    /// the server again when the member has closed, from the second description on.
+    pub(crate) stuck_every: u64,
     /// Lanes move: the member that holds lane 0 is asked for it back after this many deliveries.
     pub(crate) revoke_after: u64,
     /// Never answers a publish after this many.
@@ -51,6 +54,7 @@ impl Default for Manners {
             throttled_times: 1,
             fail_every: 0,
             drop_every: 0,
+            stuck_every: 0,
             revoke_after: 0,
             silent_after: u64::MAX,
         }
@@ -111,6 +115,11 @@ struct State {
     mail: BTreeMap<u32, Completions>,
     held_lane: Option<u32>,
     delivered: u64,
+    pushed: u64,
+    /// By member, and by group.
+    stuck: Vec<(u32, usize, Message)>,
+    /// Closed members gave them back.
+    returning: Vec<(usize, Message)>,
     revoked: bool,
     seen: Seen,
 }
@@ -271,6 +280,9 @@ impl State {
                 let lanes = self.backlog.iter().enumerate().map(lane).collect();
                 let answer = Answer::Description(Description { lanes, settings: Vec::new() });
                 self.mail.entry(client).or_default().answers.push((token, answer));
+                for (group, message) in self.returning.drain(..) {
+                    self.backlog[group].push_back(message);
+                }
             }
             Control::Release(lane) => {
                 self.seen.events.push(format!("released {} after {} settled", lane.0, self.seen.settled));
@@ -282,6 +294,9 @@ impl State {
             }
             Control::Close => {
                 self.seen.closed += 1;
+                self.members.remove(&client);
+                let returned = self.stuck.extract_if(.., |(member, ..)| *member == client);
+                self.returning.extend(returned.map(|(_, group, message)| (group, message)));
                 self.answer(client, token, 0);
             }
             Control::Flush | Control::Delete(_) | Control::Seek { .. } | Control::Position(_) => {
@@ -369,6 +384,11 @@ impl State {
             while !self.backlog[group].is_empty() {
                 let Some(number) = self.member_with_credit(group) else { break };
                 let message = self.backlog[group].pop_front().unwrap();
+                self.pushed += 1;
+                if hit(self.pushed, self.manners.stuck_every) {
+                    self.stuck.push((number, group, message));
+                    continue;
+                }
                 let receipt = Receipt { lane: LaneId(0), position: self.delivered, epoch: 0 };
                 self.delivered += 1;
                 let member = self.members.get_mut(&number).unwrap();

@@ -247,6 +247,17 @@ impl Checker {
             .collect()
     }
 
+    /// How many acknowledged messages [`finish`](Self::finish) would call lost, over all groups, if the backend held these.
+    pub fn lost(&self, held: &[u64]) -> u64 {
+        let held = held.iter().copied().chain(std::iter::repeat(0));
+        self.groups.iter().zip(held).map(|(group, held)| self.missing(group, held).lost).sum()
+    }
+
+    /// Deliveries to a group beyond the first of a message, marked as such or not. Panics when it is not one of the plan's.
+    pub fn repeats(&self, group: usize) -> u64 {
+        self.groups[group].duplicated.count + self.groups[group].repeated.count
+    }
+
     /// Whether every group was given every acknowledged message, as far as the bounds let it be known.
     pub fn is_complete(&self) -> bool {
         let seen = |group: &Group| group.delivered_acknowledged + group.not_checked;

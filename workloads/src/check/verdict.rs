@@ -18,6 +18,14 @@ pub(super) struct Balance {
     lost: Tallied,
 }
 
+/// Acknowledged messages that a group was not given.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Missing {
+    pub(super) not_checked: u64,
+    pub(super) undelivered: u64,
+    pub(super) lost: u64,
+}
+
 /// Where a group's order parts from that of the groups before it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parted {
@@ -47,11 +55,7 @@ impl Checker {
                 }
             }
         }
-        let missing = self.acknowledged_count.saturating_sub(group.delivered_acknowledged);
-        // A corrupted delivery stands for a message that is missing and can't be told.
-        let not_checked = (group.not_checked + group.corrupted.count).min(missing);
-        let undelivered = held.min(missing - not_checked);
-        let lost = missing - not_checked - undelivered;
+        let Missing { not_checked, undelivered, lost } = self.missing(group, held);
         let first = if lost > 0 { self.first_missing(group) } else { None };
         Balance {
             acknowledged: self.acknowledged_count,
@@ -61,6 +65,15 @@ impl Checker {
             undelivered,
             lost: Tallied { count: lost, first },
         }
+    }
+
+    /// What became of a group's acknowledged messages that it was not given.
+    pub(super) fn missing(&self, group: &Group, held: u64) -> Missing {
+        let missing = self.acknowledged_count.saturating_sub(group.delivered_acknowledged);
+        // A corrupted delivery stands for a message that is missing and can't be told.
+        let not_checked = (group.not_checked + group.corrupted.count).min(missing);
+        let undelivered = held.min(missing - not_checked);
+        Missing { not_checked, undelivered, lost: missing - not_checked - undelivered }
     }
 
     /// The first acknowledged message, by producer and sequence, that the group was not given.

@@ -19,6 +19,9 @@ use crate::url::Host;
 /// As long one wait in `poll(2)` lasts. Time is counted in these, so that no clock is read.
 const SLICE: Span = Span::from_millis(20);
 
+/// A queue is there, and another connection's own.
+const RESOURCE_LOCKED: u16 = 405;
+
 /// The addresses of a host's name.
 pub(super) fn addresses(host: &Host, security: Option<&Arc<Security>>) -> Result<Vec<Target>, Trouble> {
     let found = (host.name.as_str(), host.port).to_socket_addrs();
@@ -34,6 +37,10 @@ pub(super) struct Blocking {
     wire: Wire,
     /// How long was waited so far; the connection's clock.
     now: Time,
+    /// The name of the queue that was declared last.
+    queue: String,
+    /// The code of the last refusal.
+    refused: u16,
 }
 
 impl Blocking {
@@ -51,7 +58,7 @@ impl Blocking {
 
     fn connect_one(to: &Target, login: &Login) -> Result<Self, Trouble> {
         let wire = Wire::connect(to, Time::ZERO, login).map_err(unreachable)?;
-        let mut blocking = Self { wire, now: Time::ZERO };
+        let mut blocking = Self { wire, now: Time::ZERO, queue: String::new(), refused: 0 };
         loop {
             let moved = blocking.moved();
             // What came before an error may say why.
@@ -145,6 +152,12 @@ impl Blocking {
                         Incoming::Other
                     }
                 };
+                if let Incoming::QueueDeclareOk { name, .. } = &incoming {
+                    self.queue = String::from_utf8_lossy(name).into_owned();
+                }
+                if let Incoming::ChannelClose(reason) = &incoming {
+                    self.refused = reason.code;
+                }
                 let answer = answer(&incoming, name);
                 self.wire.take(length);
                 match answer {
@@ -168,6 +181,24 @@ impl Blocking {
             }
             self.moved()?;
         }
+    }
+
+    /// Whether the other's server is of this one's cluster. Nodes name a cluster after themselves until somebody names it, so that
+    /// the same name proves it and another disproves nothing: a queue of this connection's own, which ends with it, is known to
+    /// every node of its cluster, and to nobody else.
+    pub(super) fn shares_cluster_with(&mut self, other: &mut Self) -> bool {
+        if self.server().cluster == other.server().cluster && !self.server().cluster.is_empty() {
+            return true;
+        }
+        if self.ask("", method::queue_exclusive).is_err() {
+            return false;
+        }
+        let queue = std::mem::take(&mut self.queue);
+        let refused = other.ask(&queue, |out| method::queue_passive(out, &queue)).is_err();
+        let locked = refused && std::mem::take(&mut other.refused) == RESOURCE_LOCKED;
+        // One that can't be removed now goes with the connection.
+        drop(self.ask(&queue, |out| method::queue_delete(out, &queue)));
+        locked
     }
 
     /// Ends the connection; its answer is waited for, so that the server has done everything before.

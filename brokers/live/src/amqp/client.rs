@@ -200,7 +200,8 @@ impl AmqpClient {
             return Err(broken);
         }
         wire.push(now)?;
-        let full = matches!(&self.part, Part::Member(member) if member.is_full());
+        // The answer to a close stands behind everything that was pushed before.
+        let full = self.closing.is_none() && matches!(&self.part, Part::Member(member) if member.is_full());
         let pulled = if full { Ok(()) } else { wire.pull(now) };
         if !wire.is_open() {
             if !wire
@@ -274,10 +275,12 @@ impl AmqpClient {
             }
         }
         wire.take(taken);
-        if let Part::Member(member) = part
-            && closing.is_none()
-        {
-            member.hand_on(ready);
+        if let Part::Member(member) = part {
+            if closing.is_none() {
+                member.hand_on(ready);
+            } else {
+                member.let_go();
+            }
         }
         if !answers.is_empty() {
             wire.send(|out| out.extend_from_slice(&answers));
@@ -463,6 +466,7 @@ impl AmqpClient {
         self.closing = Some(Closing { token, deadline: now + PATIENCE, told: false });
         if let Part::Member(member) = &mut self.part {
             member.end_grants(Status::Done, &mut self.ready);
+            member.let_go();
         }
         if !matches!(&self.line, Line::Up(wire) if wire.is_open()) {
             self.disconnected(now);
@@ -491,7 +495,7 @@ impl Part {
                 member.announce(tag, *delivery, *redelivered)?;
             }
             (Self::Member(member), Incoming::Cancel { tag }) => member.cancelled(now, tag),
-            (Self::Administrator(administrator), Incoming::QueueDeclareOk { messages, consumers }) => {
+            (Self::Administrator(administrator), Incoming::QueueDeclareOk { messages, consumers, .. }) => {
                 administrator.depth(*messages, *consumers, &common.registry, out);
             }
             (Self::Administrator(administrator), Incoming::Done) => administrator.answered(&common.registry, out),
@@ -605,7 +609,9 @@ impl Client for AmqpClient {
         match &self.line {
             // As long as nothing is read, what could be read wakes nobody.
             Line::Up(wire)
-                if wire.unwritten() == 0 && matches!(&self.part, Part::Member(member) if member.is_full()) =>
+                if wire.unwritten() == 0
+                    && self.closing.is_none()
+                    && matches!(&self.part, Part::Member(member) if member.is_full()) =>
             {
                 WaitOn::Nothing
             }

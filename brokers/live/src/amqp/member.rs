@@ -202,6 +202,16 @@ impl Member {
         (self.announced, self.partial, self.starved) = (None, None, None);
     }
 
+    /// Lets go what it may not hand on any more; the server has it as long as it is not settled.
+    pub(super) fn let_go(&mut self) {
+        self.held_back.clear();
+        self.held_bytes = 0;
+        self.rows.clear();
+        if self.partial.is_none() {
+            self.arena.clear();
+        }
+    }
+
     /// Ends the open grants.
     pub(super) fn end_grants(&mut self, status: Status, out: &mut Completions) {
         let end = |token: Token| out.outcomes.push(Outcome { token, status, lane: LaneId(0), position: 0 });

@@ -25,6 +25,7 @@ pub(super) enum Incoming<'a> {
     ChannelOpenOk,
     ChannelClose(Reason<'a>),
     QueueDeclareOk {
+        name: &'a [u8],
         messages: u32,
         consumers: u32,
     },
@@ -99,8 +100,7 @@ impl<'a> Incoming<'a> {
             (20, 11) => Self::ChannelOpenOk,
             (20, 40) => Self::ChannelClose(Reason { code: reader.u16()?, text: reader.short()? }),
             (50, 11) => {
-                reader.short()?;
-                Self::QueueDeclareOk { messages: reader.u32()?, consumers: reader.u32()? }
+                Self::QueueDeclareOk { name: reader.short()?, messages: reader.u32()?, consumers: reader.u32()? }
             }
             (40, 11 | 21) | (50, 21 | 41) => Self::Done,
             (85, 11) => Self::SelectOk,
@@ -220,6 +220,11 @@ pub(super) fn queue_declare(out: &mut Vec<u8>, name: &str, arguments: &[(String,
 /// Asks for a queue's depth.
 pub(super) fn queue_passive(out: &mut Vec<u8>, name: &str) {
     declare(out, name, 1, &[]);
+}
+
+/// Makes a queue of this connection's own, which goes with it; the server names it.
+pub(super) fn queue_exclusive(out: &mut Vec<u8>) {
+    declare(out, "", 4 | 8, &[]);
 }
 
 fn declare(out: &mut Vec<u8>, name: &str, flags: u8, arguments: &[(String, Argument)]) {

@@ -84,16 +84,18 @@ fn look(url: &LiveUrl, login: &Login) -> Result<Seen, OpenError> {
     for host in &url.hosts {
         let connected = blocking::addresses(host, security.as_ref()).and_then(|found| {
             let connection = Blocking::connect(&found, login)?;
+            let is_new = found.iter().any(|new| !addresses.iter().any(|known: &Target| known.address == new.address));
             addresses.extend(found);
-            Ok(connection)
+            Ok((connection, is_new))
         });
-        match (connected, &first) {
-            (Ok(connection), None) => {
+        match (connected, &mut first) {
+            (Ok((connection, _)), None) => {
                 nodes = 1;
                 first = Some(connection);
             }
-            (Ok(connection), Some(known)) => {
-                nodes += u32::from(connection.server().cluster == known.server().cluster);
+            (Ok((mut connection, is_new)), Some(known)) => {
+                // A host that the URL names twice is one node.
+                nodes += u32::from(is_new && known.shares_cluster_with(&mut connection));
                 connection.close();
             }
             (Err(reason), _) => failed = failed.or(Some(trouble(host, reason))),

@@ -6,6 +6,7 @@
 //! made.
 #![cfg(feature = "amqp")]
 
+mod cluster;
 mod outage;
 mod proxy;
 #[path = "../rig/mod.rs"]
