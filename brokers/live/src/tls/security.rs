@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use brokerlab_model::Settings;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, Error, RootCertStore};
 
 use super::Parameters;
 use crate::open::{OpenError, Trouble};
@@ -47,9 +47,7 @@ impl Security {
                 // Not even the parser's words about it: they may quote it.
                 let private = PrivateKeyDer::from_pem_file(key)
                     .map_err(|_| failed("tls.key", key, "it can't be read, or holds no private key in PEM"))?;
-                builder
-                    .with_client_auth_cert(own, private)
-                    .map_err(|_| failed("tls.key", key, "it is not the key of the certificate of tls.cert"))?
+                builder.with_client_auth_cert(own, private).map_err(|error| unfit(&error, cert, key))?
             }
             (Some(cert), None) => return Err(failed("tls.cert", cert, "name its private key too, with tls.key=FILE")),
             (None, Some(key)) => return Err(failed("tls.key", key, "name its certificate too, with tls.cert=FILE")),
@@ -75,6 +73,18 @@ impl Security {
 
 fn failed(key: &str, value: &str, reason: &str) -> OpenError {
     UrlError::Value { key: key.to_owned(), value: value.to_owned(), reason: reason.to_owned() }.into()
+}
+
+/// Why a certificate and a key don't serve.
+#[allow(clippy::wildcard_enum_match_arm, reason = "what else goes wrong here is the key's kind, by whatever error")]
+fn unfit(error: &Error, cert: &str, key: &str) -> OpenError {
+    match error {
+        Error::InvalidCertificate(reason) => {
+            failed("tls.cert", cert, &format!("{reason}; version 3 of X.509 is needed"))
+        }
+        Error::InconsistentKeys(_) => failed("tls.key", key, "it is not the key of the certificate of tls.cert"),
+        _ => failed("tls.key", key, "it is no private key that can be used; there are ECDSA, Ed25519 and RSA"),
+    }
 }
 
 fn certificates(key: &str, file: &str) -> Result<Vec<CertificateDer<'static>>, OpenError> {
