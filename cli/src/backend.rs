@@ -126,7 +126,7 @@ pub(crate) fn clean(url: &LiveUrl, prefix: &str, profile: &Profile, lanes: u32) 
         .collect();
     let place = Place { prefix: prefix.to_owned(), existing: false, origin_utc_ns: 0 };
     brokerlab_live::remove(url, &place, &channels)
-        .with_context(|| format!("what was made on {url} under the prefix {prefix} may still be there"))
+        .with_context(|| format!("what was made on {url} under the prefix {prefix} may still be there; remove it when the server answers again"))
 }
 
 #[cfg(test)]

@@ -74,6 +74,9 @@ impl Session {
         output: &OutputArgs,
         backends: &[String],
     ) -> anyhow::Result<Self> {
+        for text in backends {
+            Backend::parse(text)?;
+        }
         let live = backends.iter().any(|text| LiveUrl::is_meant(text));
         drive::check_built(drive, live)?;
         let sets = drive::sets(profile)?;
@@ -360,12 +363,23 @@ impl Session {
             self.progress.note(&format!("{error:#}"));
             self.result.notes.push(format!("{error:#}"));
         }
-        let mut measured = measured.map_err(|error| visit_failed(what, error))?;
+        let mut measured = measured.map_err(|error| visit_failed(what, error, &self.must_be_there()))?;
         if let (Some(live), Some(met)) = (&mut measured.live, self.met(&row.url, profile.contract)) {
             live.missing.clone_from(&met.missing);
         }
         self.progress.step(&format!("{what}: {}", said(&measured)));
         Ok(measured)
+    }
+
+    /// What `--existing` takes for granted, as the end of a message; empty without it.
+    fn must_be_there(&self) -> String {
+        if !self.live.existing {
+            return String::new();
+        }
+        let names = self.profile.channels.resolved().join(", ");
+        format!(
+            ": --existing uses channels that are there by the profile's names ({names}); make them, or leave it out"
+        )
     }
 
     /// Adds a note to the result.
@@ -428,13 +442,14 @@ impl Session {
     }
 }
 
-fn visit_failed(what: &str, error: VisitError) -> anyhow::Error {
+/// `must_be_there` says which channels a user promised.
+fn visit_failed(what: &str, error: VisitError, must_be_there: &str) -> anyhow::Error {
     let text = error.to_string();
     let full = ["No space left on device", "quota exceeded"].iter().any(|words| text.contains(words));
     let remedy = if full && !text.contains("--data") {
         ": its data do not fit; free some space, or name a folder on another disk with --data"
     } else {
-        ""
+        must_be_there
     };
     anyhow::Error::new(error).context(format!("{what} failed{remedy}"))
 }

@@ -9,7 +9,7 @@ use crate::apart;
 use crate::compare::Outcome;
 use crate::figures::{self, and_list};
 use crate::headroom::Class;
-use crate::live;
+use crate::live::{self, Strength};
 use crate::outages;
 use crate::result::{Command, LadderRow};
 use crate::rows::Role;
@@ -46,6 +46,10 @@ fn labels(rows: &[&Judged]) -> Vec<String> {
 fn single(a: &Analysis) -> (Decision, String) {
     let Some(j) = a.rows.first() else { return (Decision::NotValid, "Nothing was measured.".to_owned()) };
     let label = &j.row.label;
+    // A broker that is gone is the news, whatever else was going on before.
+    if let Some(text) = outages::not_back(j).filter(|_| j.row.kept()) {
+        return (Decision::Single { met: false }, text);
+    }
     if let Some(visit) = j.row.visits.iter().find(|v| v.validity.saturated.is_some()) {
         let why = j.row.consumers_behind().unwrap_or_else(|| {
             format!(
@@ -63,9 +67,6 @@ fn single(a: &Analysis) -> (Decision, String) {
             Decision::Single { met: false },
             format!("{label} broke its contract: {}.", and_list(&j.row.broken())),
         );
-    }
-    if let Some(text) = outages::not_back(j) {
-        return (Decision::Single { met: false }, text);
     }
     if !a.valid() {
         return (Decision::NotValid, format!("{label} was measured, but the run is not valid."));
@@ -251,8 +252,18 @@ fn contract_reason(a: &Analysis) -> String {
         .map(|j| format!("{} broke it: {}", j.row.label, and_list(&j.row.broken())))
         .collect();
     let refused: Vec<String> = a.file.refusals.iter().map(|r| r.backend.clone()).collect();
-    let kept: Vec<&Judged> = a.candidates().filter(|j| j.row.kept()).collect();
+    let (weaker, kept): (Vec<&Judged>, Vec<&Judged>) =
+        a.candidates().filter(|j| j.row.kept()).partition(|j| matches!(Strength::of(&j.row), Strength::Weaker(_)));
     let mut parts: Vec<String> = broken.iter().map(|text| format!("{text}.")).collect();
+    parts.extend(weaker.iter().map(|j| {
+        let checked = figures::plural(j.row.check.acknowledged, "checked message");
+        let (lost, duplicated) = (j.row.check.lost, j.row.check.duplicated);
+        format!(
+            "{} keeps less than was asked ({}), and kept that over {checked}: {lost} lost, {duplicated} duplicated.",
+            j.row.label,
+            Strength::of(&j.row).text()
+        )
+    }));
     if !kept.is_empty() {
         let messages: u64 = kept.iter().fold(0, |sum: u64, j| sum.saturating_add(j.row.check.acknowledged));
         let lost: u64 = kept.iter().fold(0, |sum: u64, j| sum.saturating_add(j.row.check.lost));

@@ -143,6 +143,11 @@ pub enum UrlError {
         /// What fits.
         reason: String,
     },
+    /// A user, and no way to say who it is.
+    #[error(
+        "the URL names the user `{0}`, and no way to log in; add ?sasl=plain, scram-sha-256 or scram-sha-512, or leave the user out"
+    )]
+    NoLogin(String),
     /// The password can't be had.
     #[error("can't read the password: {0}")]
     Secret(String),

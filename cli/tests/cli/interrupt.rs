@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::lab::{BINARY, Lab, assert_every_due_message_is_accounted_for, count};
 
-/// Starts a command, sends SIGINT after its first line of progress, gives its exit code and what it printed.
-fn interrupted(lab: &Lab, args: &[&str]) -> (i32, String) {
+/// Starts a command, sends SIGINT after its first line of progress that holds `after`, gives its exit code and what it printed.
+pub(crate) fn interrupted(lab: &Lab, args: &[&str], after: &str) -> (i32, String) {
     let mut child = Command::new(BINARY)
         .args(args)
         .current_dir(lab.path("."))
@@ -18,7 +18,8 @@ fn interrupted(lab: &Lab, args: &[&str]) -> (i32, String) {
         .spawn()
         .expect("the binary starts");
     let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
-    let first = lines.next().expect("a line of progress").expect("text");
+    let mut text = lines.by_ref().map(|line| line.expect("text"));
+    let first = text.find(|line| line.contains(after)).expect("a line of progress");
     // The shell's own `kill`, which is wherever a shell is.
     let sent = Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status().expect("a shell");
     assert!(sent.success(), "{first}");
@@ -33,8 +34,11 @@ fn interrupted(lab: &Lab, args: &[&str]) -> (i32, String) {
 #[test]
 fn a_run_that_is_interrupted_writes_what_was_measured() {
     let lab = Lab::new();
-    let (code, out) =
-        interrupted(&lab, &["run", "--backend", "log", "--duration", "10min", "--set", "warmup=10ms", "--out", "out"]);
+    let (code, out) = interrupted(
+        &lab,
+        &["run", "--backend", "log", "--duration", "10min", "--set", "warmup=10ms", "--out", "out"],
+        "",
+    );
     assert_eq!(code, 1, "{out}");
     let cell = lab.cell();
     assert!(count(&cell["counts"], "acknowledged") > 0, "{}", cell["counts"]);
@@ -49,7 +53,7 @@ fn a_run_that_is_interrupted_writes_what_was_measured() {
 #[test]
 fn a_comparison_that_is_interrupted_keeps_the_visits_that_were_made() {
     let lab = Lab::new();
-    let (code, out) = interrupted(&lab, &["compare", "--duration", "200ms", "--out", "out"]);
+    let (code, out) = interrupted(&lab, &["compare", "--duration", "200ms", "--out", "out"], "");
     assert_eq!(code, 1, "{out}");
     let result: Value = lab.json("out/results.json");
     assert!(result["cut_short"].is_string());
@@ -66,7 +70,7 @@ fn a_search_and_a_sweep_that_are_interrupted_keep_what_was_measured() {
         &["sweep", "--backend", "log", "--vary", "lanes=1,2,3,4,5,6,7,8", "--duration", "300ms", "--out", "out"][..],
     ] {
         let lab = Lab::new();
-        let (code, out) = interrupted(&lab, args);
+        let (code, out) = interrupted(&lab, args, "");
         assert_eq!(code, 1, "{out}");
         assert!(out.to_lowercase().contains("cut short"), "{out}");
         let result = lab.json("out/results.json");

@@ -71,12 +71,18 @@ impl Lab {
 
     /// Runs the binary in the folder.
     pub(crate) fn brokerlab(&self, args: &[&str]) -> Ended {
+        self.within(300, args, &[])
+    }
+
+    /// The same with more in the environment; what takes longer is ended, and has no exit code.
+    pub(crate) fn within(&self, seconds: u64, args: &[&str], environment: &[(&str, &str)]) -> Ended {
         let output = assert_cmd::Command::new(BINARY)
             .args(args)
+            .envs(environment.iter().copied())
             .current_dir(self.folder.path())
             .env("TMPDIR", self.folder.path())
             .env("NO_COLOR", "1")
-            .timeout(Duration::from_secs(300))
+            .timeout(Duration::from_secs(seconds))
             .output()
             .expect("the binary starts");
         Ended {

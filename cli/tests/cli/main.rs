@@ -13,6 +13,8 @@ mod help;
 mod input;
 mod interrupt;
 mod lab;
+#[cfg(all(feature = "kafka", feature = "amqp"))]
+mod live;
 mod profiles;
 #[cfg(feature = "amqp")]
 mod real;

@@ -122,6 +122,9 @@ fn chart(
         })
         .collect();
     let all = || lines.iter().flat_map(|l| &l.marks);
+    if all().next().is_none() {
+        return html! { figure { figcaption { (title) " " span { "not drawn: no interval has messages enough" } } } };
+    }
     let rules = if all().any(|m| m.x < 0.0) {
         vec![Rule { upright: true, at: 0.0, label: "window".to_owned() }]
     } else {

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use base64::Engine as _;
 use brokerlab_reports::{ResultFile, render, write_page};
-use brokerlab_workloads::measurement::Point;
+use brokerlab_workloads::measurement::{HistogramRecord, Point};
+use brokerlab_workloads::record::Tally;
 use sha2::{Digest as _, Sha256};
 
 use crate::synthetic::{self, ROWS};
@@ -163,7 +164,7 @@ fn outage_parts(file: &ResultFile) -> String {
     let verdict = between(&html, "<div id=\"verdict\"", "</section>")[0];
     let stable = between(&html, "<section class=\"panel\" id=\"stable\"", "</section>")[0];
     let bands = between(stable, "<g class=\"b\">", "</g>");
-    assert_eq!(bands.len(), 4, "one in each chart over time");
+    assert_eq!(bands.len(), 3, "one in each chart over time that has marks");
     let tables = between(stable, "<table>", "</table>");
     format!("{verdict}\n{}\n{}", bands[0], tables.join("\n")).replace("><", ">\n<")
 }
@@ -180,6 +181,31 @@ fn a_broker_that_is_not_back_is_the_headline() {
     let file = synthetic::run_with_a_kill(ROWS[0]);
     keep("kill.html", &page(&file));
     insta::assert_snapshot!(outage_parts(&file));
+}
+
+#[test]
+fn a_broker_that_is_gone_is_the_headline_also_of_a_saturated_run() {
+    let mut file = synthetic::run_with_a_kill(ROWS[0]);
+    // Nothing excuses what is missing then.
+    file.cells[0].outages[0].fault = None;
+    let text = brokerlab_reports::table(&file, brokerlab_reports::Style::Plain).unwrap();
+    assert!(text.contains("SATURATED"), "{text}");
+    assert!(brokerlab_reports::conclude(&file).unwrap().headline.contains("is not back"), "{text}");
+}
+
+#[test]
+fn a_chart_over_time_without_a_mark_is_not_drawn() {
+    let drawn = |file: &ResultFile| {
+        let html = page(file);
+        let stable = between(&html, "<section class=\"panel\" id=\"stable\"", "</section>")[0];
+        (stable.matches("<svg class=\"chart\"").count(), stable.matches("not drawn").count())
+    };
+    let mut file = synthetic::run(ROWS[0], 1.0);
+    assert_eq!(drawn(&file), (3, 1), "400 samples an interval have no p99");
+    let mut tally = Tally::default();
+    tally.record_n(300_000, 2_000);
+    file.cells[0].intervals[3].end_to_end_response = HistogramRecord::from_tally(&tally);
+    assert_eq!(drawn(&file), (4, 0));
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn look(url: &LiveUrl, login: &Login) -> Result<Seen, OpenError> {
                 nodes += u32::from(is_new && known.shares_cluster_with(&mut connection));
                 connection.close();
             }
-            (Err(reason), _) => failed = failed.or(Some(trouble(host, reason))),
+            (Err(reason), _) => failed = failed.or(Some(trouble(&format_args!("amqp://{host}"), reason))),
         }
     }
     match (first, failed) {

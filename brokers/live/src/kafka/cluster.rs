@@ -26,7 +26,7 @@ use super::stream::Stream;
 use super::wire;
 use crate::open::{OpenError, Place, TIMEOUT, Trouble};
 use crate::tls::{Security, Target, is_alert, told};
-use crate::url::{Host, LiveUrl};
+use crate::url::{Host, LiveUrl, UrlError};
 
 /// A resource of `DescribeConfigs` that is a broker.
 const BROKER: i8 = 4;
@@ -44,8 +44,11 @@ pub(super) struct Cluster {
 
 /// The user and password of a URL that asks for a login.
 pub(super) fn login(url: &LiveUrl, options: &Options) -> Result<Option<Login>, OpenError> {
-    let Some(how) = options.sasl else { return Ok(None) };
     let user = url.user.clone();
+    let Some(how) = options.sasl else {
+        // A user who would be left out in silence believes to be logged in.
+        return user.map_or(Ok(None), |user| Err(UrlError::NoLogin(user).into()));
+    };
     let password = url.password()?;
     match (user, password) {
         (Some(user), Some(password)) => Ok(Some(Login::new(how, user, password))),

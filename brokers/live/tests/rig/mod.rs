@@ -8,24 +8,16 @@ use brokerlab_model::conformance::{Rig, Tuning};
 use brokerlab_model::{Broker, ChannelSpec, Client, Contract, Span, Time, Unsupported, WaitOn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+mod server;
+
+pub(crate) use server::server;
+
 /// The channels and groups that the suite's cases make.
 const CHANNELS: [&str; 17] = [
     "channel", "counted", "deep", "first", "gone", "kept", "later", "mine", "none", "one", "orders", "other", "real",
     "second", "third", "two", "try",
 ];
 const GROUPS: [&str; 3] = ["g", "h", "slow"];
-
-/// A server that is there, or why there is none.
-#[allow(clippy::print_stdout, reason = "a test says by name that it was skipped")]
-pub(crate) fn server(name: &str, variable: &str) -> Option<String> {
-    if let Ok(url) = std::env::var(variable) {
-        return Some(url);
-    }
-    let required = std::env::var("BROKERLAB_TEST_REQUIRE").unwrap_or_default();
-    assert!(!required.split(',').any(|required| required == name), "no broker at {variable}, and {name} is required");
-    println!("skipped: no broker at {variable}");
-    None
-}
 
 /// A place of its own.
 pub(crate) fn place() -> Place {
