@@ -1,4 +1,4 @@
-//! A RabbitMQ whose own state is changed for a test: rights, a pause. One after the other, and in a program of their own,
+//! A RabbitMQ whose own state is changed for a test: rights, an alarm, a pause. One after the other, and in a program of their own,
 //! for everybody else's connections would notice.
 //!
 //! Needs `BROKERLAB_TEST_AMQP` and the server that `scripts/brokers up rabbitmq` started in `BROKERLAB_BROKERS_DIR`; skipped by name
@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use brokerlab_live::{LiveUrl, OpenError, Trouble, examine, open};
 use brokerlab_model::conformance::{Session, numbered};
-use brokerlab_model::{Contract, Span};
+use brokerlab_model::{Contract, Event, Span, Status};
 
 use rig::LiveRig;
 
@@ -114,6 +114,33 @@ fn a_wrong_password_and_each_missing_right_are_named() {
     assert!(matches!(of(&right), Some(Trouble::Login(_))));
     std::fs::remove_file(&folder).expect("it is there");
     drop(undo);
+    assert!(server.is_clean());
+}
+
+#[test]
+fn an_alarm_blocks_producers_and_its_end_lets_them_go_on() {
+    let Some(server) = Server::get() else { return };
+    let mut rig = server.rig();
+    let mut session = Session::open(&mut rig);
+    let channel = session.create("channel", 1, &["g"]);
+    let member = session.serving("g", channel);
+    let producer = session.producer();
+    session.published(producer, &numbered(channel, 0..5));
+    drop(server.control(&["set_vm_memory_high_watermark", "0.00001"]));
+    let undo = Undo(&server, &["set_vm_memory_high_watermark", "absolute", "2GB"]);
+    // The server looks at its memory now and then, and says so to whoever publishes after that.
+    let alarmed = || server.control(&["eval", "rabbit_alarm:get_alarms()."]).contains("memory");
+    assert!((0..60).any(|_| alarmed()), "no alarm in sixty questions, about one a second");
+    let tokens = session.publish(producer, &numbered(channel, 5..6));
+    session.until("the alarm to be told", |s| s.events(producer).contains(&Event::Blocked));
+    session.idle();
+    assert!(!session.is_ended(producer, tokens[0]), "it waits in the server's socket");
+    drop(undo);
+    session.until("the end of the alarm", |s| s.events(producer).contains(&Event::Unblocked));
+    assert_eq!(session.outcomes(producer, &tokens)[0].status, Status::Done);
+    session.deliveries(member, 6);
+    session.end();
+    drop(rig);
     assert!(server.is_clean());
 }
 
