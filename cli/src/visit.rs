@@ -2,6 +2,7 @@
 
 use brokerlab_embedded::{Place, open};
 use brokerlab_host::visit::{Opened, VisitSpec, serve};
+use brokerlab_model::ChannelSpec;
 use brokerlab_workloads::measurement::LiveRecord;
 
 use crate::backend::Backend;
@@ -19,7 +20,7 @@ fn opened(spec: &VisitSpec, origin_utc_ns: u64) -> Result<Opened, String> {
         Backend::Embedded(url) => {
             let place = Place { data: spec.data.as_deref() };
             let broker = open(&url, &spec.contract, &place).map_err(|error| error.to_string())?;
-            Ok(Opened { broker, live: None })
+            Ok(Opened { broker, live: None, leader: None })
         }
         Backend::Live(url) => {
             let place = brokerlab_live::Place { prefix: spec.prefix.clone(), existing: spec.existing, origin_utc_ns };
@@ -30,7 +31,15 @@ fn opened(spec: &VisitSpec, origin_utc_ns: u64) -> Result<Opened, String> {
                 missing: Vec::new(),
                 in_force: broker.in_force(),
             };
-            Ok(Opened { broker, live: Some(live) })
+            let profile = spec.profile().map_err(|error| error.to_string())?;
+            let first = profile.channels.resolved().into_iter().next().unwrap_or_default();
+            let groups = profile.groups.iter().map(|group| group.name.clone()).collect();
+            let channel = ChannelSpec { name: first, lanes: spec.lanes, groups };
+            let leader = move || {
+                let host = brokerlab_live::leader(&url, &place, &channel).map_err(|error| error.to_string())?;
+                Ok(host.to_string())
+            };
+            Ok(Opened { broker, live: Some(live), leader: Some(Box::new(leader)) })
         }
     }
 }

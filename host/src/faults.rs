@@ -22,6 +22,9 @@ const LOOK: Duration = Duration::from_millis(20);
 pub trait Servers: Debug + Sync {
     /// Does `act` to one node or all; returns when it is done. An error says why it could not be.
     fn act(&self, act: Act, node: FaultNode) -> Result<(), String>;
+
+    /// Which node leads the run's first lane now, by its number. May wait for the servers to tell.
+    fn leader(&self) -> Result<u32, String>;
 }
 
 /// One act to come.
@@ -38,6 +41,8 @@ struct Step {
 pub(crate) struct Faults<'a> {
     servers: &'a dyn Servers,
     declared: Vec<Declared>,
+    /// Of each fault on the leader, which node that was.
+    led: Vec<Option<u32>>,
     /// When the schedule began; nothing acts before.
     start: Option<Time>,
     /// The next one last; known when the schedule has begun.
@@ -56,7 +61,8 @@ impl<'a> Faults<'a> {
             },
             acts: Vec::new(),
         };
-        Self { servers, declared: profile.faults.iter().map(declared).collect(), start: None, steps: Vec::new() }
+        let led = vec![None; profile.faults.len()];
+        Self { servers, declared: profile.faults.iter().map(declared).collect(), led, start: None, steps: Vec::new() }
     }
 
     fn begin(&mut self, start: Time) {
@@ -93,15 +99,29 @@ impl<'a> Faults<'a> {
     }
 
     fn carry_out(&mut self, step: Step, clock: &dyn Clock) {
-        let error = self.servers.act(step.act, step.node).err();
+        let chosen = self.chosen(step);
+        let node = chosen.as_ref().map_or(step.node, |node| *node);
+        let error = chosen.and_then(|node| self.servers.act(step.act, node)).err();
         let start = self.start.unwrap_or(step.at);
         self.declared[step.fault].acts.push(ActRecord {
             act: step.act,
-            node: step.node,
+            node,
             planned_ns: step.at.since(start).0,
             at_ns: clock.now().since(start).0,
             error,
         });
+    }
+
+    /// The node to act on: the leader is asked for when a fault begins, and what undoes it goes to the same.
+    fn chosen(&mut self, step: Step) -> Result<FaultNode, String> {
+        if step.node != FaultNode::Leader {
+            return Ok(step.node);
+        }
+        let known = &mut self.led[step.fault];
+        if known.is_none() && matches!(step.act, Act::Kill | Act::Pause) {
+            *known = Some(self.servers.leader().map_err(|error| format!("which node leads is not known: {error}"))?);
+        }
+        known.map(FaultNode::Number).ok_or_else(|| "nothing was done to it".to_owned())
     }
 
     /// Undoes at once what was done and was to be undone later, and gives up the rest. Returns what was declared and done.

@@ -68,8 +68,10 @@ pub enum StartedError {
     },
 }
 
+/// Asks the servers which of them leads the run's first lane: its `host:port`, as clients reach it.
+pub type Leader = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
+
 /// One server, with all its nodes.
-#[derive(Debug)]
 pub struct Started {
     folder: PathBuf,
     name: String,
@@ -78,9 +80,23 @@ pub struct Started {
     children: Mutex<Vec<Child>>,
     /// Processes that were killed here, and may take a moment to go.
     killed: Mutex<Vec<Pid>>,
+    leader: Option<Leader>,
+}
+
+impl std::fmt::Debug for Started {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Started").field("folder", &self.folder).field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl Started {
+    /// With a way to ask which node leads.
+    #[must_use]
+    pub fn led_by(mut self, leader: Option<Leader>) -> Self {
+        self.leader = leader;
+        self
+    }
+
     /// The server at the addresses of `url` that every one of `faults` can act on; looked for in the folder that the environment names, or
     /// the default of `scripts/brokers`.
     pub fn find(url: &str, faults: &[Fault]) -> Result<Self, StartedError> {
@@ -117,7 +133,7 @@ impl Started {
             }
             let nodes = state.nodes();
             let (children, killed) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
-            return Ok((Self { folder: folder.to_owned(), name, nodes, children, killed }, state));
+            return Ok((Self { folder: folder.to_owned(), name, nodes, children, killed, leader: None }, state));
         }
         Err(unknown())
     }
@@ -173,7 +189,8 @@ impl Started {
 
     fn chosen(&self, node: FaultNode) -> impl Iterator<Item = u32> + use<> {
         match node {
-            FaultNode::All => 1..=self.nodes,
+            // Whichever it was: only what undoes a fault comes here without its number.
+            FaultNode::All | FaultNode::Leader => 1..=self.nodes,
             FaultNode::Number(number) => number..=number,
         }
     }
@@ -269,6 +286,17 @@ impl Servers for Started {
             Act::Resume => self.signal(node, Signal::CONT),
             Act::Restart => self.start(node),
         }
+    }
+
+    fn leader(&self) -> Result<u32, String> {
+        if self.nodes == 1 {
+            return Ok(1);
+        }
+        let leader = self.leader.as_ref().ok_or_else(|| "nobody can be asked".to_owned())?;
+        let address = local(&leader()?);
+        let known = self.state()?.addresses();
+        let at = known.iter().position(|of| *of == address);
+        at.map(|at| at as u32 + 1).ok_or_else(|| format!("no node of {} is at {address}", self.name))
     }
 }
 

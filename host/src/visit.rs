@@ -23,7 +23,7 @@ use crate::fitness::dirty_bytes;
 use crate::run::{Around, run_around};
 use crate::shared::locked;
 use crate::spec::{Progress, RunSpec, Server};
-use crate::started::Started;
+use crate::started::{Leader, Started};
 use crate::wait::Waiting;
 
 /// Beside schedule and drain, a child may take this long before it counts as hung.
@@ -284,12 +284,14 @@ fn tail(mut from: impl Read) -> String {
 }
 
 /// A backend that a child opened.
-#[derive(Debug)]
+#[allow(missing_debug_implementations, reason = "it holds a function")]
 pub struct Opened {
     /// The backend.
     pub broker: Box<dyn Broker>,
     /// What a real one told of itself.
     pub live: Option<LiveRecord>,
+    /// How to ask it which node leads, for faults that act on that one.
+    pub leader: Option<Leader>,
 }
 
 /// How a child opens the backend that its task names, told the UTC of the run's origin; an error is told to the parent as it is.
@@ -337,6 +339,7 @@ fn answer(task: &str, open: &mut Open<'_>, stop: &AtomicBool) -> Line {
         Ok(server) => server,
         Err(error) => return Line::Error(error.to_string()),
     };
+    let server = server.map(|server| server.led_by(opened.leader.take()));
     let mut around = Around { servers: server.as_ref().map(|server| server as &dyn Servers), ..Around::default() };
     match run_around(&mut *opened.broker, &run_spec, &clock, stop, &mut tell, &mut around) {
         Ok(measurement) => Line::Measurement(Box::new(Measurement { live: opened.live, ..measurement })),

@@ -3,7 +3,7 @@
 //! Leaves out finding them, which is done where the run is recorded, and drawing them.
 
 use brokerlab_workloads::measurement::{Act, FaultRecord, Measurement, OutageRecord};
-use brokerlab_workloads::profile::FaultAction;
+use brokerlab_workloads::profile::{FaultAction, FaultNode};
 
 use crate::figures::{self, and_list};
 use crate::rows::Row;
@@ -24,8 +24,13 @@ fn declared(fault: &FaultRecord, outage: &OutageRecord) -> String {
         FaultAction::Pause => (Act::Pause, Act::Resume),
     };
     let node = match fault.node {
-        brokerlab_workloads::profile::FaultNode::All => String::new(),
-        brokerlab_workloads::profile::FaultNode::Number(number) => format!("node {number} "),
+        FaultNode::All => String::new(),
+        FaultNode::Number(number) => format!("node {number} "),
+        // Which one it was stands in what was done.
+        FaultNode::Leader => match outage.acts.first().map(|of| of.node) {
+            Some(FaultNode::Number(number)) => format!("leader (node {number}) "),
+            Some(FaultNode::All | FaultNode::Leader) | None => "leader ".to_owned(),
+        },
     };
     let length = match (did(act), did(undo)) {
         (Some(from), Some(to)) if fault.action == FaultAction::Kill => {

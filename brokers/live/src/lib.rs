@@ -15,5 +15,5 @@ pub mod tls;
 pub mod url;
 
 pub use mapping::{Mapping, Strength};
-pub use open::{Examined, Live, OpenError, Place, TIMEOUT, Trouble, examine, open, remove};
-pub use url::{LiveUrl, Scheme, UrlError};
+pub use open::{Examined, Live, OpenError, Place, TIMEOUT, Trouble, examine, leader, open, remove};
+pub use url::{Host, LiveUrl, Scheme, UrlError};

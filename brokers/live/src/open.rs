@@ -9,7 +9,7 @@ use brokerlab_model::{Broker, Capabilities, ChannelSpec, Contract, Settings, Uns
 use crate::mapping::Mapping;
 #[cfg(any(feature = "kafka", feature = "amqp"))]
 use crate::url::Scheme;
-use crate::url::{LiveUrl, UrlError};
+use crate::url::{Host, LiveUrl, UrlError};
 
 /// Connecting, or one answer while examining, may take this long.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,6 +23,13 @@ pub struct Place {
     pub existing: bool,
     /// UTC of the run's origin in nanoseconds since 1970, by which times are told to the server.
     pub origin_utc_ns: u64,
+}
+
+impl Place {
+    /// The name of a channel on the server.
+    pub fn on_server(&self, channel: &str) -> String {
+        if self.existing { channel.to_owned() } else { format!("{}{channel}", self.prefix) }
+    }
 }
 
 /// A real broker that was opened.
@@ -158,6 +165,11 @@ pub fn examine(url: &LiveUrl, contract: Contract) -> Result<Examined, OpenError>
 /// Opens the broker for one contract, which it has to keep: whoever accepts less asks for less.
 pub fn open(url: &LiveUrl, contract: Contract, place: &Place) -> Result<Box<dyn Live>, OpenError> {
     driver!(url, open(url, contract, place))
+}
+
+/// The address, as clients reach it, of the node that leads the first lane of `channel` now.
+pub fn leader(url: &LiveUrl, place: &Place, channel: &ChannelSpec) -> Result<Host, OpenError> {
+    driver!(url, leader(url, place, channel))
 }
 
 /// Removes what a run with this `place` made for these channels, whether it is there or not. Nothing else is touched, and nothing at

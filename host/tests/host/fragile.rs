@@ -31,6 +31,8 @@ pub(crate) struct Frailty {
     pub(crate) members_away: Option<(Time, Span)>,
     /// Every grant fails at once until this time.
     pub(crate) grants_fail_until: Time,
+    /// Nobody can say which node leads.
+    pub(crate) leaderless: bool,
 }
 
 impl Default for Frailty {
@@ -42,6 +44,7 @@ impl Default for Frailty {
             reconnect: Span::from_millis(250),
             members_away: None,
             grants_fail_until: Time::ZERO,
+            leaderless: false,
         }
     }
 }
@@ -86,6 +89,7 @@ pub(crate) struct Lived {
 #[derive(Debug)]
 struct State {
     frailty: Frailty,
+    asked_for_leader: u32,
     running: bool,
     dead: bool,
     /// When the server is free, or was started or resumed.
@@ -125,6 +129,7 @@ impl Fragile {
         };
         let state = State {
             frailty,
+            asked_for_leader: 0,
             running: true,
             dead: false,
             free: Time::ZERO,
@@ -149,6 +154,15 @@ impl Fragile {
 }
 
 impl Servers for Fragile {
+    fn leader(&self) -> Result<u32, String> {
+        let mut state = self.locked();
+        if state.frailty.leaderless {
+            return Err("nobody leads".to_owned());
+        }
+        state.asked_for_leader += 1;
+        Ok(state.asked_for_leader)
+    }
+
     fn act(&self, act: Act, _node: FaultNode) -> Result<(), String> {
         let now = self.clock.now();
         let mut state = self.locked();

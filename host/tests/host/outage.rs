@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use brokerlab_host::{Around, Clock as _, ManualClock, RunSpec, run_around};
 use brokerlab_model::{Span, Time};
 use brokerlab_workloads::measurement::{Act, Measurement, OutageRecord, World};
+use brokerlab_workloads::profile::FaultNode;
 use brokerlab_workloads::record::Quantile;
 use brokerlab_workloads::validity::judge;
 
@@ -218,4 +219,26 @@ fn faults_without_servers_are_refused() {
     let spec = spec(&[("faults", "[{ at = \"0s\", action = \"kill\" }]")]);
     let run = brokerlab_host::run(&mut fragile, &spec, &clock, &AtomicBool::new(false), &mut |_| {});
     assert!(run.unwrap_err().to_string().contains("scripts/brokers"));
+}
+
+#[test]
+fn a_fault_on_the_leader_asks_once_and_is_undone_where_it_acted() {
+    let pause = "[{ at = \"2s\", for = \"1s\", action = \"pause\", node = \"leader\" }]";
+    let (measurement, lived, _) = lived_through(Frailty::default(), &[("duration", "10s"), ("faults", pause)]);
+    let [outage] = measurement.outages.as_slice() else { panic!("{:?}", measurement.outages) };
+    assert_eq!(outage.fault.unwrap().node, FaultNode::Leader);
+    let acts: Vec<(Act, FaultNode)> = outage.acts.iter().map(|of| (of.act, of.node)).collect();
+    // The servers name another leader at every question.
+    assert_eq!(acts, [(Act::Pause, FaultNode::Number(1)), (Act::Resume, FaultNode::Number(1))]);
+    assert_eq!(lived.acts.len(), 2);
+}
+
+#[test]
+fn a_leader_that_nobody_knows_is_no_fault_and_is_told() {
+    let kill = "[{ at = \"2s\", for = \"1s\", action = \"kill\", node = \"leader\" }]";
+    let frailty = Frailty { leaderless: true, ..Frailty::default() };
+    let (measurement, lived, _) = lived_through(frailty, &[("duration", "10s"), ("faults", kill)]);
+    assert_eq!(lived.acts, []);
+    let told = "fault: the leader could not be killed: which node leads is not known: nobody leads";
+    assert!(measurement.notes.iter().any(|note| note == told), "{:?}", measurement.notes);
 }

@@ -5,7 +5,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use brokerlab_host::Servers as _;
-use brokerlab_host::started::{Started, StartedError};
+use brokerlab_host::started::{Leader, Started, StartedError};
 use brokerlab_model::Span;
 use brokerlab_workloads::measurement::Act;
 use brokerlab_workloads::profile::{Fault, FaultAction, FaultNode};
@@ -111,6 +111,18 @@ fn a_server_is_found_by_the_addresses_that_its_url_names_and_every_other_is_refu
     );
     sleepers.edit("by=process", "by=docker");
     assert!(matches!(sleepers.started(&[]), Err(StartedError::Container(_))));
+}
+
+#[test]
+fn the_leader_is_the_node_at_the_address_that_the_servers_tell() {
+    let sleepers = Sleepers::new();
+    let led = |address: &'static str| {
+        let leader: Leader = Box::new(move || Ok(address.to_owned()));
+        sleepers.started(&[]).unwrap().led_by(Some(leader)).leader()
+    };
+    assert_eq!((led("localhost:9"), led("127.0.0.1:7")), (Ok(2), Ok(1)));
+    assert_eq!(led("127.0.0.1:8").unwrap_err(), "no node of pair is at 127.0.0.1:8");
+    assert_eq!(sleepers.started(&[]).unwrap().leader().unwrap_err(), "nobody can be asked");
 }
 
 #[test]

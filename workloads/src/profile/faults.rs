@@ -60,12 +60,15 @@ pub enum FaultNode {
     All,
     /// One, by the number that it was started under.
     Number(u32),
+    /// Whichever leads the run's first lane when the fault acts; what undoes it acts on the same node.
+    Leader,
 }
 
 impl FaultNode {
-    /// Whether both name a node that is the same.
+    /// Whether both name a node that is the same, or may be: any node may lead.
     pub fn meets(self, other: Self) -> bool {
-        self == other || self == Self::All || other == Self::All
+        let any = |node| matches!(node, Self::All | Self::Leader);
+        self == other || any(self) || any(other)
     }
 }
 
@@ -74,6 +77,7 @@ impl fmt::Display for FaultNode {
         match self {
             Self::All => f.write_str("all nodes"),
             Self::Number(number) => write!(f, "node {number}"),
+            Self::Leader => f.write_str("the leader"),
         }
     }
 }
@@ -85,7 +89,7 @@ impl Fault {
     }
 }
 
-const NODE: &str = "write the node's number, such as 1, or \"all\"";
+const NODE: &str = "write the node's number, such as 1, \"leader\" or \"all\"";
 
 fn node<'de, D: Deserializer<'de>>(d: D) -> Result<FaultNode, D::Error> {
     struct Node;
@@ -98,9 +102,7 @@ fn node<'de, D: Deserializer<'de>>(d: D) -> Result<FaultNode, D::Error> {
         fn visit_str<E: de::Error>(self, text: &str) -> Result<FaultNode, E> {
             match text {
                 "all" => Ok(FaultNode::All),
-                "leader" => Err(E::custom(format!(
-                    "which node leads is not asked of a server yet, and changes while a run goes on{SEPARATOR}{NODE}"
-                ))),
+                "leader" => Ok(FaultNode::Leader),
                 other => Err(E::custom(format!("`{other}` is no node{SEPARATOR}{NODE}"))),
             }
         }
@@ -120,7 +122,7 @@ fn node_schema(_: &mut SchemaGenerator) -> Schema {
         "description": "To which node of the server; by default to all.",
         "anyOf": [
             { "type": "integer", "minimum": 0, "maximum": u32::MAX },
-            { "type": "string", "enum": ["all"] }
+            { "type": "string", "enum": ["all", "leader"] }
         ]
     })
 }

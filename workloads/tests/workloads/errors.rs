@@ -260,6 +260,8 @@ fn a_fault_is_read_with_its_units_and_every_slip_is_shown_where_it_stands() {
     for node in ["", "node = \"all\""] {
         assert_eq!(good(&format!("at = \"0s\"\naction = \"kill\"\n{node}")), [expected]);
     }
+    let leader = good("at = \"0s\"\naction = \"kill\"\nnode = \"leader\"");
+    assert_eq!(leader[0].node, FaultNode::Leader);
     // One after the other, and at once on two nodes.
     let kill = |at: &str, node: u32| format!("at = \"{at}\"\naction = \"kill\"\nnode = {node}\nfor = \"100ms\"\n");
     let three = format!("{}[[faults]]\n{}[[faults]]\n{}", kill("0s", 1), kill("100ms", 1), kill("50ms", 2));
@@ -279,12 +281,12 @@ fn a_fault_is_read_with_its_units_and_every_slip_is_shown_where_it_stands() {
         assert!(!error.remedy.is_empty(), "{error}");
     }
     let expected = "\
-mine.toml:15:8: faults.0.node: which node leads is not asked of a server yet, and changes while a run goes on
+mine.toml:15:8: faults.0.node: `ledaer` is no node
    |
-15 | node = \"leader\"
+15 | node = \"ledaer\"
    |        ^^^^^^^^
-   = remedy: write the node's number, such as 1, or \"all\"";
-    assert_eq!(fault(&with("at = \"0s\"\naction = \"kill\"\nnode = \"leader\"")).to_string(), expected);
+   = remedy: write the node's number, such as 1, \"leader\" or \"all\"";
+    assert_eq!(fault(&with("at = \"0s\"\naction = \"kill\"\nnode = \"ledaer\"")).to_string(), expected);
 }
 
 #[test]

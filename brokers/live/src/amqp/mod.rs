@@ -43,7 +43,7 @@ use self::wire::{Login, Server};
 use crate::mapping::Mapping;
 use crate::open::{Examined, Live, OpenError, Place, Trouble};
 use crate::tls::{Security, Target};
-use crate::url::LiveUrl;
+use crate::url::{Host, LiveUrl};
 
 /// The user that every RabbitMQ has, on loopback only.
 const GUEST: &str = "guest";
@@ -188,6 +188,11 @@ fn try_out(connection: &mut Blocking, rules: &Rules) -> Result<(), Trouble> {
         connection.ask(exchange, |out| method::exchange_delete(out, exchange))?;
     }
     declared.and(bound)
+}
+
+pub(crate) fn leader(url: &LiveUrl, _place: &Place, _channel: &ChannelSpec) -> Result<Host, OpenError> {
+    let why = "AMQP does not tell which node leads a queue; name the node by its number".to_owned();
+    Err(OpenError::Trouble { at: url.to_string(), trouble: Trouble::Server(why) })
 }
 
 pub(crate) fn remove(url: &LiveUrl, place: &Place, channels: &[ChannelSpec]) -> Result<(), OpenError> {

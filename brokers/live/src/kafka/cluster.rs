@@ -22,6 +22,7 @@ use super::error;
 use super::login::{Dialog, Login};
 use super::options::Options;
 use super::promise::Facts;
+use super::questions::metadata;
 use super::stream::Stream;
 use super::wire;
 use crate::open::{OpenError, Place, TIMEOUT, Trouble};
@@ -203,6 +204,15 @@ impl Cluster {
         let mut answer = vec![0; bytes];
         self.stream.read_exact(&mut answer).map_err(|error| lost(&error))?;
         Ok(Bytes::from(answer))
+    }
+
+    /// Who leads a topic's first partition.
+    pub(super) fn leader(&mut self, topic: &str) -> Result<Host, Trouble> {
+        let answer = self.ask(&metadata(topic), "Metadata")?;
+        let first = answer.topics.iter().flat_map(|topic| &topic.partitions).find(|of| of.partition_index == 0);
+        let leader = first.and_then(|first| answer.brokers.iter().find(|broker| broker.node_id == first.leader_id));
+        let leader = leader.ok_or_else(|| Trouble::Server(format!("topic {topic} has no leader now")))?;
+        Ok(Host { name: leader.host.to_string(), port: leader.port as u16 })
     }
 
     /// What a mapping needs to know.

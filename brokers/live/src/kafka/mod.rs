@@ -49,7 +49,7 @@ use self::promise::Facts;
 use self::shared::Shared;
 use crate::mapping::Mapping;
 use crate::open::{Examined, Live, OpenError, Place};
-use crate::url::LiveUrl;
+use crate::url::{Host, LiveUrl};
 
 /// A cluster that was opened for one contract.
 #[derive(Debug)]
@@ -92,6 +92,14 @@ pub(crate) fn open(url: &LiveUrl, contract: Contract, place: &Place) -> Result<B
     let shared = Shared::new(options, place.clone(), promise, login, cluster.security.clone());
     shared.learn(&cluster.brokers);
     Ok(Box::new(Kafka { shared: Arc::new(shared), facts, mapping, capabilities }))
+}
+
+pub(crate) fn leader(url: &LiveUrl, place: &Place, channel: &ChannelSpec) -> Result<Host, OpenError> {
+    let options = Options::read(url)?;
+    let login = login(url, &options)?;
+    let of = |error| trouble(url, error);
+    let mut cluster = Cluster::connect(url, &options, login.as_ref())?;
+    cluster.leader(&place.on_server(&channel.name)).map_err(of)
 }
 
 pub(crate) fn remove(url: &LiveUrl, place: &Place, channels: &[ChannelSpec]) -> Result<(), OpenError> {

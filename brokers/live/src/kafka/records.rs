@@ -245,13 +245,16 @@ impl Cursor {
         let mut reader = Varints { bytes: &bytes[..self.records_end], at: self.record };
         let length = reader.length()?;
         let end = reader.at + length;
-        reader.bytes = &reader.bytes[..end];
         reader.at += 1;
         reader.varint()?;
         let offset = self.base.wrapping_add(reader.varint()?.cast_unsigned());
         let key = reader.bytes()?;
         let value = reader.bytes()?;
-        let headers = reader.headers(end)?;
+        // Without headers, as most are, nothing is called.
+        let headers = match reader.bytes.get(reader.at) {
+            Some(&0) if reader.at < end => (end as u32, 0),
+            Some(_) | None => reader.headers(end)?,
+        };
         self.record = end;
         Ok(Some(Place {
             offset,
@@ -346,15 +349,18 @@ impl Varints<'_> {
     }
 
     /// The message's headers: what our own record header holds, or all record headers as they are encoded when others wrote them.
-    #[inline]
     fn headers(&mut self, end: usize) -> Result<(u32, u16), Malformed> {
         let from = self.at;
-        if self.bytes.get(from) == Some(&0) {
-            return Ok((end as u32, 0));
+        // Key and value stand within the batch; whether within their record as well shows here.
+        if from >= end {
+            return Err(Malformed("a record is longer than it says".to_owned()));
         }
         let count = self.varint()?;
         let (name_at, name_len) = self.bytes()?;
         let value = self.bytes()?;
+        if self.at > end {
+            return Err(Malformed("a record is longer than it says".to_owned()));
+        }
         let ours = count == 1 && &self.bytes[name_at as usize..(name_at + name_len) as usize] == HEADER;
         let (at, len) = if ours { value } else { (from as u32, (end - from) as u32) };
         Ok((at, u16::try_from(len).map_err(|_| Malformed("headers are longer than 64 KiB".to_owned()))?))

@@ -204,7 +204,7 @@ impl Shared {
 
     /// A channel's name on the server.
     pub(super) fn topic_name(&self, channel: &str) -> String {
-        if self.place.existing { channel.to_owned() } else { format!("{}{channel}", self.place.prefix) }
+        self.place.on_server(channel)
     }
 
     /// A group's name on the server.
