@@ -16,6 +16,11 @@ use crate::clock::Clock;
 /// No sleep is longer: a raised stop flag is seen after this at the latest.
 const LONGEST_SLEEP: Span = Span::from_millis(20);
 
+/// No sleep by a timer is shorter. Where each of 50,000 messages a second was slept for, a loop beside Kafka took 15.9 µs of CPU a message, most
+/// of it in going to sleep; so it takes 9.2, and the broker has the rest. What is due meanwhile is late by so much at most, which is recorded
+/// (p99.9 2.4 ms instead of 2.9 there); a descriptor that becomes ready ends the sleep at once.
+const SHORTEST_SLEEP: Span = Span::from_micros(50);
+
 /// What a loop does when nothing is due.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -100,10 +105,11 @@ impl Waiter {
 
     fn park<'a>(&mut self, clock: &dyn Clock, on: impl Iterator<Item = WaitOn<'a>>, until: Time) -> bool {
         let mut descriptors = self.collect(on);
-        let left = until.since(clock.now()).0.min(LONGEST_SLEEP.0);
+        let left = until.since(clock.now()).0;
         if left == 0 {
             return false;
         }
+        let left = left.clamp(SHORTEST_SLEEP.0, LONGEST_SLEEP.0);
         let timeout = Timespec { tv_sec: 0, tv_nsec: left.cast_signed() };
         // An interrupted or refused sleep is a short one: the caller looks at everything again.
         poll(&mut descriptors, Some(&timeout)).is_ok_and(|ready| ready > 0)

@@ -190,20 +190,27 @@ pub(super) fn published(cell: &Measurement) -> Option<Sample> {
     })
 }
 
-/// Rate and CPU per message of consuming alone: from `from_ns` of the schedule on, when nothing is published any more and the consumer has
-/// its second full interval, until the last interval that is full of deliveries.
+/// Rate and CPU per message of consuming alone: over the intervals of the schedule from `from_ns` on that are full of deliveries.
 pub(super) fn consumed(outcome: &Outcome, from_ns: u64) -> anyhow::Result<Option<Sample>> {
     let cell = outcome.cell()?;
-    let busy: Vec<&IntervalRecord> =
-        cell.intervals.iter().filter(|i| i.start_ns >= from_ns).skip_while(|i| i.delivered == 0).collect();
-    let count = busy.iter().take_while(|i| i.delivered > 0).count();
-    // The first and the last are begun or ended in their midst.
-    let Some(full) = busy.get(1..count.saturating_sub(1)).filter(|full| !full.is_empty()) else { return Ok(None) };
+    let Some(full) = full_of_deliveries(&cell.intervals, from_ns) else { return Ok(None) };
     let messages: u64 = full.iter().map(|i| i.delivered).sum();
     let (begin, end) = (full[0].start_ns, full[full.len() - 1].start_ns + full[full.len() - 1].length_ns);
     let at = |ns: u64| cpu_at(&outcome.looks, cell.window.origin_utc_ns + ns);
     let Some(cpu) = at(begin).zip(at(end)).map(|(from, to)| to - from) else { return Ok(None) };
     Ok(Some(Sample { rate: messages as f64 / ((end - begin) as f64 / 1e9), cpu_us: cpu / 1_000.0 / messages as f64 }))
+}
+
+/// The intervals between the first and the last in which a backlog was drained: these two are begun or ended in their midst. The few messages
+/// that are published meanwhile drain no backlog.
+fn full_of_deliveries(intervals: &[IntervalRecord], from_ns: u64) -> Option<&[IntervalRecord]> {
+    let from = intervals.iter().position(|interval| interval.start_ns >= from_ns)?;
+    let after = &intervals[from..];
+    let most = after.iter().map(|interval| interval.delivered).max().unwrap_or(0);
+    let drains = |interval: &IntervalRecord| interval.delivered > most / 100;
+    let first = after.iter().position(drains)?;
+    let count = after[first..].iter().take_while(|interval| drains(interval)).count();
+    after.get(first + 1..(first + count).saturating_sub(1)).filter(|full| !full.is_empty())
 }
 
 /// CPU in nanoseconds at a moment between two looks, in a straight line.
@@ -228,6 +235,26 @@ mod tests {
         load.more = "\n[[faults]]\nat = \"2s\"\naction = \"pause\"\nfor = \"5s\"\n".into();
         let profile = Profile::parse(&load.profile(), "figure.toml").unwrap();
         assert_eq!((profile.pauses.len(), profile.faults.len(), profile.groups[0].prefetch), (1, 1, 500));
+    }
+
+    #[test]
+    fn intervals_are_full_between_the_first_and_the_last_that_drain() {
+        let intervals = |delivered: &[u64]| -> Vec<IntervalRecord> {
+            let record = |(at, &delivered)| IntervalRecord {
+                start_ns: at as u64 * 10,
+                length_ns: 10,
+                delivered,
+                ..IntervalRecord::default()
+            };
+            delivered.iter().enumerate().map(record).collect()
+        };
+        let counts = |delivered: &[u64]| {
+            let intervals = intervals(delivered);
+            full_of_deliveries(&intervals, 20).map(|full| full.iter().map(|i| i.delivered).collect::<Vec<_>>())
+        };
+        assert_eq!(counts(&[900, 900, 0, 400, 1_000, 990, 30, 1, 0, 1]), Some(vec![1_000, 990]));
+        assert_eq!(counts(&[900, 900, 0, 400, 1_000, 1]), None, "no interval lies between");
+        assert_eq!(counts(&[900, 900, 0, 0]), None);
     }
 
     #[test]

@@ -242,12 +242,30 @@ impl Publishes {
         (0..self.len()).map(|index| self.get(index))
     }
 
-    /// Drops the first `taken` messages. When none is left the columns are emptied and their memory is kept.
+    /// Drops the first `taken` messages and keeps the memory for others. What is left moves to the front once that is less than what was
+    /// dropped, so that a batch that is always filled up again before it is empty does not grow.
     pub fn advance(&mut self, taken: usize) {
         debug_assert!(taken <= self.len(), "a broker took more than there was");
         self.first += taken;
         if self.is_empty() {
             self.clear();
+        } else if self.first > self.len() {
+            self.move_to_front();
+        }
+    }
+
+    fn move_to_front(&mut self) {
+        let first = std::mem::take(&mut self.first);
+        let from = self.starts[first];
+        self.tokens.drain(..first);
+        self.channels.drain(..first);
+        self.key_lens.drain(..first);
+        self.header_lens.drain(..first);
+        self.payload_lens.drain(..first);
+        self.starts.drain(..first);
+        self.arena.drain(..from as usize);
+        for start in &mut self.starts {
+            *start -= from;
         }
     }
 
@@ -358,6 +376,40 @@ mod tests {
         assert!(batch.is_empty());
         batch.push(Token(7), ChannelId(1), b"", b"", b"x");
         assert_eq!(batch.get(0).token, Token(7));
+    }
+
+    #[test]
+    fn a_batch_that_is_never_empty_does_not_grow() {
+        let mut batch = Publishes::new();
+        let (mut pushed, mut taken) = (0_u64, 0_u64);
+        for round in 0..10_000_u64 {
+            while batch.len() < 100 {
+                let payload = [pushed as u8; 64];
+                batch.push(
+                    Token(pushed),
+                    ChannelId(pushed as u32),
+                    &pushed.to_be_bytes(),
+                    b"h",
+                    &payload[..1 + pushed as usize % 64],
+                );
+                pushed += 1;
+            }
+            let take = 1 + round % 97;
+            batch.advance(take as usize);
+            taken += take;
+            for (index, message) in batch.iter().enumerate() {
+                let n = taken + index as u64;
+                assert_eq!(
+                    (message.token, message.channel, message.key),
+                    (Token(n), ChannelId(n as u32), &n.to_be_bytes()[..])
+                );
+                assert_eq!((message.headers, message.payload), (&b"h"[..], &[n as u8; 64][..1 + n as usize % 64]));
+            }
+        }
+        assert!(pushed > 400_000);
+        // Twice what is left, and what a vector keeps over: 200 messages of 73 bytes at most.
+        assert!(batch.arena.capacity() <= 4 * 100 * 73, "{}", batch.arena.capacity());
+        assert!(batch.tokens.capacity() <= 4 * 100 && batch.starts.capacity() <= 4 * 100);
     }
 
     #[test]
