@@ -390,7 +390,7 @@ mod tests {
                     ChannelId(pushed as u32),
                     &pushed.to_be_bytes(),
                     b"h",
-                    &payload[..1 + pushed as usize % 64],
+                    &payload[..=pushed as usize % 64],
                 );
                 pushed += 1;
             }
@@ -403,7 +403,7 @@ mod tests {
                     (message.token, message.channel, message.key),
                     (Token(n), ChannelId(n as u32), &n.to_be_bytes()[..])
                 );
-                assert_eq!((message.headers, message.payload), (&b"h"[..], &[n as u8; 64][..1 + n as usize % 64]));
+                assert_eq!((message.headers, message.payload), (&b"h"[..], &[n as u8; 64][..=n as usize % 64]));
             }
         }
         assert!(pushed > 400_000);
