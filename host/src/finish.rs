@@ -402,9 +402,8 @@ fn window(spec: &RunSpec, clock: &dyn Clock, start: Time, end: Time, cut: Option
     let profile = spec.workload.profile();
     let begins = start + profile.warmup;
     let over = (begins + profile.duration).min(cut.unwrap_or(Time::NEVER));
-    let origin = clock.origin_utc_ns();
     WindowRecord {
-        origin_utc_ns: origin,
+        origin_utc_ns: clock.origin_utc_ns() + start.0,
         warmup_ns: profile.warmup.0,
         duration_ns: over.since(begins).0,
         drain_limit_ns: profile.drain_limit.0,

@@ -198,7 +198,7 @@ pub struct DigestRecord {
 /// The window and the limits around it, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowRecord {
-    /// UTC of the run's origin, nanoseconds since 1970.
+    /// UTC of the schedule's beginning, nanoseconds since 1970: the times of intervals, pauses and outages count from there.
     pub origin_utc_ns: u64,
     /// Length of the warm-up that precedes the window.
     pub warmup_ns: u64,
