@@ -13,6 +13,7 @@ use brokerlab_workloads::profile::{Count, Metric, Objective};
 use brokerlab_workloads::record::{Delay, Moments, Plan, Recorder, Unacknowledged};
 
 use crate::fitness::thread_cpu;
+use crate::gather::Gather;
 use crate::shared::{Blame, Shared, locked};
 
 /// A delivery that waits for the checker.
@@ -90,6 +91,8 @@ pub(crate) struct Books<'a> {
     acks: Vec<MessageId>,
     arrivals: Vec<Arrival>,
     watched: Vec<Watched>,
+    /// How quick the backend is lately.
+    pub(crate) gather: Gather,
 }
 
 impl<'a> Books<'a> {
@@ -115,6 +118,7 @@ impl<'a> Books<'a> {
             acks: Vec::new(),
             arrivals: Vec::new(),
             watched: profile.abort_on.iter().map(watched).collect(),
+            gather: Gather::default(),
         }
     }
 
@@ -185,6 +189,7 @@ impl<'a> Books<'a> {
     /// A publish was acknowledged.
     pub(crate) fn published(&mut self, id: MessageId, moments: Moments, delay: Delay) {
         self.acknowledged += 1;
+        self.gather.published(moments.actual, moments.completed);
         self.recorder.published(moments, delay);
         self.acks.push(id);
         self.watch(Metric::Publish, moments.intended, moments.completed.minus(moments.intended));
@@ -246,6 +251,7 @@ impl<'a> Books<'a> {
     fn first_delivery(&mut self, group: usize, moments: Moments, delay: Delay) {
         let response = moments.completed.minus(moments.intended);
         self.recorder.delivered(group, moments, delay);
+        self.gather.delivered(moments.actual, moments.completed);
         self.delivered += 1;
         self.response_sum += response;
         self.last_delivery = moments.completed;

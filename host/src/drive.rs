@@ -60,6 +60,8 @@ pub(crate) struct Loop<'a> {
     pub(crate) switches: Option<(u64, u64)>,
     schedule_end: Time,
     drain_end: Time,
+    /// Whether something came in since the loop slept last, and more of it may gather.
+    may_gather: bool,
     /// When whoever is told of each pass wants to be told at the latest.
     alarm: Time,
 }
@@ -89,6 +91,7 @@ impl<'a> Loop<'a> {
             switches: None,
             schedule_end: Time::NEVER,
             drain_end: Time::NEVER,
+            may_gather: false,
             alarm: Time::NEVER,
         }
     }
@@ -210,6 +213,7 @@ impl<'a> Loop<'a> {
         happened |= self.run_workers();
         happened |= self.poll()?;
         self.books.flush();
+        self.may_gather |= happened;
         Ok(happened)
     }
 
@@ -394,7 +398,14 @@ impl<'a> Loop<'a> {
         if clock.is_manual() {
             until = until.max(clock.now() + SMALLEST_STEP);
         }
-        if self.waiter.listens(clock) {
+        let gathers = std::mem::take(&mut self.may_gather) && self.workers.is_empty();
+        if self.waiter.listens(clock)
+            && gathers
+            && let Some(sleep) = self.books.gather.sleep(self.books.mark)
+            && clients.clone().all(|client| client.comes_in_pieces())
+        {
+            self.waiter.wait(clock, std::iter::empty::<WaitOn<'_>>(), until.min(self.books.mark + sleep));
+        } else if self.waiter.listens(clock) {
             let on = clients.map(|client| client.wait_on()).chain(self.workers.iter().map(|worker| worker.wait_on()));
             self.waiter.wait(clock, on, until);
         } else {

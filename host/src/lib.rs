@@ -13,6 +13,7 @@ mod faults;
 mod finish;
 pub mod fitness;
 mod fixed_case;
+mod gather;
 mod held;
 mod member;
 mod producer;

@@ -54,6 +54,12 @@ pub trait Client: Debug + Send {
 
     /// What the host may sleep on. `Nothing` without a deadline means that polling would bring nothing until the next submit.
     fn wait_on(&self) -> WaitOn<'_>;
+
+    /// Whether what comes in now comes in small pieces that need no quick answer, so that the host may let some of them gather where that
+    /// changes nothing that it measures.
+    fn comes_in_pieces(&self) -> bool {
+        false
+    }
 }
 
 /// Engine work beside the clients: deadlines, group commit.

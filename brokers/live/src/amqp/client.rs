@@ -24,6 +24,9 @@ use crate::tls::Target;
 /// The first and the longest time for which a lost connection is left alone; it doubles in between.
 const BACKOFF: (Span, Span) = (Span::from_millis(20), Span::from_secs(1));
 
+/// Acknowledgements wait for each other up to so many bytes: some 200 of them, so that a prefetch of 500 does not run dry meanwhile.
+const GATHERED: usize = 4 << 10;
+
 /// What a client does.
 #[derive(Debug)]
 pub(super) enum Part {
@@ -199,7 +202,9 @@ impl AmqpClient {
         if let Some(broken) = self.broken.take() {
             return Err(broken);
         }
-        wire.push(now)?;
+        if !Self::gathers(wire, &self.part, self.closing) {
+            wire.push(now)?;
+        }
         // The answer to a close stands behind everything that was pushed before.
         let full = self.closing.is_none() && matches!(&self.part, Part::Member(member) if member.is_full());
         let pulled = if full { Ok(()) } else { wire.pull(now) };
@@ -320,7 +325,17 @@ impl AmqpClient {
             }
         }
         wire.beat(now)?;
-        Ok(wire.push(now)?)
+        if !Self::gathers(wire, part, *closing) {
+            wire.push(now)?;
+        }
+        Ok(())
+    }
+
+    /// Whether acknowledgements wait for more: while deliveries come in, those of several reads are written at once. The first read that
+    /// finds nothing lets them go, before anybody sleeps.
+    fn gathers(wire: &Wire, part: &Part, closing: Option<Closing>) -> bool {
+        let reads = matches!(part, Part::Member(member) if !member.is_full()) && closing.is_none();
+        reads && wire.is_open() && !wire.is_drained() && wire.unwritten() < GATHERED
     }
 
     fn publish(&mut self, batch: &mut Publishes) -> Option<Blocked> {
@@ -334,7 +349,7 @@ impl AmqpClient {
         let size = message.key.len() + message.headers.len() + message.payload_len as usize;
         let Self { common, part, line, seen, ready, held, turn, closing, is_over, .. } = self;
         let channel = seen.1.get(message.channel);
-        let refusal = match (&part, channel) {
+        let refusal = match (&mut *part, channel) {
             _ if closing.is_some() || *is_over => Refusal::Closed,
             (Part::Member(_) | Part::Administrator(_), _) => Refusal::WrongRole,
             _ if lengths_only => Refusal::Unsupported,
@@ -348,7 +363,7 @@ impl AmqpClient {
                 if *held {
                     return Err(Blocked::Broker);
                 }
-                if producer.in_flight() >= common.window || wire.unwritten() > OUT_MAX {
+                if !producer.takes_more(common.window) || wire.unwritten() > OUT_MAX {
                     return Err(Blocked::Window);
                 }
                 let lane = if common.kept.total() { 0 } else { lane_of(message.key, channel.lanes, turn) };
@@ -618,6 +633,11 @@ impl Client for AmqpClient {
             Line::Up(wire) => wire.wait_on(),
             Line::Down { .. } | Line::Over => WaitOn::Nothing,
         }
+    }
+
+    fn comes_in_pieces(&self) -> bool {
+        let of_run = matches!(self.part, Part::Producer(_) | Part::Member(_)) && self.closing.is_none();
+        of_run && matches!(&self.line, Line::Up(wire) if wire.is_open() && wire.unwritten() == 0)
     }
 }
 

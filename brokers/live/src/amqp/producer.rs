@@ -6,6 +6,9 @@ use std::collections::VecDeque;
 
 use brokerlab_model::{Completions, Failure, LaneId, Outcome, Refusal, Status, Token};
 
+/// A full window opens again when this part of it is free.
+const REOPENS_AT: usize = 16;
+
 /// A publish between being taken and its end.
 #[derive(Clone, Copy, Debug)]
 struct Pending {
@@ -24,6 +27,8 @@ pub(super) struct Producer {
     window: VecDeque<Pending>,
     /// The number of the oldest publish in the window. Confirms count from 1 on each connection.
     first: u64,
+    /// Whether the window was full and has not opened again.
+    is_full: bool,
     /// Flushes, each with the number of the publish after the last that it waits for.
     flushes: VecDeque<(Token, u64)>,
     /// How many messages came back because no queue was there for them.
@@ -38,6 +43,14 @@ impl Producer {
     /// How many publishes are in the window.
     pub(super) fn in_flight(&self) -> usize {
         self.window.len()
+    }
+
+    /// Whether one more fits into a window of this size. One that was full opens again when a sixteenth of it is free: otherwise every confirm
+    /// lets as many messages go as it ends, and few at a time stay few, each with a write here and a wake-up at the broker. RabbitMQ's own
+    /// flow control gives back its credit in halves for the same reason.
+    pub(super) fn takes_more(&mut self, window: usize) -> bool {
+        self.is_full = self.in_flight() >= window || self.is_full && self.in_flight() > window - window / REOPENS_AT;
+        !self.is_full
     }
 
     /// The number that the next publish will have.
@@ -174,6 +187,24 @@ mod tests {
             prop_assert_eq!(tokens, (1..=60).chain([1_000]).collect::<Vec<_>>());
             prop_assert_eq!(producer.in_flight(), 0);
         }
+    }
+
+    #[test]
+    fn a_full_window_opens_when_a_sixteenth_is_free_and_a_small_one_at_once() {
+        let (mut producer, mut out) = (window(31), Completions::default());
+        assert!(producer.takes_more(32));
+        producer.published(Token(32), LaneId(0), 320);
+        assert!(!producer.takes_more(32));
+        producer.confirmed(1, false, Status::Done, &mut out);
+        assert!(!producer.takes_more(32), "31 of 32");
+        producer.confirmed(2, false, Status::Done, &mut out);
+        assert!(producer.takes_more(32), "30 of 32");
+        producer.published(Token(33), LaneId(0), 330);
+        assert!(producer.takes_more(32), "it was not full again");
+        let mut small = window(1);
+        assert!(!small.takes_more(1));
+        small.confirmed(1, false, Status::Done, &mut out);
+        assert!(small.takes_more(1));
     }
 
     #[test]

@@ -104,6 +104,10 @@ pub(super) struct Wire {
     stage: Stage,
     input: Vec<u8>,
     taken: usize,
+    /// Whether the last read found nothing.
+    drained: bool,
+    /// Whether the last read found less than it had room for, so that the next one would most likely find nothing.
+    was_short: bool,
     /// Bytes appended to what goes out, ever.
     appended: u64,
     frame_max: usize,
@@ -122,6 +126,8 @@ impl Wire {
             stage: Stage::Greeting,
             input: Vec::with_capacity(READ_AT_ONCE),
             taken: 0,
+            drained: true,
+            was_short: false,
             appended: 0,
             frame_max: login.frame_max as usize,
             heartbeat: Span::ZERO,
@@ -213,9 +219,10 @@ impl Wire {
         Ok(())
     }
 
-    /// Reads what is there. What came before an error can still be had by [`input`](Self::input).
+    /// Reads what is there, but not twice in a row where the first time had all: half of all reads found nothing, and whoever sleeps is
+    /// told by the descriptor. What came before an error can still be had by [`input`](Self::input).
     pub(super) fn pull(&mut self, now: Time) -> io::Result<()> {
-        if !self.socket.is_connected() {
+        if !self.socket.is_connected() || std::mem::take(&mut self.was_short) {
             return Ok(());
         }
         if self.taken > 0 {
@@ -223,10 +230,19 @@ impl Wire {
             self.taken = 0;
         }
         self.input.reserve(READ_AT_ONCE.saturating_sub(self.input.len()).max(READ_AT_ONCE / 4));
-        if self.socket.receive(&mut self.input)? > 0 {
+        let room = self.input.capacity() - self.input.len();
+        let read = self.socket.receive(&mut self.input)?;
+        self.drained = read == 0;
+        self.was_short = read > 0 && read < room;
+        if read > 0 {
             self.heard = now;
         }
         Ok(())
+    }
+
+    /// Whether the last look found nothing to read.
+    pub(super) fn is_drained(&self) -> bool {
+        self.drained
     }
 
     /// What came in and was not taken.
