@@ -11,11 +11,13 @@ pub mod engine;
 pub mod faulty;
 mod handoff;
 pub mod null;
+pub mod presets;
 pub mod store;
 pub mod url;
 
 pub use backends::{Embedded, Listed, OpenError, Place, capabilities, catalogue, honour, open};
 pub use engine::{EngineBroker, EngineClient};
 pub use null::{NullBroker, NullClient};
+pub use presets::Preset;
 pub use store::{Limits, ScanReport, StorageFacts, Store, StoreError, verify};
 pub use url::{BackendUrl, Kind, Parameter, UrlError};

@@ -1,7 +1,8 @@
 //! How a backend is named: `log`, `queue?visibility_timeout=5s`, `log?partitions=8&max_memory=64MiB`.
 //!
 //! Every parameter is known by name and type before anything is opened; a word that is none is refused with the nearest that is.
-//! Leaves out opening, which is in [`backends`](crate::backends).
+//! `as=…` takes a [preset](crate::presets), and everything else that is written wins over it. Leaves out opening, which is in
+//! [`backends`](crate::backends).
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,6 +14,7 @@ use brokerlab_model::queue::QueueOptions;
 use brokerlab_model::shard::ShardOptions;
 
 use crate::faulty::Faults;
+use crate::presets::{self, Preset};
 use crate::store::Limits;
 
 /// The backends of this crate.
@@ -54,8 +56,18 @@ impl Kind {
             Self::Direct => DIRECT,
             Self::Null => &[],
         };
+        let preset: &[Parameter] = match self {
+            Self::Log => LOG_AS,
+            Self::Shard => SHARD_AS,
+            Self::Queue | Self::Direct | Self::Null => &[],
+        };
         let files: &[Parameter] = if self == Self::Null { &[] } else { FILES };
-        own.iter().chain(COMMON).chain(files)
+        own.iter().chain(preset).chain(COMMON).chain(files)
+    }
+
+    /// The systems whose documented limits and defaults it can take with `as=`.
+    pub const fn presets(self) -> &'static [Preset] {
+        presets::of(self)
     }
 }
 
@@ -129,6 +141,18 @@ pub enum UrlError {
         value: String,
         /// What to write.
         remedy: &'static str,
+    },
+    /// No such preset.
+    #[error("`{backend}` has no preset `{name}`; write as={known}{}", did_you_mean(.nearest.as_ref()))]
+    Preset {
+        /// The backend.
+        backend: String,
+        /// What was asked for.
+        name: String,
+        /// All names.
+        known: String,
+        /// The nearest name, when one is near.
+        nearest: Option<String>,
     },
     /// A faulty backend without a fault.
     #[error(
@@ -221,6 +245,9 @@ impl FromStr for BackendUrl {
             return Err(UrlError::NoFault);
         }
         let mut options = Options::default();
+        if let Some((_, name)) = pairs.iter().find(|(name, _)| *name == AS && !kind.presets().is_empty()) {
+            (preset(kind, name)?.set)(&mut options);
+        }
         for (name, value) in pairs {
             let parameter = kind.parameters().find(|known| known.name == name);
             let parameter = parameter.ok_or_else(|| unknown(kind, faults.is_some(), name))?;
@@ -237,6 +264,16 @@ fn bad(name: &str, value: &str, remedy: &'static str) -> UrlError {
 fn kind(name: &str) -> Result<Kind, UrlError> {
     let names = || Kind::ALL.iter().map(|kind| kind.name());
     Kind::ALL.iter().copied().find(|kind| kind.name() == name).ok_or_else(|| UrlError::Backend {
+        name: name.to_owned(),
+        known: names().collect::<Vec<_>>().join(", "),
+        nearest: nearest(name, names()),
+    })
+}
+
+fn preset(kind: Kind, name: &str) -> Result<&'static Preset, UrlError> {
+    let names = || kind.presets().iter().map(|preset| preset.name);
+    kind.presets().iter().find(|preset| preset.name == name).ok_or_else(|| UrlError::Preset {
+        backend: kind.name().to_owned(),
         name: name.to_owned(),
         known: names().collect::<Vec<_>>().join(", "),
         nearest: nearest(name, names()),
@@ -289,6 +326,10 @@ fn positive(number: u64) -> Result<u64, &'static str> {
 
 fn count_u32(text: &str) -> Result<u32, &'static str> {
     text.parse().map_err(|_| COUNT)
+}
+
+fn some_u32(text: &str) -> Result<Option<u32>, &'static str> {
+    count_u32(text).map(Some)
 }
 
 fn with_unit(text: &str, units: &[(&str, u64)], remedy: &'static str) -> Result<u64, &'static str> {
@@ -356,6 +397,20 @@ fn segment(text: &str) -> Result<u64, &'static str> {
     }
 }
 
+/// The parameter that names a preset.
+const AS: &str = "as";
+
+/// That parameter: by the time that it is its turn, the preset was taken.
+const fn preset_of(what: &'static str) -> Parameter {
+    Parameter { name: AS, what, set: |_, _| Ok(()) }
+}
+
+const LOG_AS: &[Parameter] =
+    &[preset_of("a documented system's limits and defaults, under what else is written: kafka")];
+
+const SHARD_AS: &[Parameter] =
+    &[preset_of("a documented system's limits and defaults, under what else is written: kinesis")];
+
 const COMMON: &[Parameter] = parameters! {
     "lanes", "lanes of each channel, for every backend; 8" => lanes = lanes;
     "max_memory", "what it holds in memory before submit is blocked; 256MiB" => limits.max_memory = bytes;
@@ -390,6 +445,7 @@ const SHARD: &[Parameter] = parameters! {
     "retention", "how long a record is kept; 24h, or forever" => shard.retention = span_or_forever;
     "max_in_flight", "records of one producer that may wait to be stored; 65536" => shard.max_in_flight = count_u32;
     "max_message", "the largest record; 1MiB" => shard.max_message_bytes = bytes_u32;
+    "max_consumers", "applications that read a stream; any number, with as=kinesis 20" => shard.max_consumers = some_u32;
 };
 
 const DIRECT: &[Parameter] = parameters! {
@@ -453,6 +509,39 @@ mod tests {
         assert!(error("faulty?inner=log").contains("needs a fault"));
         assert_eq!(error("faulty?drop=0"), "`drop=0`: write a number above zero");
         assert!(error("faulty?dorp=3&drop=1").contains("did you mean `drop`?"));
+    }
+
+    #[test]
+    fn a_preset_sets_a_documented_systems_limits_and_what_is_written_beside_it_wins_wherever_it_stands() {
+        let log = |text: &str| BackendUrl::parse(text).unwrap().options.log;
+        assert_eq!(log("log?as=kafka"), LogOptions::kafka());
+        let raised = LogOptions { retention: None, max_message_bytes: 4 << 20, ..LogOptions::kafka() };
+        assert_eq!(log("log?as=kafka&retention=forever&max_message=4MiB"), raised);
+        assert_eq!(log("log?max_message=4MiB&retention=forever&as=kafka"), raised);
+        let shard = |text: &str| BackendUrl::parse(text).unwrap().options.shard;
+        assert_eq!(shard("shard?as=kinesis"), ShardOptions::kinesis());
+        let other = ShardOptions { write_records_per_s: 5, max_consumers: Some(3), ..ShardOptions::kinesis() };
+        assert_eq!(shard("shard?write_records=5&as=kinesis&max_consumers=3"), other);
+        assert_eq!(BackendUrl::parse("shard?as=kinesis").unwrap().name(), "shard");
+        let faulty = BackendUrl::parse("faulty?drop=9&as=kafka&inner=log").unwrap();
+        assert_eq!((faulty.kind(), faulty.options.log), (Kind::Log, LogOptions::kafka()));
+    }
+
+    #[test]
+    fn an_unknown_preset_is_refused_with_those_that_there_are() {
+        assert_eq!(error("log?as=kafak"), "`log` has no preset `kafak`; write as=kafka; did you mean `kafka`?");
+        assert_eq!(error("shard?as=sqs"), "`shard` has no preset `sqs`; write as=kinesis");
+        assert_eq!(error("log?as=kafka&as=kafka"), "`as` is given twice; keep one");
+        assert!(error("direct?as=rest").contains("`direct` has no parameter `as`"), "{}", error("direct?as=rest"));
+        for kind in Kind::ALL {
+            let parameter = kind.parameters().find(|known| known.name == AS);
+            assert_eq!(parameter.is_some(), !kind.presets().is_empty(), "{}", kind.name());
+            for preset in kind.presets() {
+                let url = format!("{}?as={}", kind.name(), preset.name);
+                assert!(BackendUrl::parse(&url).is_ok(), "{url}");
+                assert!(parameter.is_some_and(|known| known.what.contains(preset.name)), "{url} is not in the help");
+            }
+        }
     }
 
     #[test]

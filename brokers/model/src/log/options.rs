@@ -4,12 +4,14 @@
 
 use crate::capabilities::{Capabilities, Feature, Gaps, Limit, ModelKind, Settings, Unsupported, Words};
 use crate::contract::{Availability, Contract, Delivery, Order, Storage};
-use crate::stream::StreamConfig;
+use crate::stream::{StreamConfig, kept_for};
 use crate::time::Span;
 
 /// What can be set. The defaults are Apache Kafka's where it has the setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogOptions {
+    /// The documented system whose limits and defaults were taken, for the record; none when none was asked for.
+    pub system: Option<&'static str>,
     /// How many records of one producer may wait to be stored. Kafka bounds bytes (`buffer.memory`), this bounds records.
     pub max_in_flight: u32,
     /// The largest record, key and headers included, in bytes (`message.max.bytes`).
@@ -27,6 +29,7 @@ pub struct LogOptions {
 impl Default for LogOptions {
     fn default() -> Self {
         Self {
+            system: None,
             max_in_flight: 65_536,
             max_message_bytes: 1_048_588,
             retention: Some(Span::from_secs(7 * 24 * 3_600)),
@@ -38,10 +41,29 @@ impl Default for LogOptions {
 }
 
 impl LogOptions {
+    /// Apache Kafka 4: what its broker configuration documents as defaults, as far as this log has the setting.
+    ///
+    /// Not taken over: `log.segment.bytes` (1 GiB), since segments here are shared by all partitions and retention goes by
+    /// record; `num.partitions` (1), since a channel is always made with its number of partitions; `auto.offset.reset`
+    /// (`latest`), since a group that begins with the newest record misses what was acknowledged before it came; the producer's
+    /// `buffer.memory`, which bounds bytes where this bounds records.
+    pub fn kafka() -> Self {
+        Self {
+            system: Some("Apache Kafka 4"),
+            max_message_bytes: 1_048_588,
+            retention: Some(Span::from_secs(168 * 3_600)),
+            retention_bytes: None,
+            ..Self::default()
+        }
+    }
+
     /// The settings by which a log with these options keeps `contract`, or what is missing.
     pub fn honour(&self, contract: &Contract) -> Result<Settings, Unsupported> {
         let mut gaps = Gaps::default();
         let mut settings = Settings::default();
+        if let Some(system) = self.system {
+            settings.add("as", system, "its documented limits and defaults, save what is set beside them");
+        }
         match contract.delivery {
             Delivery::AtMostOnce => settings.add(
                 "offset.commit",
@@ -119,19 +141,37 @@ impl LogOptions {
                 Feature::ExactCredit,
             ],
             max_message_bytes: self.max_message_bytes,
-            limits: vec![
-                Limit {
-                    name: "largest record",
-                    value: format!("{} B", self.max_message_bytes),
-                    source: "Apache Kafka, broker configuration: message.max.bytes",
-                },
-                Limit {
-                    name: "records in flight per producer",
-                    value: self.max_in_flight.to_string(),
-                    source: "setting max_in_flight; Kafka bounds the same by bytes, buffer.memory",
-                },
-            ],
+            limits: self.limits(),
         }
+    }
+
+    fn limits(&self) -> Vec<Limit> {
+        let limit = |name, value, source| Limit { name, value, source };
+        let mut limits = vec![
+            limit(
+                "largest record",
+                format!("{} B", self.max_message_bytes),
+                "Apache Kafka, broker configuration: message.max.bytes",
+            ),
+            limit(
+                "records in flight per producer",
+                self.max_in_flight.to_string(),
+                "setting max_in_flight; Kafka bounds the same by bytes, buffer.memory",
+            ),
+        ];
+        if self.system.is_some() {
+            limits.push(limit(
+                "a record is kept for",
+                kept_for(self.retention),
+                "Apache Kafka, broker configuration: log.retention.hours, 168 by default",
+            ));
+            limits.push(limit(
+                "bytes that a partition keeps",
+                self.retention_bytes.map_or_else(|| "no limit".to_owned(), |bytes| format!("{bytes} B")),
+                "Apache Kafka, broker configuration: log.retention.bytes, -1 by default",
+            ));
+        }
+        limits
     }
 
     pub(super) fn stream(&self, contract: Contract, settings: &Settings) -> StreamConfig {

@@ -191,3 +191,26 @@ fn what_is_not_kept_is_refused_with_its_reason() {
         }
     }
 }
+
+#[test]
+fn a_preset_is_named_among_the_settings_and_its_limits_have_their_sources() {
+    let preset = LogOptions::kafka();
+    let settings = preset.honour(&Contract::default()).expect("the default contract is kept");
+    assert_eq!((settings.0[0].name.as_str(), settings.0[0].value.as_str()), ("as", "Apache Kafka 4"));
+    let limits: Vec<(&str, String)> =
+        preset.capabilities().limits.into_iter().map(|limit| (limit.name, limit.value)).collect();
+    let expected = [
+        ("largest record", "1048588 B"),
+        ("records in flight per producer", "65536"),
+        ("a record is kept for", "168 h"),
+        ("bytes that a partition keeps", "no limit"),
+    ];
+    assert_eq!(limits, expected.map(|(name, value)| (name, value.to_owned())));
+    assert!(preset.capabilities().limits.iter().all(|limit| limit.source.contains("Kafka")));
+    let changed = LogOptions { retention: Some(Span::from_secs(90)), retention_bytes: Some(5), ..preset };
+    let values: Vec<String> = changed.capabilities().limits.into_iter().map(|limit| limit.value).collect();
+    assert_eq!(values[2..], ["90 s", "5 B"], "what is in force, not what the preset said");
+    let unnamed = LogOptions::default();
+    assert_eq!(unnamed.capabilities().limits.len(), 2);
+    assert!(unnamed.honour(&Contract::default()).is_ok_and(|settings| settings.0.iter().all(|s| s.name != "as")));
+}

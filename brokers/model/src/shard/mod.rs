@@ -173,6 +173,12 @@ impl Model for ShardModel {
     }
 
     fn control(&mut self, now: Time, client: u32, token: Token, control: &Control, out: &mut Effects) {
+        if let (Control::Create(spec), Some(most)) = (control, self.options.max_consumers)
+            && spec.groups.len() > most as usize
+        {
+            out.outcomes.push(ended(client, token, Status::Refused(Refusal::OutOfRange)));
+            return;
+        }
         self.stream.control(now, client, token, control, out);
         match control {
             Control::Create(_) | Control::Delete(_) => self.note_streams(now),

@@ -8,7 +8,7 @@ use super::reference::reference;
 use super::{ShardModel, ShardOptions};
 use crate::batch::{Accepted, Blocked, ChannelId, ChannelSpec, Control, Publishes, Token};
 use crate::broker::{ClientSpec, Role};
-use crate::completion::{Event, Status};
+use crate::completion::{Event, Refusal, Status};
 use crate::contract::{Contract, Delivery, Order};
 use crate::machine::{Effects, Model, Write};
 use crate::stream::trial::{Command, MEMBERS, Trial, any_command, calm_command};
@@ -200,4 +200,49 @@ fn what_is_not_kept_is_refused_with_its_reason() {
             Err(refusal) => assert!(!kept && !refusal.missing.is_empty(), "{contract}: {refusal}"),
         }
     }
+}
+
+/// How making a stream with this many applications ends.
+fn created(options: ShardOptions, applications: u32) -> Status {
+    let mut model = ShardModel::new(options, Contract::default()).expect("the default contract is kept");
+    let mut out = Effects::default();
+    let administrator = ClientSpec { number: 0, role: Role::Administrator, placement: 0 };
+    model.connect(Time(0), &administrator, &mut out).expect("nobody else has the number");
+    let groups = (0..applications).map(|n| format!("application-{n}")).collect();
+    let spec = ChannelSpec { name: "s".to_owned(), lanes: 1, groups };
+    model.control(Time(0), 0, Token(1), &Control::Create(spec), &mut out);
+    let [(0, outcome)] = out.outcomes[..] else { panic!("{:?}", out.outcomes) };
+    outcome.status
+}
+
+#[test]
+fn the_preset_refuses_a_stream_with_more_applications_than_the_service_registers() {
+    assert_eq!(created(ShardOptions::kinesis(), 20), Status::Done);
+    assert_eq!(created(ShardOptions::kinesis(), 21), Status::Refused(Refusal::OutOfRange));
+    assert_eq!(created(ShardOptions { max_consumers: Some(21), ..ShardOptions::kinesis() }, 21), Status::Done);
+    assert_eq!(created(ShardOptions::default(), 21), Status::Done);
+}
+
+#[test]
+fn the_preset_is_named_among_the_settings_and_its_limits_have_their_sources() {
+    let preset = ShardOptions::kinesis();
+    let settings = preset.honour(&Contract::default()).expect("the default contract is kept").0;
+    let value = |name: &str| settings.iter().find(|setting| setting.name == name).map(|setting| setting.value.as_str());
+    assert_eq!(value("as"), Some("Amazon Kinesis Data Streams, provisioned"));
+    assert_eq!((value("write_records_per_s"), value("max_consumers")), (Some("1000"), Some("20")));
+    let limits = preset.capabilities().limits;
+    assert!(limits.iter().all(|limit| limit.source.starts_with("Amazon Kinesis Data Streams, ")), "{limits:?}");
+    let values: Vec<&str> = limits.iter().map(|limit| limit.value.as_str()).collect();
+    let expected = [
+        "1000/s",
+        "1048576 B/s",
+        "2097152 B/s",
+        "1048576 B (the service takes up to 10 MiB on request)",
+        "20",
+        "24 h (the service: 24 h to 8,760 h)",
+        "20000",
+        "500 records, 10 MiB; a larger batch is several calls",
+    ];
+    assert_eq!(values, expected);
+    assert_eq!(ShardOptions::default().capabilities().limits.len(), 4, "the limits that the model has by itself");
 }

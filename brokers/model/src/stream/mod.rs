@@ -259,3 +259,13 @@ pub(crate) fn ended(client: u32, token: Token, status: Status) -> (u32, Outcome)
 pub(crate) fn placed(client: u32, token: Token, status: Status, lane: LaneId, position: u64) -> (u32, Outcome) {
     (client, Outcome { token, status, lane, position })
 }
+
+/// How long a record is kept, in whole hours where it is some.
+pub(crate) fn kept_for(retention: Option<Span>) -> String {
+    const HOUR: u64 = 3_600_000_000_000;
+    match retention {
+        None => "ever".to_owned(),
+        Some(Span(span)) if span > 0 && span.is_multiple_of(HOUR) => format!("{} h", span / HOUR),
+        Some(span) => span.to_string(),
+    }
+}
