@@ -35,6 +35,7 @@ mod stream;
 pub mod time;
 #[cfg(test)]
 mod trial;
+pub mod windows;
 
 pub use batch::{
     Accepted, Batch, Blocked, ChannelId, ChannelSpec, Control, LaneId, Message, Publishes, Receipt, SeekTo, Settlement,

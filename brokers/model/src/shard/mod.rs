@@ -11,8 +11,10 @@
 //! dense per shard; a seek is an iterator (TRIM_HORIZON, LATEST, AT_SEQUENCE_NUMBER, AT_TIMESTAMP). Giving a record back or
 //! extending a lease by hand does not exist and is refused.
 //!
-//! Leaves out, for now: splitting and merging, on-demand scaling, polling consumers with five reads per second, windowed
-//! analytics, leases that time out.
+//! Analytics over what is read from the shards, as the service runs them beside the stream, are [`crate::windows`].
+//!
+//! Leaves out, for now: splitting and merging, on-demand scaling, polling consumers with five reads per second, leases that
+//! time out.
 
 pub mod hash_range;
 mod options;
