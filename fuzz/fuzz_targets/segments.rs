@@ -66,7 +66,7 @@ fn refused(dir: &Path, error: &StoreError) {
 fn mend(bytes: &mut Vec<u8>, segment: u64) {
     let mut header = [0; SEGMENT_HEADER];
     header[..8].copy_from_slice(b"BROKLAB\n");
-    header[8] = 1;
+    header[8] = 2;
     header[16..24].copy_from_slice(&segment.to_le_bytes());
     let crc = crc32c(&header[..60]);
     header[60..].copy_from_slice(&crc);
@@ -77,8 +77,8 @@ fn mend(bytes: &mut Vec<u8>, segment: u64) {
         let len = usize::from(u16::from_le_bytes([head[0], head[1]]) & !7).clamp(FRAME_HEADER, rest.len() & !7);
         let (frame, after) = rest.split_at_mut(len);
         frame[..4].copy_from_slice(&(len as u32).to_le_bytes());
-        frame[8..16].copy_from_slice(&segment.to_le_bytes());
-        frame[36..40].copy_from_slice(b"blf1");
+        frame[8..12].copy_from_slice(&(segment as u32).to_le_bytes());
+        frame[36..40].copy_from_slice(b"blf2");
         let crc = crc32c(&frame[8..]);
         frame[4..8].copy_from_slice(&crc);
         rest = after;

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::machine::{GROUPS_MAX, NAME_BYTES_MAX};
 use crate::time::{Span, Time};
 
 /// The host's own number for one operation. It comes back exactly once, in an [`Outcome`](crate::completion::Outcome) or an
@@ -78,6 +79,26 @@ pub struct ChannelSpec {
     pub lanes: u32,
     /// The consumer groups that will read it, by name; each gets every message. Queue models bind a queue for each.
     pub groups: Vec<String>,
+}
+
+impl ChannelSpec {
+    /// Whether a model can make such a channel and a journal can hold its record: it has a lane, its names are at most
+    /// [`NAME_BYTES_MAX`] bytes long, and its groups at most [`GROUPS_MAX`].
+    pub(crate) fn is_in_bounds(&self) -> bool {
+        let mut names = std::iter::once(&self.name).chain(&self.groups);
+        self.lanes > 0 && self.groups.len() <= GROUPS_MAX && names.all(|name| name.len() <= NAME_BYTES_MAX)
+    }
+
+    /// Its groups' names, each once, in the order in which they were first named.
+    pub(crate) fn distinct_groups(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::with_capacity(self.groups.len());
+        for name in &self.groups {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        names
+    }
 }
 
 /// An operation that is not done in bulk.

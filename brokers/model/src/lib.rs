@@ -25,6 +25,7 @@ pub mod conformance;
 pub mod contract;
 pub mod credit;
 pub mod direct;
+pub mod journal;
 pub mod log;
 pub mod machine;
 pub mod queue;
@@ -48,5 +49,6 @@ pub use completion::{
     Slice, Status,
 };
 pub use contract::{Availability, Contract, Delivery, Order, Storage};
-pub use machine::{Deliver, Effects, Model, Record, Write};
+pub use journal::{Journal, JournalError};
+pub use machine::{ChannelRecord, Deliver, Effects, GROUPS_MAX, Model, NAME_BYTES_MAX, Record, Write};
 pub use time::{Span, Time};

@@ -8,6 +8,7 @@ use crate::broker::{ClientSpec, ConnectError};
 use crate::capabilities::{Capabilities, Settings, Unsupported};
 use crate::completion::{Answer, Event, Failure, Outcome};
 use crate::contract::Contract;
+use crate::journal::{Journal, JournalError};
 use crate::time::Time;
 
 /// A messaging model. Single-owner: parallelism and placement belong to the host.
@@ -41,6 +42,18 @@ pub trait Model: Send {
 
     /// Does what is due at `now`. Harmless when early, complete when late.
     fn on_deadline(&mut self, now: Time, out: &mut Effects);
+
+    /// Takes over what `journal` holds. Called once on a fresh model, before any client connects; `now` is not before the latest time
+    /// in the journal, and time goes on from there. What follows is only trims of what nobody needs.
+    ///
+    /// Whatever the journal holds counts as stored, whether or not its publish was ever answered. Positions that were given out
+    /// and are not in the journal are never given out again. A group of a log or shard stream goes on at its committed position; a
+    /// message of a queue or a service that is not settled is ready again; what the journal says is settled never comes again.
+    ///
+    /// The journal does not say what was delivered, so each message that comes from it and is not settled *may* have been:
+    /// it counts as delivered once before. Under at-most-once it can't have been, and does not: there a delivery is committed by a
+    /// write of the same step. That holds as long as the host hands deliveries out only once the writes before them are stored.
+    fn restore(&mut self, now: Time, journal: &Journal, out: &mut Effects) -> Result<(), JournalError>;
 }
 
 /// A piece of work for the storage below. To be performed in order.
@@ -69,18 +82,31 @@ pub enum Write {
     },
 }
 
+/// A channel, whole: a restart makes it again from this. Lanes `first .. first + lanes` are its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelRecord {
+    /// Its number.
+    pub channel: ChannelId,
+    /// Its first lane.
+    pub first: LaneId,
+    /// How many lanes it has; at least 1.
+    pub lanes: u32,
+    /// Its name, at most [`NAME_BYTES_MAX`] bytes.
+    pub name: String,
+    /// Its groups' names in order, each once and at most [`NAME_BYTES_MAX`] bytes; at most [`GROUPS_MAX`] of them.
+    pub groups: Vec<String>,
+}
+
+/// The longest name of a channel or group, in bytes of UTF-8: what RabbitMQ takes for a queue (Kafka's topics: 249).
+pub const NAME_BYTES_MAX: usize = 255;
+/// The most groups of a channel, so that its record stays near 1 MiB.
+pub const GROUPS_MAX: usize = 4_096;
+
 /// Bookkeeping that survives a restart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
-    /// A channel was made; lanes `first .. first + lanes` are its own.
-    Channel {
-        /// Its number.
-        channel: ChannelId,
-        /// Its first lane.
-        first: LaneId,
-        /// How many lanes it has.
-        lanes: u32,
-    },
+    /// A channel was made.
+    Channel(Box<ChannelRecord>),
     /// A channel was removed.
     ChannelGone(ChannelId),
     /// A group's committed position in a lane: everything below it is done with. Queue and direct write it too, and `Settled` only

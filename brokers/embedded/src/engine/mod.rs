@@ -312,6 +312,7 @@ impl State {
     /// Performs everything that a step has asked for, until nothing is left.
     fn perform(&mut self, now: Time, batch: Option<&Publishes>, origin: Origin) {
         let mut batch = batch;
+        self.store.at(now);
         loop {
             while !self.effects.writes.is_empty() {
                 std::mem::swap(&mut self.writes, &mut self.effects.writes);

@@ -3,9 +3,9 @@
 //! Leaves out files and memory: this module only turns values into bytes and back.
 //!
 //! A segment is a header of 64 bytes and frames back to back. A frame is a header of 40 bytes and records, padded to 8 bytes. A
-//! record is 24 bytes, followed for a message by its key, headers and payload.
+//! record is 24 bytes, followed for a message by its key, headers and payload, and for a channel by its name and its groups' names.
 
-use brokerlab_model::{ChannelId, LaneId, Message, Record};
+use brokerlab_model::{ChannelId, ChannelRecord, GROUPS_MAX, LaneId, Message, NAME_BYTES_MAX, Record, Time};
 
 /// Bytes of a segment's header.
 pub(super) const SEGMENT_HEADER: usize = 64;
@@ -14,10 +14,10 @@ pub(super) const FRAME_HEADER: usize = 40;
 /// Bytes of a record before a message's own bytes.
 pub(super) const RECORD: usize = 24;
 /// The layout's version. A folder of another version is refused.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"BROKLAB\n";
-const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"blf1");
+const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"blf2");
 
 const MESSAGE: u16 = 1;
 const MESSAGE_LENGTH: u16 = 2;
@@ -26,6 +26,7 @@ const CHANNEL_GONE: u16 = 4;
 const COMMITTED: u16 = 5;
 const SETTLED: u16 = 6;
 const TRIMMED: u16 = 7;
+const GIVEN_OUT: u16 = 8;
 
 /// CRC-32C (Castagnoli), as Kafka's record batches and ext4 use it.
 pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
@@ -98,43 +99,57 @@ pub(super) struct FrameHead {
     pub(super) number: u64,
     /// How many frames were stored as the contract says when this one was sealed: damage below that is loss of promised data.
     pub(super) stored: u64,
+    /// The engine's time when it was sealed, which is when its messages were taken.
+    pub(super) written: Time,
     /// How many records it holds.
     pub(super) records: u32,
 }
 
-/// Pads a frame whose first 40 bytes were left free, and fills in its header.
-pub(super) fn seal_frame(frame: &mut Vec<u8>, segment: u64, number: u64, stored: u64, records: u32) {
+/// Pads a frame whose first 40 bytes were left free, and fills in its header: length, checksum of all that follows it, the low half of
+/// the segment's number, how far the stored frames are behind, number, time, records, magic.
+pub(super) fn seal_frame(frame: &mut Vec<u8>, segment: u64, number: u64, stored: u64, written: Time, records: u32) {
     frame.resize(frame.len().next_multiple_of(8), 0);
     let len = u32::try_from(frame.len()).expect("a frame is cut long before 4 GiB");
+    // Further behind than this it says nothing of what is stored.
+    let behind = u32::try_from(number - stored).unwrap_or(u32::MAX);
     frame[..4].copy_from_slice(&len.to_le_bytes());
-    frame[8..16].copy_from_slice(&segment.to_le_bytes());
+    frame[8..12].copy_from_slice(&(segment as u32).to_le_bytes());
+    frame[12..16].copy_from_slice(&behind.to_le_bytes());
     frame[16..24].copy_from_slice(&number.to_le_bytes());
-    frame[24..32].copy_from_slice(&stored.to_le_bytes());
+    frame[24..32].copy_from_slice(&written.0.to_le_bytes());
     frame[32..36].copy_from_slice(&records.to_le_bytes());
     frame[36..40].copy_from_slice(&FRAME_MAGIC.to_le_bytes());
     let crc = crc32c(&frame[8..]);
     frame[4..8].copy_from_slice(&crc.to_le_bytes());
 }
 
+/// Whether a frame of `segment` was begun at the front of `bytes`, whole or not.
+pub(super) fn frame_begins(bytes: &[u8], segment: u64) -> bool {
+    bytes.get(..12).is_some_and(|head| head[..8] != [0; 8] && u32_at(head, 8) == segment as u32)
+}
+
 /// The frame at the front of `bytes`, when it is whole, undamaged and of `segment`.
 pub(super) fn read_frame(bytes: &[u8], segment: u64) -> Option<FrameHead> {
-    if bytes.len() < FRAME_HEADER || u32_at(bytes, 36) != FRAME_MAGIC || u64_at(bytes, 8) != segment {
+    if bytes.len() < FRAME_HEADER || u32_at(bytes, 36) != FRAME_MAGIC || u32_at(bytes, 8) != segment as u32 {
         return None;
     }
     let len = u32_at(bytes, 0);
     let body = bytes.get(8..len as usize)?;
     let whole = len as usize >= FRAME_HEADER && len.is_multiple_of(8) && crc32c(body) == u32_at(bytes, 4);
+    let number = u64_at(bytes, 16);
+    let behind = u32_at(bytes, 12);
     whole.then(|| FrameHead {
         len,
         segment,
-        number: u64_at(bytes, 16),
-        stored: u64_at(bytes, 24),
+        number,
+        stored: if behind == u32::MAX { 0 } else { number.saturating_sub(u64::from(behind)) },
+        written: Time(u64_at(bytes, 24)),
         records: u32_at(bytes, 32),
     })
 }
 
 /// What a record says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Entry<'a> {
     /// A message.
     Message {
@@ -150,6 +165,8 @@ pub(super) enum Entry<'a> {
         payload_len: u32,
         /// Its payload, unless only the length was stored.
         payload: Option<&'a [u8]>,
+        /// When it was written.
+        written: Time,
     },
     /// Bookkeeping of the model's.
     Record(Record),
@@ -159,6 +176,13 @@ pub(super) enum Entry<'a> {
         lane: LaneId,
         /// The first position that was still needed.
         below: u64,
+    },
+    /// So many channels and lanes were made, whatever became of them; written when a segment begins and some are gone.
+    GivenOut {
+        /// Channels.
+        channels: u32,
+        /// Lanes of all of them.
+        lanes: u32,
     },
 }
 
@@ -197,11 +221,44 @@ fn put_numbers(frame: &mut Vec<u8>, kind: u16, numbers: [u32; 3], position: u64)
 
 /// Appends a bookkeeping record.
 pub(super) fn put_record(frame: &mut Vec<u8>, record: &Record) {
-    match *record {
-        Record::Channel { channel, first, lanes } => put_numbers(frame, CHANNEL, [channel.0, first.0, lanes], 0),
+    match record {
+        Record::Channel(made) => put_channel(frame, made),
         Record::ChannelGone(channel) => put_numbers(frame, CHANNEL_GONE, [channel.0, 0, 0], 0),
-        Record::Committed { lane, group, position } => put_numbers(frame, COMMITTED, [lane.0, group, 0], position),
-        Record::Settled { lane, group, position } => put_numbers(frame, SETTLED, [lane.0, group, 0], position),
+        &Record::Committed { lane, group, position } => put_numbers(frame, COMMITTED, [lane.0, group, 0], position),
+        &Record::Settled { lane, group, position } => put_numbers(frame, SETTLED, [lane.0, group, 0], position),
+    }
+}
+
+/// Bytes of a bookkeeping record in a frame.
+pub(super) fn record_bytes(record: &Record) -> usize {
+    match record {
+        Record::Channel(made) => RECORD + name_bytes(made),
+        Record::ChannelGone(_) | Record::Committed { .. } | Record::Settled { .. } => RECORD,
+    }
+}
+
+/// The name, and each group's after its length in two bytes.
+fn name_bytes(made: &ChannelRecord) -> usize {
+    made.name.len() + made.groups.iter().map(|group| 2 + group.len()).sum::<usize>()
+}
+
+fn put_channel(frame: &mut Vec<u8>, made: &ChannelRecord) {
+    let ChannelRecord { channel, first, lanes, name, groups } = made;
+    let in_bounds = name.len() <= NAME_BYTES_MAX && groups.len() <= GROUPS_MAX;
+    assert!(in_bounds && groups.iter().all(|group| group.len() <= NAME_BYTES_MAX), "models refuse longer names");
+    let mut head = [0; RECORD];
+    head[..2].copy_from_slice(&CHANNEL.to_le_bytes());
+    head[2..4].copy_from_slice(&(name.len() as u16).to_le_bytes());
+    head[4..6].copy_from_slice(&(groups.len() as u16).to_le_bytes());
+    head[8..12].copy_from_slice(&channel.0.to_le_bytes());
+    head[12..16].copy_from_slice(&first.0.to_le_bytes());
+    head[16..20].copy_from_slice(&lanes.to_le_bytes());
+    head[20..].copy_from_slice(&(name_bytes(made) as u32).to_le_bytes());
+    frame.extend_from_slice(&head);
+    frame.extend_from_slice(name.as_bytes());
+    for group in groups {
+        frame.extend_from_slice(&(group.len() as u16).to_le_bytes());
+        frame.extend_from_slice(group.as_bytes());
     }
 }
 
@@ -210,23 +267,58 @@ pub(super) fn put_trimmed(frame: &mut Vec<u8>, lane: LaneId, below: u64) {
     put_numbers(frame, TRIMMED, [lane.0, 0, 0], below);
 }
 
-/// The record at `at` of a frame, and where the next one begins; nothing when the bytes are no record.
+/// Appends how many channels and lanes were made.
+pub(super) fn put_given_out(frame: &mut Vec<u8>, channels: u32, lanes: u32) {
+    put_numbers(frame, GIVEN_OUT, [channels, lanes, 0], 0);
+}
+
+/// The record at `at` of a whole frame, and where the next one begins; nothing when the bytes are no record.
 pub(super) fn read_entry(frame: &[u8], at: usize) -> Option<(Entry<'_>, usize)> {
     let head = frame.get(at..at + RECORD)?;
     let kind = u16_at(head, 0);
-    let [a, b, c] = [u32_at(head, 4), u32_at(head, 8), u32_at(head, 12)];
+    let [a, b] = [u32_at(head, 4), u32_at(head, 8)];
     let position = u64_at(head, 16);
     let next = at + RECORD;
     let entry = match kind {
         MESSAGE | MESSAGE_LENGTH => return read_message(frame, at),
-        CHANNEL => Entry::Record(Record::Channel { channel: ChannelId(a), first: LaneId(b), lanes: c }),
+        CHANNEL => return read_channel(frame, at),
         CHANNEL_GONE => Entry::Record(Record::ChannelGone(ChannelId(a))),
         COMMITTED => Entry::Record(Record::Committed { lane: LaneId(a), group: b, position }),
         SETTLED => Entry::Record(Record::Settled { lane: LaneId(a), group: b, position }),
         TRIMMED => Entry::Trimmed { lane: LaneId(a), below: position },
+        GIVEN_OUT => Entry::GivenOut { channels: a, lanes: b },
         _ => return None,
     };
     Some((entry, next))
+}
+
+/// A channel's record: its names are UTF-8 and in their bounds, its groups distinct, and its lanes can be.
+fn read_channel(frame: &[u8], at: usize) -> Option<(Entry<'_>, usize)> {
+    let head = &frame[at..at + RECORD];
+    let (name_len, count) = (usize::from(u16_at(head, 2)), usize::from(u16_at(head, 4)));
+    let (channel, first, lanes) = (ChannelId(u32_at(head, 8)), LaneId(u32_at(head, 12)), u32_at(head, 16));
+    let next = (at + RECORD).checked_add(u32_at(head, 20) as usize)?;
+    let mut names = frame.get(at + RECORD..next)?;
+    if count > GROUPS_MAX || lanes == 0 || first.0.checked_add(lanes).is_none() {
+        return None;
+    }
+    let name = take_name(&mut names, name_len)?;
+    let mut groups: Vec<String> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (len, rest) = names.split_first_chunk::<2>()?;
+        names = rest;
+        groups.push(take_name(&mut names, usize::from(u16::from_le_bytes(*len)))?);
+    }
+    let distinct = groups.iter().collect::<std::collections::BTreeSet<_>>().len() == count;
+    let made = ChannelRecord { channel, first, lanes, name, groups };
+    (distinct && names.is_empty()).then(|| (Entry::Record(Record::Channel(Box::new(made))), next))
+}
+
+/// Takes a name of `len` bytes from the front.
+fn take_name(bytes: &mut &[u8], len: usize) -> Option<String> {
+    let (name, rest) = bytes.split_at_checked(len).filter(|_| len <= NAME_BYTES_MAX)?;
+    *bytes = rest;
+    Some(std::str::from_utf8(name).ok()?.to_owned())
 }
 
 fn read_message(frame: &[u8], at: usize) -> Option<(Entry<'_>, usize)> {
@@ -245,6 +337,7 @@ fn read_message(frame: &[u8], at: usize) -> Option<(Entry<'_>, usize)> {
         headers: &frame[headers_at..payload_at],
         payload_len,
         payload: has_payload.then_some(payload),
+        written: Time(u64_at(frame, 24)),
     };
     Some((entry, next))
 }
@@ -268,7 +361,7 @@ mod tests {
     fn a_frame_is_read_back_record_by_record() {
         let mut frame = vec![0; FRAME_HEADER];
         let records = [
-            Record::Channel { channel: ChannelId(1), first: LaneId(2), lanes: 3 },
+            channel(&["workers", "", "żółw"]),
             Record::ChannelGone(ChannelId(4)),
             Record::Committed { lane: LaneId(5), group: 6, position: 1 << 40 },
             Record::Settled { lane: LaneId(7), group: 8, position: 9 },
@@ -277,11 +370,14 @@ mod tests {
             put_record(&mut frame, record);
         }
         let at = put_message(&mut frame, LaneId(3), 11, &message(b"key", b"hd", b"payload"), true);
-        assert_eq!(at, FRAME_HEADER + 5 * RECORD);
+        assert_eq!(at, FRAME_HEADER + 5 * RECORD + 6 + 2 + 7 + 2 + 2 + 7);
+        assert_eq!(at, FRAME_HEADER + RECORD + records.iter().map(record_bytes).sum::<usize>());
         put_trimmed(&mut frame, LaneId(1), 12);
-        seal_frame(&mut frame, 2, 5, 4, 6);
+        put_given_out(&mut frame, 5, 1 << 20);
+        seal_frame(&mut frame, 2, 5, 4, Time(77), 7);
         let head = read_frame(&frame, 2).unwrap();
-        assert_eq!(head, FrameHead { len: frame.len() as u32, segment: 2, number: 5, stored: 4, records: 6 });
+        let len = frame.len() as u32;
+        assert_eq!(head, FrameHead { len, segment: 2, number: 5, stored: 4, written: Time(77), records: 7 });
 
         let mut at = FRAME_HEADER;
         let mut seen = Vec::new();
@@ -292,17 +388,65 @@ mod tests {
         }
         assert_eq!(&seen[..4], &records.map(Entry::Record));
         let (key, headers, payload) = (&b"key"[..], &b"hd"[..], &b"payload"[..]);
-        let expected =
-            Entry::Message { lane: LaneId(3), position: 11, key, headers, payload_len: 7, payload: Some(payload) };
+        let (lane, payload, written) = (LaneId(3), Some(payload), Time(77));
+        let expected = Entry::Message { lane, position: 11, key, headers, payload_len: 7, payload, written };
         assert_eq!(seen[4], expected);
         assert_eq!(seen[5], Entry::Trimmed { lane: LaneId(1), below: 12 });
+        assert_eq!(seen[6], Entry::GivenOut { channels: 5, lanes: 1 << 20 });
+    }
+
+    fn channel(groups: &[&str]) -> Record {
+        let groups = groups.iter().map(|&group| group.to_owned()).collect();
+        let (channel, first, name) = (ChannelId(1), LaneId(2), "orders".to_owned());
+        Record::Channel(Box::new(ChannelRecord { channel, first, lanes: 3, name, groups }))
+    }
+
+    type Change<'a> = &'a dyn Fn(&mut Vec<u8>);
+
+    #[test]
+    fn a_channel_whose_names_do_not_fit_is_no_record() {
+        let mut frame = vec![0; FRAME_HEADER];
+        put_record(&mut frame, &channel(&["ab", "cd"]));
+        let read = |change: Change<'_>| {
+            let mut changed = frame.clone();
+            change(&mut changed);
+            let Some((Entry::Record(record), next)) = read_entry(&changed, FRAME_HEADER) else { return None };
+            Some((record, next == frame.len()))
+        };
+        assert_eq!(read(&|_| {}), Some((channel(&["ab", "cd"]), true)));
+        let (head, names) = (FRAME_HEADER, FRAME_HEADER + RECORD);
+        let wrong: [Change<'_>; 9] = [
+            &|frame| frame[head + 2] = 7,
+            &|frame| frame[head + 3] = 0xff,
+            &|frame| frame[head + 4] = 1,
+            &|frame| frame[head + 4] = 3,
+            &|frame| frame[head + 16] = 0,
+            &|frame| frame[head + 12..head + 16].fill(0xff),
+            &|frame| frame[names] = 0xff,
+            &|frame| frame[names + 12..names + 14].copy_from_slice(b"ab"),
+            &|frame| frame.truncate(names + 13),
+        ];
+        for (n, change) in wrong.into_iter().enumerate() {
+            assert_eq!(read(change), None, "change {n}");
+        }
+    }
+
+    #[test]
+    fn a_frame_far_behind_says_nothing_of_what_is_stored() {
+        let stored = |number, stored| {
+            let mut frame = vec![0; FRAME_HEADER];
+            seal_frame(&mut frame, (1 << 32) + 3, number, stored, Time(1), 0);
+            read_frame(&frame, (1 << 32) + 3).map(|head| (head.number, head.stored, head.segment))
+        };
+        assert_eq!(stored(1 << 40, (1 << 40) - 9), Some((1 << 40, (1 << 40) - 9, (1 << 32) + 3)));
+        assert_eq!(stored(1 << 40, 5), Some((1 << 40, 0, (1 << 32) + 3)));
     }
 
     #[test]
     fn a_frame_with_any_byte_changed_is_not_read() {
         let mut frame = vec![0; FRAME_HEADER];
         put_message(&mut frame, LaneId(0), 0, &message(b"k", b"", b"0123456789"), true);
-        seal_frame(&mut frame, 1, 0, 0, 1);
+        seal_frame(&mut frame, 1, 0, 0, Time(9), 1);
         assert!(read_frame(&frame, 1).is_some());
         assert!(read_frame(&frame, 2).is_none());
         for at in 0..frame.len() {

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use brokerlab_model::{LaneId, Record};
+use brokerlab_model::{ChannelId, ChannelRecord, LaneId, Record};
 use bytes::Bytes;
 
 use super::format;
@@ -41,7 +41,9 @@ pub(super) struct Frames {
     /// The oldest segment in use.
     oldest_segment: u64,
     retired: Vec<u64>,
-    channels: Vec<(u32, Record)>,
+    channels: BTreeMap<ChannelId, ChannelRecord>,
+    /// How many channels and lanes were made.
+    given_out: (u32, u32),
     committed: BTreeMap<(LaneId, u32), u64>,
 }
 
@@ -125,24 +127,41 @@ impl Frames {
 
     /// Keeps bookkeeping that has to outlive its segment. What is settled need not: it is of use only beside its message.
     pub(super) fn remember(&mut self, record: &Record) {
-        match *record {
-            Record::Channel { channel, .. } => self.channels.push((channel.0, *record)),
-            Record::ChannelGone(channel) => self.channels.retain(|(known, _)| *known != channel.0),
+        match record {
+            Record::Channel(made) => {
+                self.give_out(made.channel.0.saturating_add(1), made.first.0.saturating_add(made.lanes));
+                self.channels.insert(made.channel, (**made).clone());
+            }
+            Record::ChannelGone(channel) => {
+                if let Some(ChannelRecord { first, lanes, .. }) = self.channels.remove(channel) {
+                    self.committed.retain(|(lane, _), _| !(first.0..first.0 + lanes).contains(&lane.0));
+                }
+            }
             Record::Committed { lane, group, position } => {
-                self.committed.insert((lane, group), position);
+                self.committed.insert((*lane, *group), *position);
             }
             Record::Settled { .. } => {}
         }
     }
 
+    /// So many channels and lanes were made, whatever became of them: their numbers are never used again.
+    pub(super) fn give_out(&mut self, channels: u32, lanes: u32) {
+        self.given_out = (self.given_out.0.max(channels), self.given_out.1.max(lanes));
+    }
+
     /// Writes what was remembered; returns how many records.
     pub(super) fn write_remembered(&self, frame: &mut Vec<u8>) -> u32 {
-        for (_, record) in &self.channels {
-            format::put_record(frame, record);
+        for made in self.channels.values() {
+            format::put_record(frame, &Record::Channel(Box::new(made.clone())));
+        }
+        let (channels, lanes) = self.given_out;
+        let some_gone = self.channels.len() < channels as usize;
+        if some_gone {
+            format::put_given_out(frame, channels, lanes);
         }
         for (&(lane, group), &position) in &self.committed {
             format::put_record(frame, &Record::Committed { lane, group, position });
         }
-        (self.channels.len() + self.committed.len()) as u32
+        (self.channels.len() + self.committed.len()) as u32 + u32::from(some_gone)
     }
 }

@@ -15,7 +15,7 @@ mod scan;
 use std::path::Path;
 use std::sync::Arc;
 
-use brokerlab_model::{Blocked, LaneId, Message, Publishes, Record, Slice, Storage, WorkCounts};
+use brokerlab_model::{Blocked, LaneId, Message, Publishes, Record, Slice, Storage, Time, WorkCounts};
 use bytes::Bytes;
 
 pub use error::StoreError;
@@ -77,6 +77,8 @@ pub struct Store {
     stored: u64,
     writing: bool,
     counts: WorkCounts,
+    /// The engine's time, as far as it was told.
+    clock: Time,
     error: Option<StoreError>,
     /// The last frame read back.
     read_back: Option<(u64, Bytes)>,
@@ -118,6 +120,7 @@ impl Store {
             stored: 0,
             writing: false,
             counts,
+            clock: Time::ZERO,
             error: None,
             read_back: None,
         })
@@ -202,6 +205,11 @@ impl Store {
         self.building.reserve(if self.files.is_some() { more.next_multiple_of(8) } else { more });
     }
 
+    /// What is appended from now on was taken at `now`.
+    pub fn at(&mut self, now: Time) {
+        self.clock = now;
+    }
+
     /// Appends message `position` of `lane`. With files, a frame that would grow past 1 MiB is sealed first.
     pub fn append(&mut self, lane: LaneId, position: u64, message: &Message<'_>, has_payload: bool) {
         let bytes = message.key.len() + message.headers.len() + message.payload.len();
@@ -231,7 +239,7 @@ impl Store {
     pub fn record(&mut self, record: &Record) {
         if self.files.is_some() {
             self.frames.remember(record);
-            self.open_frame(RECORD);
+            self.open_frame(format::record_bytes(record));
             format::put_record(&mut self.building, record);
             self.building_records += 1;
         }
@@ -303,7 +311,7 @@ impl Store {
             self.segment += 1;
             self.segment_at = FIRST_FRAME;
         }
-        format::seal_frame(&mut bytes, self.segment, self.frames.next(), self.stored, records);
+        format::seal_frame(&mut bytes, self.segment, self.frames.next(), self.stored, self.clock, records);
         self.place(Bytes::from(bytes), messages);
         if rolls {
             self.remember();
@@ -331,7 +339,7 @@ impl Store {
             records += 1;
         }
         if records > 0 {
-            format::seal_frame(&mut frame, self.segment, self.frames.next(), self.stored, records);
+            format::seal_frame(&mut frame, self.segment, self.frames.next(), self.stored, self.clock, records);
             self.place(Bytes::from(frame), 0);
         }
     }

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use super::error::StoreError;
 use super::files::{FIRST_FRAME, list_folder, lock_folder};
 use super::format::{
-    Entry, FRAME_HEADER, FrameHead, SEGMENT_HEADER, SegmentHead, VERSION, read_entry, read_frame, read_segment_header,
+    Entry, FRAME_HEADER, FrameHead, SEGMENT_HEADER, SegmentHead, VERSION, frame_begins, read_entry, read_frame,
+    read_segment_header,
 };
 
 /// What a folder holds.
@@ -134,9 +135,7 @@ impl Scan {
                 self.judge(&head)?;
             }
         }
-        let begun =
-            bytes.get(from..from + 16).is_some_and(|head| head[..8] != [0; 8] && head[8..] == segment.to_le_bytes());
-        if begun {
+        if bytes.get(from..).is_some_and(|rest| frame_begins(rest, segment)) {
             self.report.torn.get_or_insert_with(|| (path.to_owned(), from as u64));
         }
         Ok(())
@@ -148,7 +147,7 @@ impl Scan {
             let (entry, next) = read_entry(frame, at)?;
             match entry {
                 Entry::Message { .. } => self.report.messages += 1,
-                Entry::Record(_) | Entry::Trimmed { .. } => self.report.records += 1,
+                Entry::Record(_) | Entry::Trimmed { .. } | Entry::GivenOut { .. } => self.report.records += 1,
             }
             each(entry);
             at = next;

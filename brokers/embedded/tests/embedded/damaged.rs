@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use brokerlab_embedded::{Limits, Store, StoreError, verify};
-use brokerlab_model::{ChannelId, LaneId, Message, Record, Storage, Token};
+use brokerlab_model::{ChannelId, ChannelRecord, LaneId, Message, Record, Storage, Token};
 use crc_fast::{CrcAlgorithm, checksum};
 use proptest::prelude::*;
 
@@ -22,7 +22,13 @@ const SMALL: Limits = Limits { max_memory: 1 << 20, max_data: 1 << 30, segment_b
 fn journal() -> Vec<Vec<u8>> {
     let folder = folder();
     let mut store = Store::create(Storage::PageCache, SMALL, Some(folder.path())).expect("it opens");
-    store.record(&Record::Channel { channel: ChannelId(0), first: LaneId(0), lanes: 2 });
+    store.record(&Record::Channel(Box::new(ChannelRecord {
+        channel: ChannelId(0),
+        first: LaneId(0),
+        lanes: 2,
+        name: "orders".to_owned(),
+        groups: vec!["workers".to_owned()],
+    })));
     for position in 0..MESSAGES {
         let (token, channel, payload) = (Token(0), ChannelId(0), &[position as u8; 3000]);
         let message = Message { token, channel, key: b"key", headers: b"", payload_len: 3000, payload };
@@ -52,7 +58,7 @@ fn crc32c(bytes: &[u8]) -> [u8; 4] {
 /// Makes the checksums fit again: of the header, and of each frame as far as the lengths go.
 fn mend(bytes: &mut [u8], segment: u64) {
     if let Some(header) = bytes.first_chunk_mut::<SEGMENT_HEADER>() {
-        header[..12].copy_from_slice(b"BROKLAB\n\x01\0\0\0");
+        header[..12].copy_from_slice(b"BROKLAB\n\x02\0\0\0");
         header[16..24].copy_from_slice(&segment.to_le_bytes());
         let crc = crc32c(&header[..60]);
         header[60..].copy_from_slice(&crc);
@@ -86,10 +92,10 @@ enum Damage {
 }
 
 fn damage() -> impl Strategy<Value = Damage> {
-    // The frames after the first begin at 3,160 and every 3,072 bytes.
+    // The frames after the first begin at 3,176 and every 3,072 bytes.
     let at = prop_oneof![
         0..200_usize,
-        (0..20_usize, 0..72_usize).prop_map(|(frame, byte)| 88 + frame * 3072 + byte),
+        (0..20_usize, 0..72_usize).prop_map(|(frame, byte)| 104 + frame * 3072 + byte),
         0..66_000_usize
     ];
     let place = || (0..3_usize, at.clone());
@@ -188,14 +194,14 @@ fn the_journal_is_whole_before_anything_is_done_to_it() {
 fn cutting_never_lengthens_a_segment_that_has_not_begun() {
     let mut segments = JOURNAL.with(Clone::clone);
     segments[0] = b"ten bytes.".to_vec();
-    // Nothing says that the first segment had been stored: the number of stored frames is zero in all of the second.
+    // Nothing says that the first segment had been stored: the second's frames are too far ahead of what was stored to say so.
     let mut at = SEGMENT_HEADER;
     while let Some(head) = segments[1].get(at..at + FRAME_HEADER) {
         let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
         if len == 0 {
             break;
         }
-        segments[1][at + 24..at + 32].fill(0);
+        segments[1][at + 12..at + 16].fill(0xff);
         at += len;
     }
     segments.truncate(2);

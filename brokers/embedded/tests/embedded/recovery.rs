@@ -99,7 +99,7 @@ fn a_foreign_version_and_a_damaged_header_are_told_apart() {
     let path = segment(folder.path(), 0);
     OpenOptions::new().write(true).open(&path).unwrap().write_all_at(&9_u32.to_le_bytes(), 8).unwrap();
     let error = verify(folder.path(), false).unwrap_err();
-    assert!(matches!(error, StoreError::Version { found: 9, expected: 1, .. }), "{error}");
+    assert!(matches!(error, StoreError::Version { found: 9, expected: 2, .. }), "{error}");
     damage(&path, 3);
     assert!(matches!(verify(folder.path(), false).unwrap_err(), StoreError::Header(_)));
 }

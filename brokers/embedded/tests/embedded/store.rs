@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use brokerlab_embedded::{Limits, Store, StoreError, verify};
-use brokerlab_model::{ChannelId, LaneId, Message, Record, Storage, Token, WorkCounts};
+use brokerlab_model::{ChannelId, ChannelRecord, LaneId, Message, Record, Storage, Token, WorkCounts};
 use proptest::prelude::*;
 
 use crate::world::folder;
@@ -182,7 +182,8 @@ fn what_left_memory_is_read_back_frame_by_frame() {
 fn a_trimmed_segment_is_used_again_and_bookkeeping_outlives_it() {
     let folder = folder();
     let mut store = Store::create(Storage::PageCache, SMALL, Some(folder.path())).unwrap();
-    store.record(&Record::Channel { channel: ChannelId(0), first: LaneId(0), lanes: 1 });
+    let (channel, name, groups) = (ChannelId(0), "orders".to_owned(), vec!["workers".to_owned()]);
+    store.record(&Record::Channel(Box::new(ChannelRecord { channel, first: LaneId(0), lanes: 1, name, groups })));
     store.record(&Record::Committed { lane: LaneId(0), group: 0, position: 7 });
     for position in 0..200 {
         store.append(LaneId(0), position, &message(b"", &[0; 4096]), true);
@@ -196,6 +197,30 @@ fn a_trimmed_segment_is_used_again_and_bookkeeping_outlives_it() {
     let report = verify(folder.path(), false).unwrap();
     assert_eq!((report.segments, report.messages), (1, 5), "the last segment alone");
     assert_eq!(report.records, 3, "the channel, the committed position and what was trimmed were written again");
+}
+
+#[test]
+fn of_a_channel_that_is_gone_only_its_number_outlives_its_segment() {
+    let folder = folder();
+    let mut store = Store::create(Storage::PageCache, SMALL, Some(folder.path())).unwrap();
+    for number in 0..2 {
+        let (channel, first, name) = (ChannelId(number), LaneId(number), format!("orders-{number}"));
+        let made = ChannelRecord { channel, first, lanes: 1, name, groups: vec!["workers".to_owned()] };
+        store.record(&Record::Channel(Box::new(made)));
+        store.record(&Record::Committed { lane: first, group: 0, position: 0 });
+    }
+    store.record(&Record::ChannelGone(ChannelId(1)));
+    for position in 0..40 {
+        store.append(LaneId(0), position, &message(b"", &[0; 4096]), true);
+        store.barrier(position);
+        write_all(&mut store);
+        store.trim(LaneId(0), position.saturating_sub(3));
+    }
+    drop(store);
+    let report = verify(folder.path(), false).unwrap();
+    assert_eq!((report.segments, report.messages), (1, 10), "the last segment alone");
+    let why = "a channel with its committed position, how many channels there were, and what was trimmed";
+    assert_eq!(report.records, 4, "{why}");
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod callers;
 mod options;
 mod publish;
 mod requests;
+mod restore;
 mod route;
 mod settle;
 mod topology;
@@ -35,6 +36,7 @@ use crate::broker::{ClientSpec, ConnectError, Role};
 use crate::capabilities::{Capabilities, Settings, Unsupported};
 use crate::completion::{Failure, Outcome, Refusal, Status};
 use crate::contract::{Contract, Delivery, Order};
+use crate::journal::{Journal, JournalError};
 use crate::machine::{Effects, Model};
 use crate::slots::Slots;
 use crate::time::Time;
@@ -302,5 +304,9 @@ impl Model for DirectModel {
     fn on_deadline(&mut self, now: Time, out: &mut Effects) {
         self.expire(now, out);
         self.finish(now, out);
+    }
+
+    fn restore(&mut self, now: Time, journal: &Journal, out: &mut Effects) -> Result<(), JournalError> {
+        self.take_over(now, journal, out)
     }
 }

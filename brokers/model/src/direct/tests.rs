@@ -7,7 +7,11 @@ use super::{DirectModel, DirectOptions};
 use crate::completion::{Failure, Status};
 use crate::contract::{Availability, Contract, Delivery, Order};
 use crate::time::Span;
+use crate::trial::crash::{Crash, crash};
 use crate::trial::{Command, Rules, Trial, command, exhaust};
+
+/// Restarts of a sequence of commands: one after each.
+const RESTARTS: usize = 40;
 
 fn trial(contract: Contract, options: DirectOptions, lanes: u32, groups: u32, members: u32) -> Trial<DirectModel> {
     let rules = Rules {
@@ -49,6 +53,36 @@ proptest! {
         for command in commands {
             trial.run(command);
         }
+        trial.drain();
+    }
+}
+
+proptest! {
+    // As many as PROPTEST_CASES says, 256 else: 10,240 restarts.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn after_a_crash_at_any_moment_it_goes_on_where_its_journal_ends(
+        contract in contract(),
+        options in options(),
+        (lanes, groups, members) in (1..4u32, 1..3u32, 0..4u32),
+        steps in prop::collection::vec((command(), crash()), RESTARTS),
+    ) {
+        let mut trial = trial(contract, options, lanes, groups, members);
+        let mut restarts = 0;
+        for (command, crash) in steps {
+            trial.run(command);
+            let mut other = trial.clone();
+            other.crash(crash);
+            restarts += 1;
+            if crash.stays() {
+                trial = other;
+                for group in 0..groups {
+                    trial.run(Command::Join { group: group as u8 });
+                }
+            }
+        }
+        prop_assert_eq!(restarts, RESTARTS);
         trial.drain();
     }
 }
@@ -194,4 +228,28 @@ fn what_it_cannot_keep_is_refused_with_a_reason() {
     assert_eq!(refused(Contract { availability: Availability::Decoupled, ..base }), ["availability"]);
     assert_eq!(refused(Contract { order: Order::Total, copies: 2, ..base }), ["order", "copies"]);
     assert_eq!(refused(Contract { delivery: Delivery::ExactlyOnce, ..base }), ["delivery"]);
+}
+
+#[test]
+fn after_a_restart_requests_that_were_written_down_are_served_even_if_nobody_waits_for_the_answer() {
+    for delivery in [Delivery::AtLeastOnce, Delivery::AtMostOnce] {
+        let contract = Contract { delivery, ..Contract::default() };
+        let mut trial = trial(contract, DirectOptions::default(), 1, 1, 1);
+        trial.run(Command::Grant { member: 0, count: 2 });
+        put(&mut trial, 3, 0);
+        store(&mut trial);
+        trial.run(Command::Settle { member: 0, back: 0, verdict: 0 });
+        put(&mut trial, 1, 0);
+        trial.crash(Crash::GENTLE);
+        assert_eq!(trial.published, [Status::Done; 3], "the last one's caller never hears of it");
+        trial.run(Command::Join { group: 0 });
+        trial.run(Command::Grant { member: 0, count: 9 });
+        let got: Vec<(u64, u32)> =
+            trial.delivered[2..].iter().map(|(_, receipt)| (receipt.position, receipt.epoch)).collect();
+        match delivery {
+            Delivery::AtMostOnce => assert_eq!(got, [(2, 0), (3, 0)], "what a worker took is not handed over again"),
+            Delivery::AtLeastOnce | Delivery::ExactlyOnce => assert_eq!(got, [(0, 1), (2, 1), (3, 1)]),
+        }
+        trial.drain();
+    }
 }

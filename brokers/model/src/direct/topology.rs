@@ -10,7 +10,7 @@ use crate::direct::breaker::{Breaker, BreakerState};
 use crate::direct::callers::Part;
 use crate::direct::requests::{LegStage, NONE, Requests, Stage};
 use crate::direct::{Channel, DirectModel, Group, Lane, refused};
-use crate::machine::{Effects, Record, Write};
+use crate::machine::{ChannelRecord, Effects, Record, Write};
 use crate::slots::NOBODY;
 use crate::time::Time;
 
@@ -31,22 +31,30 @@ impl DirectModel {
         let refusal = match self.administrator(slot) {
             Err(refusal) => Some(refusal),
             Ok(()) if exists => Some(Refusal::Exists),
-            Ok(()) => (spec.lanes == 0).then_some(Refusal::OutOfRange),
+            Ok(()) => (!spec.is_in_bounds()).then_some(Refusal::OutOfRange),
         };
         if let Some(refusal) = refusal {
             out.outcomes.push((number, refused(token, refusal)));
             return;
         }
-        let channel = self.channels.len() as u32;
-        let first_lane = self.lanes.len() as u32;
+        let made = ChannelRecord {
+            channel: ChannelId(self.channels.len() as u32),
+            first: LaneId(self.lanes.len() as u32),
+            lanes: spec.lanes,
+            name: spec.name.clone(),
+            groups: spec.distinct_groups(),
+        };
+        self.add_channel(&made);
+        let outcome = Outcome { token, status: Status::Done, lane: made.first, position: u64::from(made.channel.0) };
+        out.writes.push(Write::Record(Record::Channel(Box::new(made))));
+        out.outcomes.push((number, outcome));
+    }
+
+    /// Registers the next service, with the next endpoints.
+    pub(super) fn add_channel(&mut self, made: &ChannelRecord) {
+        let &ChannelRecord { channel: ChannelId(channel), first: LaneId(first_lane), lanes, .. } = made;
         let first_group = self.groups.len() as u32;
-        let mut group_names: Vec<String> = Vec::new();
-        for name in &spec.groups {
-            if !group_names.contains(name) {
-                group_names.push(name.clone());
-            }
-        }
-        let count = group_names.len() as u32;
+        let count = made.groups.len() as u32;
         self.groups.extend((0..count).map(|place| Group {
             channel,
             place,
@@ -56,7 +64,7 @@ impl DirectModel {
             orphans: VecDeque::new(),
             breaker: Breaker::new(self.options.breaker),
         }));
-        self.lanes.extend((0..spec.lanes).map(|_| Lane {
+        self.lanes.extend((0..lanes).map(|_| Lane {
             channel,
             end: 0,
             base: 0,
@@ -67,19 +75,15 @@ impl DirectModel {
             gone: false,
         }));
         self.channels.push(Channel {
-            name: spec.name.clone(),
+            name: made.name.clone(),
             first_lane,
-            lanes: spec.lanes,
+            lanes,
             groups: (first_group..first_group + count).collect(),
-            group_names,
+            group_names: made.groups.clone(),
             turn: 0,
             requests: Requests::new(count as usize),
             gone: false,
         });
-        let (id, first) = (ChannelId(channel), LaneId(first_lane));
-        out.writes.push(Write::Record(Record::Channel { channel: id, first, lanes: spec.lanes }));
-        let outcome = Outcome { token, status: Status::Done, lane: first, position: u64::from(channel) };
-        out.outcomes.push((number, outcome));
     }
 
     /// Removes a service: what is not answered fails, what is answered and not served is dropped.

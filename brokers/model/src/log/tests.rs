@@ -6,12 +6,17 @@ use proptest::prelude::*;
 
 use super::reference::reference;
 use super::{LogModel, LogOptions};
-use crate::batch::{ChannelId, ChannelSpec, Control, Publishes, Token};
+use crate::batch::{ChannelId, ChannelSpec, Control, LaneId, Publishes, Token};
 use crate::broker::{ClientSpec, Role};
 use crate::contract::{Contract, Delivery, Order, Storage};
-use crate::machine::{Effects, Model, Write};
+use crate::journal::{Journal, JournalError};
+use crate::machine::{ChannelRecord, Effects, Model, Record, Write};
 use crate::stream::trial::{Command, MEMBERS, Trial, any_command, calm_command};
 use crate::time::{Span, Time};
+use crate::trial::crash::{Crash, crash};
+
+/// Restarts of a sequence of commands: one after each.
+const RESTARTS: usize = 40;
 
 fn trial(options: LogOptions, contract: Contract) -> Trial<LogModel> {
     let lanes = if contract.order == Order::Total { [1, 1] } else { [3, 2] };
@@ -69,6 +74,40 @@ proptest! {
         prop_assert!(most <= 1, "a message came {most} times");
         if contract.order == Order::PerKey {
             trial.assert_key_order();
+        }
+        trial.end();
+    }
+}
+
+proptest! {
+    // As many as PROPTEST_CASES says, 256 else: 10,240 restarts.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn after_a_crash_at_any_moment_it_goes_on_where_its_journal_ends(
+        contract in contracts(),
+        retention in prop_oneof![Just(None), Just(Some(Span(90)))],
+        steps in prop::collection::vec((any_command(), crash()), RESTARTS),
+    ) {
+        let mut trial = trial(LogOptions { retention, ..LogOptions::default() }, contract);
+        let mut restarts = 0;
+        for (command, crash) in &steps {
+            trial.run(command);
+            let mut other = trial.clone();
+            other.crash(*crash);
+            restarts += 1;
+            if crash.stays() {
+                trial = other;
+            }
+        }
+        prop_assert_eq!(restarts, RESTARTS);
+        let skips = |(command, _): &(Command, Crash)| {
+            matches!(command, Command::Seek { .. } | Command::Delete(0 | 1) | Command::Stored { fails: true, .. })
+        };
+        let skipped = steps.iter().any(skips);
+        trial.drain(&MEMBERS);
+        if !skipped && contract.delivery == Delivery::AtLeastOnce {
+            trial.assert_all_delivered();
         }
         trial.end();
     }
@@ -172,6 +211,60 @@ fn age_and_size_trim_the_oldest_whether_or_not_they_were_read() {
         .collect();
     assert_eq!(below.last(), Some(&(1_900, 10)), "the newest goes when it is old: {below:?}");
     assert!(below.iter().all(|&(due, below)| due >= 100 * (below - 1) + 1_000), "none goes early: {below:?}");
+}
+
+#[test]
+fn a_restart_keeps_ages_places_and_committed_positions() {
+    let options = LogOptions { retention: Some(Span(1_000)), ..LogOptions::default() };
+    let mut trial = trial(options, Contract { order: Order::Total, ..Contract::default() });
+    trial.run(&Command::Connect(7));
+    trial.run(&Command::Grant(7, 6));
+    for _ in 0..5 {
+        trial.run(&Command::Publish { client: 1, channel: 0, keys: vec![1, 2] });
+        trial.run(&Command::Stored { calls: 1, fails: false });
+        trial.run(&Command::Pass(100));
+    }
+    trial.run(&Command::Ack { client: 7, count: 4 });
+    assert_eq!(trial.lags(0), [(10, 0), (4, 2)]);
+    trial.crash(Crash::GENTLE);
+    assert_eq!(trial.lags(0), [(10, 0), (6, 0)], "what was read and not committed is read again");
+    assert_eq!(
+        trial.model.next_deadline(),
+        Some(Time(2_100)),
+        "the first two go when the next two are as old as is kept"
+    );
+    trial.run(&Command::Connect(7));
+    // To what was published at 1,400: the last two.
+    trial.run(&Command::Seek { client: 7, lane: 0, to: 400, how: 3 });
+    trial.run(&Command::Grant(7, 9));
+    let positions: Vec<u64> = trial.delivered.iter().map(|&(.., position)| position).collect();
+    assert_eq!(positions, [0, 1, 2, 3, 4, 5, 8, 9]);
+    trial.pass(10_000);
+    assert!(trial.reference.kept().is_empty(), "all are too old");
+    trial.drain(&MEMBERS);
+    trial.end();
+}
+
+#[test]
+fn a_journal_of_several_partitions_can_t_keep_a_total_order() {
+    let made = ChannelRecord {
+        channel: ChannelId(0),
+        first: LaneId(0),
+        lanes: 3,
+        name: "orders".to_owned(),
+        groups: vec!["g".to_owned()],
+    };
+    let mut journal = Journal::default();
+    journal.record(&Record::Channel(Box::new(made)));
+    let restore = |order| {
+        let contract = Contract { order, ..Contract::default() };
+        let mut model = LogModel::new(LogOptions::default(), contract).expect("kept");
+        model.restore(Time(0), &journal, &mut Effects::default())
+    };
+    assert_eq!(restore(Order::PerKey), Ok(()));
+    let error = restore(Order::Total).expect_err("refused");
+    assert_eq!(error, JournalError::TotalOrder { name: "orders".to_owned(), lanes: 3 });
+    assert!(error.to_string().contains("; open the folder under the contract"), "{error}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use crate::batch::{LaneId, Receipt, Verdict};
 use crate::completion::Refusal;
+use crate::journal::LaneJournal;
 use crate::queue::exceptions::{Exceptions, Stage};
 use crate::queue::window::{Place, Window};
 use crate::slots::NOBODY;
@@ -46,6 +47,8 @@ pub(super) struct Backlog {
     pub(super) recorded: u64,
     /// Messages dropped because a member said so.
     pub(super) dropped: u64,
+    /// Messages below came from the journal of an earlier life, in which they may have been delivered.
+    restored: u64,
 }
 
 impl Default for Backlog {
@@ -60,6 +63,7 @@ impl Default for Backlog {
             touched: false,
             recorded: 0,
             dropped: 0,
+            restored: 0,
         }
     }
 }
@@ -135,17 +139,41 @@ impl Backlog {
         if !holes.is_empty() {
             self.skip_holes(holes);
         }
-        let count = self.run_length(stored, holes, most);
         let position = self.cursor;
+        let redeliveries = self.before(position);
+        // A run was delivered equally often: it ends where the earlier life does.
+        let stored = if redeliveries > 0 { stored.min(self.restored) } else { stored };
+        let count = self.run_length(stored, holes, most);
         self.cursor += u64::from(count);
-        (count > 0).then_some(Run { position, count, redeliveries: 0 })
+        (count > 0).then_some(Run { position, count, redeliveries })
+    }
+
+    /// How often a message may have been delivered in an earlier life: once at most, as far as it counts.
+    fn before(&self, position: u64) -> u32 {
+        u32::from(position < self.restored)
+    }
+
+    /// Takes over what a journal holds of the queue. Under `automatic` settlement nothing that it holds was delivered.
+    pub(super) fn restore(&mut self, lane: &LaneJournal, group: u32, automatic: bool) {
+        let done = lane.done(group);
+        self.recorded = done.map_or(0, |done| done.committed);
+        let scattered = done.and_then(|done| done.settled.last()).map_or(0, |last| last + 1);
+        self.cursor = lane.first().max(self.recorded).max(scattered);
+        if automatic {
+            return;
+        }
+        self.restored = lane.end();
+        for position in lane.open(group, 0, self.cursor) {
+            self.window.restore(position);
+            self.late.add_ready(position, 1);
+        }
     }
 
     fn retire_oldest_lease(&mut self, scratch: &mut Vec<u64>) {
         scratch.clear();
         if let Some(lease) = self.window.take_oldest(scratch) {
             for &position in scratch.iter() {
-                self.late.add_leased(position, 0, lease.member, lease.deadline);
+                self.late.add_leased(position, self.before(position), lease.member, lease.deadline);
             }
         }
     }
@@ -163,7 +191,7 @@ impl Backlog {
             Place::Absent => Err(Refusal::StaleReceipt),
             Place::Leased(index) => {
                 let lease = self.window.at(index);
-                if receipt.epoch != 0 || lease.member != member || lease.deadline <= now {
+                if receipt.epoch != self.before(position) || lease.member != member || lease.deadline <= now {
                     return Err(Refusal::StaleReceipt);
                 }
                 Ok(self.settle_leased(now, member, position, index, verdict))
@@ -193,12 +221,12 @@ impl Backlog {
             }
             Verdict::Nack { requeue: true } => {
                 self.window.shift(position, index);
-                self.late.add_ready(position, 1);
+                self.late.add_ready(position, self.before(position) + 1);
                 Settled::Requeued
             }
             Verdict::Extend(span) => {
                 self.window.shift(position, index);
-                self.late.add_leased(position, 0, member, now + span);
+                self.late.add_leased(position, self.before(position), member, now + span);
                 Settled::Held
             }
         }
@@ -250,7 +278,7 @@ impl Backlog {
             scratch.clear();
             if let Some(lease) = self.window.take_oldest(scratch) {
                 for &position in scratch.iter() {
-                    self.late.add_ready(position, 1);
+                    self.late.add_ready(position, self.before(position) + 1);
                     ended(lease.member);
                 }
             }
@@ -264,7 +292,7 @@ impl Backlog {
         scratch.clear();
         self.window.take_member(member, scratch);
         for &position in scratch.iter() {
-            self.late.add_ready(position, 1);
+            self.late.add_ready(position, self.before(position) + 1);
         }
         self.window.advance(self.cursor);
         late + scratch.len() as u64

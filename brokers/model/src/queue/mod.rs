@@ -16,6 +16,7 @@ mod exceptions;
 mod options;
 mod positions;
 mod publish;
+mod restore;
 mod settle;
 mod topology;
 mod window;
@@ -33,6 +34,7 @@ use crate::broker::{ClientSpec, ConnectError, Role};
 use crate::capabilities::{Capabilities, Settings, Unsupported};
 use crate::completion::{Failure, Refusal};
 use crate::contract::{Contract, Order};
+use crate::journal::{Journal, JournalError};
 use crate::machine::{Effects, Model};
 use crate::slots::Slots;
 use crate::time::{Span, Time};
@@ -262,5 +264,9 @@ impl Model for QueueModel {
     fn on_deadline(&mut self, now: Time, out: &mut Effects) {
         self.expire(now);
         self.dispatch(now, out);
+    }
+
+    fn restore(&mut self, _now: Time, journal: &Journal, out: &mut Effects) -> Result<(), JournalError> {
+        self.take_over(journal, out)
     }
 }

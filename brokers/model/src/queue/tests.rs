@@ -8,7 +8,11 @@ use crate::completion::{Refusal, Status};
 use crate::contract::{Contract, Delivery, Order};
 use crate::machine::{Effects, Model};
 use crate::time::Span;
+use crate::trial::crash::{Crash, crash};
 use crate::trial::{Command, Rules, Trial, command, exhaust};
+
+/// Restarts of a sequence of commands: one after each.
+const RESTARTS: usize = 40;
 
 const LEASE: Span = Span::from_millis(300);
 
@@ -49,6 +53,36 @@ proptest! {
                 prop_assert!(trial.most_in_flight() <= u64::from(prefetch));
             }
         }
+        trial.drain();
+    }
+}
+
+proptest! {
+    // As many as PROPTEST_CASES says, 256 else: 10,240 restarts.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn after_a_crash_at_any_moment_it_goes_on_where_its_journal_ends(
+        contract in contract(),
+        prefetch in prop::sample::select(vec![0, 0, 1, 3]),
+        (lanes, groups, members) in (1..4u32, 1..3u32, 0..4u32),
+        steps in prop::collection::vec((command(), crash()), RESTARTS),
+    ) {
+        let mut trial = trial(contract, prefetch, lanes, groups, members);
+        let mut restarts = 0;
+        for (command, crash) in steps {
+            trial.run(command);
+            let mut other = trial.clone();
+            other.crash(crash);
+            restarts += 1;
+            if crash.stays() {
+                trial = other;
+                for group in 0..groups {
+                    trial.run(Command::Join { group: group as u8 });
+                }
+            }
+        }
+        prop_assert_eq!(restarts, RESTARTS);
         trial.drain();
     }
 }
@@ -176,5 +210,41 @@ fn a_message_that_stays_unsettled_does_not_keep_what_is_settled_after_it() {
         }
     }
     assert_eq!(trial.ledger.state(0, 0), (0, 1, Some(0)));
+    trial.drain();
+}
+
+#[test]
+fn after_a_restart_what_is_not_settled_comes_again_in_order_and_before_anything_newer() {
+    let mut trial = trial(Contract::default(), 0, 1, 1, 1);
+    trial.run(Command::Grant { member: 0, count: 3 });
+    put(&mut trial, 5, 0);
+    trial.run(Command::Settle { member: 0, back: 1, verdict: 0 });
+    trial.crash(Crash::GENTLE);
+    trial.run(Command::Join { group: 0 });
+    put(&mut trial, 1, 0);
+    trial.run(Command::Grant { member: 0, count: 9 });
+    let got = |trial: &Trial<QueueModel>| -> Vec<(u64, u32)> {
+        trial.delivered[3..].iter().map(|(_, receipt)| (receipt.position, receipt.epoch)).collect()
+    };
+    assert_eq!(got(&trial), [(0, 1), (2, 1), (3, 1), (4, 1), (5, 0)], "1 was settled, 5 is new");
+    trial.run(Command::Settle { member: 0, back: 2, verdict: 5 });
+    trial.run(Command::Settle { member: 0, back: 1, verdict: 5 });
+    assert_eq!(got(&trial)[5..], [(3, 2), (5, 1)]);
+    trial.drain();
+}
+
+#[test]
+fn a_settlement_that_no_barrier_followed_may_be_lost_and_the_message_comes_again() {
+    let mut trial = trial(Contract::default(), 0, 1, 1, 1);
+    trial.run(Command::Grant { member: 0, count: 9 });
+    put(&mut trial, 2, 0);
+    trial.run(Command::Settle { member: 0, back: 1, verdict: 0 });
+    put(&mut trial, 1, 0);
+    trial.run(Command::Settle { member: 0, back: 1, verdict: 0 });
+    let mut kept = trial.clone();
+    kept.crash(Crash::GENTLE);
+    assert_eq!(kept.ledger.state(0, 0), (1, 0, Some(2)));
+    trial.crash(Crash::HARSH);
+    assert_eq!(trial.ledger.state(0, 0), (2, 0, Some(1)), "0 was settled before the last barrier");
     trial.drain();
 }

@@ -4,7 +4,7 @@
 
 use crate::batch::{ChannelId, ChannelSpec, LaneId, Token};
 use crate::completion::{Answer, Description, LaneState, Outcome, Refusal, Status};
-use crate::machine::{Effects, Record, Write};
+use crate::machine::{ChannelRecord, Effects, Record, Write};
 use crate::queue::QueueModel;
 use crate::queue::backlog::Backlog;
 use crate::queue::clients::Part;
@@ -26,33 +26,41 @@ impl QueueModel {
         let refusal = match self.administrator(slot) {
             Err(refusal) => Some(refusal),
             Ok(()) if exists => Some(Refusal::Exists),
-            Ok(()) => (spec.lanes == 0).then_some(Refusal::OutOfRange),
+            Ok(()) => (!spec.is_in_bounds()).then_some(Refusal::OutOfRange),
         };
         if let Some(refusal) = refusal {
             out.outcomes.push((self.clients.get(slot).number, refused(token, refusal)));
             return;
         }
-        let number = self.channels.len() as u32;
-        let first_lane = self.lanes.len() as u32;
-        let mut group_names: Vec<String> = Vec::new();
-        for name in &spec.groups {
-            if !group_names.contains(name) {
-                group_names.push(name.clone());
-            }
-        }
+        let made = ChannelRecord {
+            channel: ChannelId(self.channels.len() as u32),
+            first: LaneId(self.lanes.len() as u32),
+            lanes: spec.lanes,
+            name: spec.name.clone(),
+            groups: spec.distinct_groups(),
+        };
+        self.add_channel(&made);
+        let outcome = Outcome { token, status: Status::Done, lane: made.first, position: u64::from(made.channel.0) };
+        out.writes.push(Write::Record(Record::Channel(Box::new(made))));
+        self.store_record(slot, outcome, out);
+    }
+
+    /// Makes the next channel, with the next lanes.
+    pub(super) fn add_channel(&mut self, made: &ChannelRecord) {
+        let &ChannelRecord { channel: ChannelId(number), first: LaneId(first_lane), lanes, .. } = made;
         let first_group = self.groups.len() as u32;
-        let count = group_names.len() as u32;
+        let count = made.groups.len() as u32;
         self.groups.extend((0..count).map(|place| Group {
             channel: number,
             place,
             first_lane,
-            lanes: spec.lanes,
+            lanes,
             members: Vec::new(),
             waiting: std::collections::VecDeque::new(),
             ready: std::collections::VecDeque::new(),
             dirty: false,
         }));
-        for _ in 0..spec.lanes {
+        for _ in 0..lanes {
             let first_queue = self.backlogs.len() as u32;
             self.backlogs.extend((0..count).map(|_| Backlog::default()));
             self.lanes.push(Lane {
@@ -67,18 +75,14 @@ impl QueueModel {
             });
         }
         self.channels.push(Channel {
-            name: spec.name.clone(),
+            name: made.name.clone(),
             first_lane,
-            lanes: spec.lanes,
+            lanes,
             groups: (first_group..first_group + count).collect(),
-            group_names,
+            group_names: made.groups.clone(),
             turn: 0,
             gone: false,
         });
-        let (channel, first) = (ChannelId(number), LaneId(first_lane));
-        out.writes.push(Write::Record(Record::Channel { channel, first, lanes: spec.lanes }));
-        let outcome = Outcome { token, status: Status::Done, lane: first, position: u64::from(number) };
-        self.store_record(slot, outcome, out);
     }
 
     pub(super) fn delete(&mut self, slot: u32, token: Token, channel: ChannelId, out: &mut Effects) {

@@ -103,6 +103,22 @@ impl Window {
         self.open += u64::from(len);
     }
 
+    /// Marks a position as unsettled and moved before anything was handed out; positions come in order.
+    pub(super) fn restore(&mut self, position: u64) {
+        if self.words.is_empty() {
+            self.base = position - position % WORD;
+        }
+        while self.base + self.words.len() as u64 * WORD <= position {
+            self.words.push_back(Word { open: 0, moved: 0, first_lease: self.lease_base });
+        }
+        if let Some((index, bit)) = self.bit(position) {
+            let word = &mut self.words[index];
+            word.open |= bit;
+            word.moved |= bit;
+            self.open += 1;
+        }
+    }
+
     /// The word and bit of a position, if the word is held.
     fn bit(&self, position: u64) -> Option<(usize, u64)> {
         let offset = position.checked_sub(self.base)?;

@@ -31,6 +31,7 @@ use crate::broker::{ClientSpec, ConnectError};
 use crate::capabilities::{Capabilities, Settings, Unsupported};
 use crate::completion::{Failure, Refusal, Status};
 use crate::contract::{Contract, Order};
+use crate::journal::{Journal, JournalError};
 use crate::machine::{Effects, Model};
 use crate::stream::{Stream, ended, refuse_all};
 use crate::time::Time;
@@ -205,5 +206,11 @@ impl Model for ShardModel {
     fn on_deadline(&mut self, now: Time, out: &mut Effects) {
         self.waiting.due(now, out);
         self.stream.on_deadline(now, out);
+    }
+
+    fn restore(&mut self, now: Time, journal: &Journal, out: &mut Effects) -> Result<(), JournalError> {
+        self.stream.restore(now, journal, out)?;
+        self.note_streams(now);
+        Ok(())
     }
 }

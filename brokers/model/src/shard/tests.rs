@@ -13,6 +13,10 @@ use crate::contract::{Contract, Delivery, Order};
 use crate::machine::{Effects, Model, Write};
 use crate::stream::trial::{Command, MEMBERS, Trial, any_command, calm_command};
 use crate::time::Time;
+use crate::trial::crash::{Crash, crash};
+
+/// Restarts of a sequence of commands: one after each.
+const RESTARTS: usize = 40;
 
 fn trial(options: ShardOptions, contract: Contract) -> Trial<ShardModel> {
     let lanes = if contract.order == Order::Total { [1, 1] } else { [3, 2] };
@@ -76,6 +80,42 @@ proptest! {
         prop_assert!(most <= 1, "a message came {most} times");
         if contract.order == Order::PerKey {
             trial.assert_key_order();
+        }
+        trial.end();
+    }
+}
+
+proptest! {
+    // As many as PROPTEST_CASES says, 256 else: 10,240 restarts.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn after_a_crash_at_any_moment_it_goes_on_where_its_journal_ends(
+        contract in contracts(),
+        (write_records_per_s, write_bytes_per_s) in limits(),
+        read_bytes_per_s in prop_oneof![Just(2 << 20), Just(300)],
+        steps in prop::collection::vec((any_command(), crash()), RESTARTS),
+    ) {
+        let options = ShardOptions { write_records_per_s, write_bytes_per_s, read_bytes_per_s, ..ShardOptions::default() };
+        let mut trial = trial(options, contract);
+        let mut restarts = 0;
+        for (command, crash) in &steps {
+            trial.run(command);
+            let mut other = trial.clone();
+            other.crash(*crash);
+            restarts += 1;
+            if crash.stays() {
+                trial = other;
+            }
+        }
+        prop_assert_eq!(restarts, RESTARTS);
+        let skips = |(command, _): &(Command, Crash)| {
+            matches!(command, Command::Seek { .. } | Command::Delete(0 | 1) | Command::Stored { fails: true, .. })
+        };
+        let skipped = steps.iter().any(skips);
+        trial.drain(&MEMBERS);
+        if !skipped && contract.delivery == Delivery::AtLeastOnce {
+            trial.assert_all_delivered();
         }
         trial.end();
     }

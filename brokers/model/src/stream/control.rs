@@ -6,7 +6,7 @@ use super::lane::{Cursor, Lane};
 use super::{Channel, Group, Part, Source, Stream, ended, placed};
 use crate::batch::{ChannelId, ChannelSpec, Control, LaneId, Receipt, SeekTo, Settlement, Token, Verdict};
 use crate::completion::{Answer, Description, LaneState, Refusal, Status};
-use crate::machine::{Effects, Record, Write};
+use crate::machine::{ChannelRecord, Effects, Record, Write};
 use crate::time::Time;
 
 impl Stream {
@@ -156,27 +156,32 @@ impl Stream {
         if self.channels.iter().any(|channel| !channel.gone && channel.name == spec.name) {
             return Err(Refusal::Exists);
         }
-        let room = self.config.max_lanes - self.lanes.len() as u32;
-        if spec.lanes == 0 || spec.lanes > room || (self.config.single_lane && spec.lanes > 1) {
+        let room = self.config.max_lanes.saturating_sub(self.lanes.len() as u32);
+        if !spec.is_in_bounds() || spec.lanes > room || (self.config.single_lane && spec.lanes > 1) {
             return Err(Refusal::OutOfRange);
         }
-        let (channel, first) = (self.channels.len() as u32, self.lanes.len() as u32);
-        let mut groups: Vec<u32> = Vec::with_capacity(spec.groups.len());
-        for name in &spec.groups {
-            let group = self.group_named(name);
-            if !groups.contains(&group) {
-                groups.push(group);
-            }
-        }
+        let made = ChannelRecord {
+            channel: ChannelId(self.channels.len() as u32),
+            first: LaneId(self.lanes.len() as u32),
+            lanes: spec.lanes,
+            name: spec.name.clone(),
+            groups: spec.distinct_groups(),
+        };
+        self.add_channel(now, &made);
+        out.outcomes.push(placed(client, token, Status::Done, made.first, u64::from(made.channel.0)));
+        out.writes.push(Write::Record(Record::Channel(Box::new(made))));
+        Ok(())
+    }
+
+    /// Makes the next channel, with the next lanes.
+    pub(super) fn add_channel(&mut self, now: Time, made: &ChannelRecord) {
+        let &ChannelRecord { channel: ChannelId(channel), first: LaneId(first), lanes, .. } = made;
+        let groups: Vec<u32> = made.groups.iter().map(|name| self.group_named(name)).collect();
         let reads = self.config.read_bytes_per_s.map(|rate| super::Bucket::full(rate, now));
         let cursors = vec![Cursor::new(reads); groups.len()];
         let entries = self.config.index_entries;
-        self.lanes.extend((0..spec.lanes).map(|_| Lane::new(channel, cursors.clone(), entries)));
-        self.channels.push(Channel { name: spec.name.clone(), first, lanes: spec.lanes, groups, gone: false });
-        let (channel, first) = (ChannelId(channel), LaneId(first));
-        out.writes.push(Write::Record(Record::Channel { channel, first, lanes: spec.lanes }));
-        out.outcomes.push(placed(client, token, Status::Done, first, u64::from(channel.0)));
-        Ok(())
+        self.lanes.extend((0..lanes).map(|_| Lane::new(channel, cursors.clone(), entries)));
+        self.channels.push(Channel { name: made.name.clone(), first, lanes, groups, gone: false });
     }
 
     fn group_named(&mut self, name: &str) -> u32 {

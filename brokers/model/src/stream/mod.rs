@@ -15,6 +15,7 @@ mod membership;
 mod pending;
 mod publish;
 pub(crate) mod reference;
+mod restore;
 #[cfg(test)]
 pub(crate) mod trial;
 

@@ -150,7 +150,7 @@ impl Stream {
 }
 
 /// When the oldest messages of a lane are too old; never, when it holds nothing stable.
-fn expiry(lane: &Lane, age: Span) -> Time {
+pub(super) fn expiry(lane: &Lane, age: Span) -> Time {
     if lane.start >= lane.stable {
         return Time::NEVER;
     }

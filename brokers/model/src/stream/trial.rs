@@ -12,6 +12,7 @@ use crate::broker::{ClientSpec, ConnectError, Role};
 use crate::completion::{Answer, Failure};
 use crate::machine::{Effects, Model, Write};
 use crate::time::{Span, Time};
+use crate::trial::crash::{Crash, Log};
 
 pub(crate) const ADMIN: u32 = 0;
 pub(crate) const PRODUCERS: [u32; 2] = [1, 2];
@@ -67,6 +68,9 @@ pub(crate) enum Command {
 #[derive(Clone)]
 pub(crate) struct Trial<M> {
     pub(crate) model: M,
+    /// The model before anything was done, for a restart.
+    blank: M,
+    log: Log,
     pub(crate) reference: Reference,
     pub(crate) now: Time,
     pub(crate) out: Effects,
@@ -80,6 +84,8 @@ pub(crate) struct Trial<M> {
     /// Each stored message's key and number.
     written: BTreeMap<(LaneId, u64), (u8, u64)>,
     numbers: u64,
+    /// Sizes of the messages of the batch in hand.
+    sizes: Vec<u32>,
     /// Deliveries in order: lane, group, position.
     pub(crate) delivered: Vec<(LaneId, &'static str, u64)>,
     credit: BTreeMap<u32, u64>,
@@ -107,6 +113,8 @@ impl<M: Model + Clone> Trial<M> {
     /// Two channels of so many lanes, an administrator and two producers.
     pub(crate) fn new(model: M, reference: Reference, lanes: [u32; 2]) -> Self {
         let mut trial = Self {
+            blank: model.clone(),
+            log: Log::default(),
             model,
             reference,
             now: Time(1_000),
@@ -118,6 +126,7 @@ impl<M: Model + Clone> Trial<M> {
             unsettled: BTreeMap::new(),
             written: BTreeMap::new(),
             numbers: 0,
+            sizes: Vec::new(),
             delivered: Vec::new(),
             credit: BTreeMap::new(),
         };
@@ -125,6 +134,7 @@ impl<M: Model + Clone> Trial<M> {
         for (n, lanes) in lanes.into_iter().enumerate() {
             trial.create(&format!("channel-{n}"), lanes);
         }
+        trial.log.all_stored();
         for producer in PRODUCERS {
             trial.connect(producer);
         }
@@ -158,6 +168,13 @@ impl<M: Model + Clone> Trial<M> {
                 self.unsettled.entry(deliver.client).or_default().push(receipt);
                 self.delivered.push((receipt.lane, reads(deliver.client).0, receipt.position));
             }
+        }
+        for write in &self.out.writes {
+            self.log.write(self.now, write, |index| self.sizes.get(index as usize).copied().unwrap_or_default());
+        }
+        if self.reference.commits_first() && !self.out.deliveries.is_empty() {
+            // Who is handed a message can't be handed it again: that it was committed is stored before.
+            self.log.all_stored();
         }
         self.out.clear();
     }
@@ -203,12 +220,14 @@ impl<M: Model + Clone> Trial<M> {
 
     fn publish(&mut self, client: u32, channel: u32, keys: &[u8]) {
         let mut batch = Publishes::of_lengths();
+        self.sizes.clear();
         for (n, &key) in keys.iter().enumerate() {
             let token = self.token(client);
             let name = [b'k', key];
             // Now and then one is too large.
             let len = if key == 255 { 3_000_000 } else { 100 + n as u32 };
             batch.push_length(token, ChannelId(channel), if key == 0 { &[] } else { &name }, b"", len);
+            self.sizes.push(len + if key == 0 { 0 } else { 2 });
         }
         let took = self.model.publish(self.now, client, &batch, &mut self.out);
         for index in took.taken..batch.len() {
@@ -228,6 +247,9 @@ impl<M: Model + Clone> Trial<M> {
         let tickets = self.reference.tickets();
         let Some(&ticket) = tickets.get(calls.min(tickets.len()).wrapping_sub(1)) else { return };
         let result = if fails { Err(Failure::Storage) } else { Ok(()) };
+        if !fails {
+            self.log.stored(ticket);
+        }
         self.model.stored(self.now, ticket, result, &mut self.out);
         let verdict = self.reference.stored(self.now, ticket, result, &self.out);
         self.judged("stored", verdict);
@@ -315,6 +337,33 @@ impl<M: Model + Clone> Trial<M> {
                 self.control(ADMIN, &Control::Delete(ChannelId(number)));
                 self.deleted.push(ChannelId(number));
             }
+        }
+    }
+
+    /// The process ends, and another takes over what is left of the journal. All clients are gone, and what they had asked.
+    pub(crate) fn crash(&mut self, crash: Crash) {
+        let reference = &self.reference;
+        let lost = |lane, position| reference.has_failed(lane, position) && crash.loses(position);
+        let log = self.log.crash(crash, lost);
+        let known = log.known();
+        self.reference.restarted(&known);
+        self.model = self.blank.clone();
+        self.model.restore(self.now, &log.journal(), &mut self.out).expect("the journal holds together");
+        self.log = log;
+        self.tokens.retain(|_, (_, times)| *times == 1);
+        self.open.clear();
+        self.unsettled.clear();
+        self.credit.clear();
+        let gone = |channel: &u32| !matches!(known.channels.get(channel), Some(Some(_)));
+        self.deleted = (0..known.given_out.0).filter(gone).map(ChannelId).collect();
+        let verdict = self.reference.woken(self.now, &self.out);
+        self.judged("restore", verdict);
+        self.connect(ADMIN);
+        for producer in PRODUCERS {
+            self.connect(producer);
+        }
+        for channel in 0..known.given_out.0 {
+            self.control(ADMIN, &Control::Describe(ChannelId(channel)));
         }
     }
 

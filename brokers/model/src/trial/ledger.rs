@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::batch::{LaneId, Receipt, Token, Verdict};
 use crate::completion::{Refusal, Status};
 use crate::time::{Span, Time};
+use crate::trial::crash::Known;
 
 /// What the model under test promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub(crate) enum Standing {
 pub(crate) struct Entry {
     pub(crate) standing: Standing,
     pub(crate) deliveries: u32,
+    /// How many of those count from before the restart.
+    pub(crate) before: u32,
 }
 
 /// A message's place for a group: lane, group, position.
@@ -55,12 +58,36 @@ pub(crate) struct Ledger {
     pub(crate) failed: BTreeMap<(u32, u64), Token>,
     /// The next position of each lane.
     pub(crate) ends: BTreeMap<u32, u64>,
+    /// Whether a restart found positions missing.
+    pub(crate) gaps: bool,
 }
 
 impl Ledger {
     pub(crate) fn new(rules: Rules, groups: u32) -> Self {
         let (entries, unstored) = (BTreeMap::new(), BTreeMap::new());
-        Self { rules, groups, entries, unstored, failed: BTreeMap::new(), ends: BTreeMap::new() }
+        Self { rules, groups, entries, unstored, failed: BTreeMap::new(), ends: BTreeMap::new(), gaps: false }
+    }
+
+    /// What a restart must make of what a journal says. Whatever is there counts as stored, and may have been delivered unless a
+    /// delivery settles; what was acknowledged and is not settled is there.
+    pub(crate) fn restarted(&self, known: &Known) -> Self {
+        let mut next = Self::new(self.rules, self.groups);
+        let before = u32::from(!self.rules.automatic);
+        for &(lane, position) in known.messages.keys() {
+            for group in 0..self.groups {
+                let done = known.is_done(lane, group, position);
+                let standing = if done { Standing::Settled } else { Standing::Waiting };
+                let deliveries = if done { 1 } else { before };
+                next.entries.insert((lane, group, position), Entry { standing, deliveries, before });
+            }
+        }
+        for (key, entry) in self.entries.iter().filter(|(_, entry)| entry.standing != Standing::Settled) {
+            let after = next.entries.get(key).map(|entry| entry.standing);
+            assert_eq!(after, Some(Standing::Waiting), "{key:?} was acknowledged: {entry:?}");
+        }
+        next.gaps = known.ends.keys().any(|&lane| known.has_gaps(lane));
+        next.ends.clone_from(&known.ends);
+        next
     }
 
     pub(crate) fn written(&mut self, lane: u32, position: u64, token: Token) {
@@ -76,7 +103,7 @@ impl Ledger {
             Status::Done => {
                 assert_eq!(self.unstored.remove(&key), Some(token), "lane {}, position {position}", lane.0);
                 for group in 0..self.groups {
-                    let entry = Entry { standing: Standing::Waiting, deliveries: 0 };
+                    let entry = Entry { standing: Standing::Waiting, deliveries: 0, before: 0 };
                     self.entries.insert((lane.0, group, position), entry);
                 }
             }
@@ -135,11 +162,18 @@ impl Ledger {
     pub(crate) fn deliver(&mut self, now: Time, member: u32, group: u32, receipt: Receipt) {
         let lane = receipt.lane.0;
         let rules = self.rules;
-        if rules.in_order && receipt.epoch == 0 {
+        let entry = self.entries.get(&(lane, group, receipt.position)).expect("what is delivered was acknowledged");
+        if rules.in_order && receipt.epoch == entry.before {
+            let restored = entry.before > 0;
             let first = self.entries.range((lane, group, 0)..(lane, group + 1, 0));
             let waiting = first.filter(|(_, entry)| entry.standing == Standing::Waiting);
             for (&(_, _, position), entry) in waiting {
-                let before = position < receipt.position || entry.deliveries > 0;
+                // What a restart found comes in order; what comes again since then stands in line with it.
+                let before = if restored {
+                    position < receipt.position && entry.deliveries == entry.before
+                } else {
+                    position < receipt.position || entry.deliveries > 0
+                };
                 assert!(!before, "{receipt:?} was delivered before position {position}: {entry:?}");
             }
         }

@@ -4,12 +4,14 @@
 //! journal knows what is settled and nothing else, nothing is trimmed that is needed, and a description adds up. Leaves out
 //! what only one model has; its own tests know that.
 
+pub(crate) mod crash;
 mod ledger;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 
+use crash::{Crash, Log};
 pub(crate) use ledger::{Ledger, Rules, Standing};
 
 use crate::batch::{ChannelId, ChannelSpec, Control, LaneId, Publishes, Receipt, Settlement, Token, Verdict};
@@ -76,6 +78,9 @@ enum Asked {
 #[derive(Clone, Debug)]
 pub(crate) struct Trial<M> {
     pub(crate) model: M,
+    /// The model before anything was done, for a restart.
+    blank: M,
+    log: Log,
     pub(crate) ledger: Ledger,
     pub(crate) now: Time,
     out: Effects,
@@ -96,10 +101,12 @@ pub(crate) struct Trial<M> {
     pub(crate) delivered: Vec<(u32, Receipt)>,
 }
 
-impl<M: Model> Trial<M> {
+impl<M: Model + Clone> Trial<M> {
     /// A model with one channel, two producers and `members` members of each group.
     pub(crate) fn new(model: M, rules: Rules, lanes: u32, groups: u32, members: u32) -> Self {
         let mut trial = Self {
+            blank: model.clone(),
+            log: Log::default(),
             model,
             ledger: Ledger::new(rules, groups),
             now: Time(1_000),
@@ -123,6 +130,7 @@ impl<M: Model> Trial<M> {
         trial.control(ADMIN, Asked::Other, &Control::Create(spec));
         trial.store(1, false);
         assert!(trial.open.is_empty(), "the channel is made");
+        trial.log.all_stored();
         for producer in PRODUCERS {
             trial.connect(producer, Role::Producer);
         }
@@ -218,6 +226,9 @@ impl<M: Model> Trial<M> {
         let count = usize::from(barriers).min(self.tickets.len());
         if let Some(&ticket) = count.checked_sub(1).and_then(|last| self.tickets.get(last)) {
             self.tickets.drain(..count);
+            if !fails {
+                self.log.stored(ticket);
+            }
             let result = if fails { Err(Failure::Storage) } else { Ok(()) };
             self.model.stored(self.now, ticket, result, &mut self.out);
             self.judge(&[]);
@@ -267,6 +278,10 @@ impl<M: Model> Trial<M> {
         self.ledger.expire(self.now);
         for write in &out.writes {
             self.judge_write(write, batch);
+        }
+        if self.ledger.rules.automatic && !out.deliveries.is_empty() {
+            // Who is handed a message can't be handed it again: that it was settled is stored before.
+            self.log.all_stored();
         }
         let mut grants = Vec::new();
         for &(client, outcome) in &out.outcomes {
@@ -324,6 +339,7 @@ impl<M: Model> Trial<M> {
     }
 
     fn judge_write(&mut self, write: &Write, batch: &[Token]) {
+        self.log.write(self.now, write, |_| 100);
         match *write {
             Write::Message { lane, position, index } => self.ledger.written(lane.0, position, batch[index as usize]),
             Write::Barrier(ticket) => {
@@ -338,7 +354,7 @@ impl<M: Model> Trial<M> {
             Write::Record(Record::Settled { lane, group, position }) => {
                 self.settled.insert((lane.0, group, position));
             }
-            Write::Record(Record::Channel { .. } | Record::ChannelGone(_)) => {}
+            Write::Record(Record::Channel(_) | Record::ChannelGone(_)) => {}
             Write::Trim { lane, below } => {
                 let before = self.trimmed.insert(lane.0, below).unwrap_or(0);
                 assert!(below > before, "a trim gives something back");
@@ -359,7 +375,7 @@ impl<M: Model> Trial<M> {
                 assert_eq!(row.end, self.ledger.ends.get(&lane).copied().unwrap_or(0));
                 let (ready, in_flight, oldest) = self.ledger.state(lane, group);
                 assert_eq!((row.ready, row.in_flight), (ready, in_flight), "{row:?}");
-                if let Some(oldest) = oldest.filter(|_| self.ledger.failed.is_empty()) {
+                if let Some(oldest) = oldest.filter(|_| self.ledger.failed.is_empty() && !self.ledger.gaps) {
                     assert_eq!(row.committed, oldest, "{row:?}");
                 }
             }
@@ -386,6 +402,31 @@ impl<M: Model> Trial<M> {
             let waits = self.ledger.rules.work_conserving && credit > 0;
             assert!(!waits || !self.ledger.has_waiting(member.group), "{number} could have been given something");
         }
+    }
+
+    /// The process ends, and another takes over what is left of the journal. All clients are gone.
+    pub(crate) fn crash(&mut self, crash: Crash) {
+        let failed = &self.ledger.failed;
+        let log =
+            self.log.crash(crash, |lane, position| failed.contains_key(&(lane, position)) && crash.loses(position));
+        let known = log.known();
+        self.ledger = self.ledger.restarted(&known);
+        self.model = self.blank.clone();
+        self.model.restore(self.now, &log.journal(), &mut self.out).expect("the journal holds together");
+        let only_trims = self.out.writes.iter().all(|write| matches!(write, Write::Trim { .. }));
+        assert!(only_trims && self.out.deliveries.is_empty() && self.out.outcomes.is_empty(), "{:?}", self.out);
+        (self.log, self.committed, self.settled) = (log, known.committed, known.settled);
+        self.members.clear();
+        self.open.clear();
+        self.trimmed.clear();
+        self.tickets.clear();
+        self.next_ticket = 0;
+        self.judge(&[]);
+        self.connect(ADMIN, Role::Administrator);
+        for producer in PRODUCERS {
+            self.connect(producer, Role::Producer);
+        }
+        self.compare();
     }
 
     /// Stores everything, serves everything, and asserts that each token ended and each acknowledged message arrived.

@@ -6,6 +6,8 @@
 //! retention, of which it only checks that nothing young goes.
 
 mod observe;
+#[cfg(test)]
+mod restart;
 mod route;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,7 +19,7 @@ use crate::batch::{
 use crate::broker::Role;
 use crate::completion::{Answer, Description, Failure, LaneState, Outcome, Refusal, Status};
 use crate::contract::{Contract, Delivery, Order};
-use crate::machine::{Effects, Record, Write};
+use crate::machine::{ChannelRecord, Effects, GROUPS_MAX, NAME_BYTES_MAX, Record, Write};
 use crate::time::Time;
 
 /// What became of a message.
@@ -148,6 +150,12 @@ impl Reference {
     /// Whether the storage still owes `client` an answer.
     pub fn is_outstanding(&self, client: u32) -> bool {
         self.waiting.iter().any(|waiting| waiting.client == client)
+    }
+
+    /// Whether the storage failed to store a message.
+    #[cfg(test)]
+    pub(crate) fn has_failed(&self, lane: u32, position: u64) -> bool {
+        self.lanes[lane as usize].messages[position as usize].1 == Fate::Failed
     }
 
     /// The lanes that `client` was asked to release.
@@ -427,7 +435,9 @@ impl Reference {
         if self.channels.iter().any(|channel| !channel.gone && channel.name == spec.name) {
             return Err(Refusal::Exists);
         }
-        if spec.lanes == 0 || (self.contract.order == Order::Total && spec.lanes > 1) {
+        let long = |name: &String| name.len() > NAME_BYTES_MAX;
+        let unnamed = long(&spec.name) || spec.groups.iter().any(long) || spec.groups.len() > GROUPS_MAX;
+        if spec.lanes == 0 || unnamed || (self.contract.order == Order::Total && spec.lanes > 1) {
             return Err(Refusal::OutOfRange);
         }
         let (channel, first) = (self.channels.len(), self.lanes.len() as u32);
@@ -439,8 +449,14 @@ impl Reference {
         }
         let (name, groups) = (spec.name.clone(), spec.groups.clone());
         self.channels.push(Channel { name, first, lanes: spec.lanes, groups, gone: false });
-        let made = Record::Channel { channel: ChannelId(channel as u32), first: LaneId(first), lanes: spec.lanes };
-        expected.writes.push(Write::Record(made));
+        let made = ChannelRecord {
+            channel: ChannelId(channel as u32),
+            first: LaneId(first),
+            lanes: spec.lanes,
+            name: spec.name.clone(),
+            groups: spec.groups.clone(),
+        };
+        expected.writes.push(Write::Record(Record::Channel(Box::new(made))));
         expected.placed(client, token, Status::Done, LaneId(first), channel as u64);
         Ok(())
     }
@@ -476,7 +492,7 @@ impl Reference {
         described.map(state).collect()
     }
 
-    fn commits_first(&self) -> bool {
+    pub(crate) fn commits_first(&self) -> bool {
         self.contract.delivery == Delivery::AtMostOnce
     }
 }

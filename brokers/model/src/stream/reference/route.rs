@@ -42,6 +42,18 @@ impl Rules {
         Self::Shard { options, admitted: BTreeMap::new(), without_key: 0 }
     }
 
+    /// Nothing was routed or let through yet.
+    #[cfg(test)]
+    pub(super) fn restarted(&mut self) {
+        match self {
+            Self::Log { sticky, .. } => sticky.clear(),
+            Self::Shard { admitted, without_key, .. } => {
+                admitted.clear();
+                *without_key = 0;
+            }
+        }
+    }
+
     /// Whether members may have to wait for what is there.
     pub(super) fn limits_reading(&self) -> bool {
         matches!(self, Self::Shard { .. })

@@ -1,0 +1,402 @@
+//! What a journal says after a restart, gathered entry by entry; every model restores itself from it.
+//!
+//! Entries are told in the order in which they were written. A journal whose oldest segments were used again begins in the middle: a
+//! message may come before the channel that it belongs to, a channel and a committed position come again in each segment, and of
+//! what was trimmed only numbers are left. Positions that are missing in between were lost in a write that failed; they are
+//! holes. Leaves out the messages' bytes, which stay with the storage, and what a model makes of it all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::batch::{ChannelId, LaneId};
+use crate::machine::{ChannelRecord, Effects, Record, Write};
+use crate::time::Time;
+
+/// The most channels and the most lanes that a journal is believed to have: a number beyond is damage, not data.
+const NUMBERS_MAX: u32 = 1 << 24;
+/// Positions end here, likewise.
+const POSITIONS_MAX: u64 = 1 << 62;
+
+/// Why a model can't be restored from a journal.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JournalError {
+    /// A lane's positions do not rise.
+    #[error(
+        "lane {lane} has position {position} where at least {end} is due: the journal contradicts itself; restore the folder from a copy"
+    )]
+    Position {
+        /// The lane.
+        lane: u32,
+        /// The position that was read.
+        position: u64,
+        /// The least that could follow.
+        end: u64,
+    },
+    /// Two records say different things of a channel, or of whose a lane is.
+    #[error("channel {0} does not fit what else the journal says of it and its lanes; restore the folder from a copy")]
+    Channel(u32),
+    /// A number that no run gives out.
+    #[error("number {0} of a channel or lane is beyond what any run gives out; restore the folder from a copy")]
+    Number(u32),
+    /// The contract asks for one order of all messages, and a channel has several lanes.
+    #[error(
+        "channel `{name}` has {lanes} lanes, and a total order needs one; open the folder under the contract that it was written under"
+    )]
+    TotalOrder {
+        /// The channel's name.
+        name: String,
+        /// How many lanes it has.
+        lanes: u32,
+    },
+}
+
+/// A stretch of a lane that was written at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// When.
+    pub(crate) time: Time,
+    /// Its first position.
+    pub(crate) position: u64,
+    /// The bytes of the lane's messages before it, as far as the journal holds them.
+    pub(crate) bytes: u64,
+}
+
+/// What a group is done with in a lane.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Done {
+    /// Everything below.
+    pub(crate) committed: u64,
+    /// And these above.
+    pub(crate) settled: BTreeSet<u64>,
+}
+
+/// A lane.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LaneJournal {
+    /// The first position that is held, `end` when none is.
+    first: u64,
+    /// The next position to be given out.
+    end: u64,
+    /// Whether a message was read.
+    begun: bool,
+    /// Positions that were given out and are not held, in order, as half-open ranges. Those below `first` do not count.
+    holes: Vec<(u64, u64)>,
+    /// One for each time at which it was written, in order.
+    pub(crate) written: Vec<Written>,
+    /// Bytes of all its messages, keys and headers included.
+    pub(crate) bytes: u64,
+    groups: BTreeMap<u32, Done>,
+}
+
+impl LaneJournal {
+    /// Positions below `to` were given out.
+    fn reach(&mut self, to: u64) {
+        if to <= self.end {
+            return;
+        }
+        if self.begun {
+            self.holes.push((self.end, to));
+        } else {
+            self.first = to;
+        }
+        self.end = to;
+    }
+
+    fn message(&mut self, position: u64, bytes: u32, written: Time) {
+        self.reach(position);
+        self.begun = true;
+        self.end = position + 1;
+        if self.written.last().is_none_or(|last| last.time != written) {
+            self.written.push(Written { time: written, position, bytes: self.bytes });
+        }
+        self.bytes += u64::from(bytes);
+    }
+
+    fn trim(&mut self, below: u64) {
+        self.reach(below);
+        self.first = self.first.max(below);
+    }
+
+    /// The first position that is held, [`end`](Self::end) when none is.
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The next position to be given out.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Positions from the first one held on that were given out and are not held, in order, as half-open ranges.
+    pub(crate) fn holes(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let above = self.holes.iter().filter(|&&(_, to)| to > self.first);
+        above.map(|&(from, to)| (from.max(self.first), to))
+    }
+
+    /// What the group of that place is done with; nothing, if the journal does not say.
+    pub(crate) fn done(&self, group: u32) -> Option<&Done> {
+        self.groups.get(&group)
+    }
+
+    /// Whether a position that is held is one that the group is not done with.
+    pub(crate) fn is_open(&self, group: u32, position: u64) -> bool {
+        self.groups.get(&group).is_none_or(|done| position >= done.committed && !done.settled.contains(&position))
+    }
+
+    /// The positions from `from` on that are held and that the group is not done with, in order.
+    pub(crate) fn open(&self, group: u32, from: u64, to: u64) -> impl Iterator<Item = u64> + '_ {
+        let from = from.max(self.first).max(self.groups.get(&group).map_or(0, |done| done.committed));
+        let mut holes = self.holes().peekable();
+        (from..to.min(self.end)).filter(move |position| {
+            while holes.peek().is_some_and(|&(_, end)| end <= *position) {
+                holes.next();
+            }
+            let missing = holes.peek().is_some_and(|&(start, _)| start <= *position);
+            !missing && self.is_open(group, *position)
+        })
+    }
+}
+
+/// What a journal holds. See the module's documentation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Journal {
+    /// None where a channel is gone.
+    channels: BTreeMap<u32, Option<ChannelRecord>>,
+    lanes: BTreeMap<u32, LaneJournal>,
+    /// How many channels and lanes were given out at least.
+    given_out: (u32, u32),
+    latest: Time,
+    /// The first contradiction that was read.
+    error: Option<JournalError>,
+}
+
+impl Journal {
+    /// A message of `bytes` bytes, key and headers included, stands at `position` of `lane`; it was written at `written`.
+    pub fn message(&mut self, lane: LaneId, position: u64, bytes: u32, written: Time) {
+        self.latest = self.latest.max(written);
+        let entry = self.lanes.entry(lane.0).or_default();
+        if position < entry.end || position >= POSITIONS_MAX {
+            let error = JournalError::Position { lane: lane.0, position, end: entry.end };
+            self.error.get_or_insert(error);
+            return;
+        }
+        entry.message(position, bytes, written);
+    }
+
+    /// Bookkeeping. The same may be told again.
+    pub fn record(&mut self, record: &Record) {
+        match record {
+            Record::Channel(made) => self.made(made),
+            Record::ChannelGone(channel) => {
+                self.channels.insert(channel.0, None);
+                self.given_out(channel.0.saturating_add(1), 0);
+            }
+            Record::Committed { lane, group, position } => {
+                let lane = self.lanes.entry(lane.0).or_default();
+                lane.reach(*position);
+                let done = lane.groups.entry(*group).or_default();
+                if *position > done.committed {
+                    done.committed = *position;
+                    done.settled = done.settled.split_off(position);
+                }
+            }
+            Record::Settled { lane, group, position } => {
+                let lane = self.lanes.entry(lane.0).or_default();
+                lane.reach(position.saturating_add(1));
+                let done = lane.groups.entry(*group).or_default();
+                if *position >= done.committed {
+                    done.settled.insert(*position);
+                }
+            }
+        }
+    }
+
+    fn made(&mut self, made: &ChannelRecord) {
+        let ChannelRecord { channel, first, lanes, .. } = made;
+        self.given_out(channel.0.saturating_add(1), first.0.saturating_add(*lanes));
+        match self.channels.get(&channel.0) {
+            Some(Some(known)) if known != made => {
+                self.error.get_or_insert(JournalError::Channel(channel.0));
+            }
+            Some(_) => {}
+            None => {
+                self.channels.insert(channel.0, Some(made.clone()));
+            }
+        }
+    }
+
+    /// Positions of `lane` below `below` were given out, and nothing of them is needed.
+    pub fn trimmed(&mut self, lane: LaneId, below: u64) {
+        self.lanes.entry(lane.0).or_default().trim(below);
+    }
+
+    /// So many channels and lanes were made at least, whatever became of them.
+    pub fn given_out(&mut self, channels: u32, lanes: u32) {
+        let (known_channels, known_lanes) = self.given_out;
+        self.given_out = (known_channels.max(channels), known_lanes.max(lanes));
+    }
+
+    /// The latest time at which a message was written; [`Time::ZERO`] when none was.
+    pub fn latest(&self) -> Time {
+        self.latest
+    }
+
+    /// How many lanes were ever made.
+    pub(crate) fn lane_count(&self) -> u32 {
+        self.given_out.1
+    }
+
+    /// Every channel that was ever made, by number; none where it is gone.
+    pub(crate) fn channels(&self) -> impl Iterator<Item = Option<&ChannelRecord>> + '_ {
+        (0..self.given_out.0).map(|number| self.channels.get(&number)?.as_ref())
+    }
+
+    /// A lane, if the journal says anything of it.
+    pub(crate) fn lane(&self, lane: u32) -> Option<&LaneJournal> {
+        self.lanes.get(&lane)
+    }
+
+    /// Whether it holds together: numbers that can be, positions that rise, channels with lanes of their own in the order of their
+    /// numbers, and a channel that is gone before lanes that are nobody's.
+    pub(crate) fn check(&self) -> Result<(), JournalError> {
+        if let Some(error) = &self.error {
+            return Err(error.clone());
+        }
+        let (channels, lanes) = self.given_out;
+        let last = self.lanes.last_key_value().map_or(0, |(&lane, _)| lane.saturating_add(1));
+        if channels.max(lanes) > NUMBERS_MAX || last > lanes {
+            return Err(JournalError::Number(channels.max(lanes).max(last)));
+        }
+        if let Some((&lane, LaneJournal { end, .. })) = self.lanes.iter().find(|(_, lane)| lane.end > POSITIONS_MAX) {
+            return Err(JournalError::Position { lane, position: *end, end: POSITIONS_MAX });
+        }
+        let (mut next, mut gone) = (0, false);
+        for (number, channel) in (0..).zip(self.channels()) {
+            match channel {
+                None => gone = true,
+                Some(ChannelRecord { first, lanes, .. }) => {
+                    let begins = if gone { first.0 >= next } else { first.0 == next };
+                    if !begins || *lanes == 0 {
+                        return Err(JournalError::Channel(number));
+                    }
+                    next = first.0 + lanes;
+                }
+            }
+        }
+        if lanes > next && !gone { Err(JournalError::Number(lanes)) } else { Ok(()) }
+    }
+
+    /// Asks for what the storage holds of lanes whose channel is gone to be given back.
+    pub(crate) fn trim_gone(&self, out: &mut Effects) {
+        let mut next = 0;
+        let mut gone = |from: u32, to: u32| {
+            let held = self.lanes.range(from..to).filter(|(_, lane)| lane.end > lane.first);
+            out.writes.extend(held.map(|(&lane, journal)| Write::Trim { lane: LaneId(lane), below: journal.end }));
+        };
+        for channel in self.channels().flatten() {
+            gone(next, channel.first.0);
+            next = channel.first.0 + channel.lanes;
+        }
+        gone(next, self.lane_count().max(next));
+    }
+
+    /// The number of a channel that is gone, to which lanes that are nobody's are counted; any number when there is none.
+    pub(crate) fn gone_channel(&self) -> ChannelId {
+        ChannelId(self.channels().position(|channel| channel.is_none()).unwrap_or_default() as u32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(channel: u32, first: u32, lanes: u32) -> Record {
+        let (channel, first, name) = (ChannelId(channel), LaneId(first), format!("c{channel}"));
+        Record::Channel(Box::new(ChannelRecord { channel, first, lanes, name, groups: vec!["g".to_owned()] }))
+    }
+
+    fn committed(lane: u32, position: u64) -> Record {
+        Record::Committed { lane: LaneId(lane), group: 0, position }
+    }
+
+    fn settled(lane: u32, position: u64) -> Record {
+        Record::Settled { lane: LaneId(lane), group: 0, position }
+    }
+
+    fn held(journal: &Journal, lane: u32) -> (u64, u64, Vec<(u64, u64)>, Vec<u64>) {
+        let lane = journal.lane(lane).expect("the journal says something of it");
+        (lane.first(), lane.end(), lane.holes().collect(), lane.open(0, 0, u64::MAX).collect())
+    }
+
+    #[test]
+    fn what_is_open_is_what_is_neither_missing_nor_done_with() {
+        let mut journal = Journal::default();
+        journal.record(&made(0, 0, 1));
+        for position in [0, 1, 2, 5, 6, 7, 9] {
+            journal.message(LaneId(0), position, 10, Time(position));
+        }
+        assert_eq!(held(&journal, 0), (0, 10, vec![(3, 5), (8, 9)], vec![0, 1, 2, 5, 6, 7, 9]));
+        journal.record(&settled(0, 6));
+        journal.record(&settled(0, 1));
+        journal.record(&committed(0, 1));
+        assert_eq!(held(&journal, 0).3, [2, 5, 7, 9]);
+        journal.trimmed(LaneId(0), 4);
+        assert_eq!(held(&journal, 0), (4, 10, vec![(4, 5), (8, 9)], vec![5, 7, 9]));
+        journal.record(&committed(0, 12));
+        assert_eq!(held(&journal, 0), (4, 12, vec![(4, 5), (8, 9), (10, 12)], vec![]), "those were given out");
+        assert_eq!((journal.check(), journal.latest()), (Ok(()), Time(9)));
+    }
+
+    #[test]
+    fn a_journal_may_begin_in_the_middle() {
+        let mut journal = Journal::default();
+        journal.message(LaneId(4), 70, 10, Time(5));
+        journal.record(&made(3, 4, 2));
+        journal.given_out(5, 9);
+        journal.record(&committed(4, 60));
+        journal.trimmed(LaneId(4), 65);
+        journal.trimmed(LaneId(5), 8);
+        journal.message(LaneId(4), 71, 10, Time(6));
+        assert_eq!(held(&journal, 4), (70, 72, vec![], vec![70, 71]));
+        assert_eq!(held(&journal, 5), (8, 8, vec![], vec![]));
+        assert_eq!((journal.check(), journal.lane_count(), journal.gone_channel()), (Ok(()), 9, ChannelId(0)));
+        let alive: Vec<bool> = journal.channels().map(|channel| channel.is_some()).collect();
+        assert_eq!(alive, [false, false, false, true, false]);
+    }
+
+    #[test]
+    fn of_a_channel_that_is_gone_everything_is_given_back() {
+        let mut journal = Journal::default();
+        for channel in 0..3 {
+            journal.record(&made(channel, channel, 1));
+            journal.message(LaneId(channel), 0, 10, Time(5));
+        }
+        journal.record(&Record::ChannelGone(ChannelId(1)));
+        // It comes again when a segment begins, and that revives nothing.
+        journal.record(&made(1, 1, 1));
+        let mut out = Effects::default();
+        journal.trim_gone(&mut out);
+        assert_eq!(out.writes, [Write::Trim { lane: LaneId(1), below: 1 }]);
+        assert_eq!((journal.check(), journal.gone_channel()), (Ok(()), ChannelId(1)));
+    }
+
+    #[test]
+    fn contradictions_are_told_apart() {
+        let after = |tell: &dyn Fn(&mut Journal)| {
+            let mut journal = Journal::default();
+            journal.record(&made(0, 0, 2));
+            journal.message(LaneId(1), 7, 10, Time(1));
+            tell(&mut journal);
+            journal.check().expect_err("it contradicts itself")
+        };
+        let position = |position, end| JournalError::Position { lane: 1, position, end };
+        assert_eq!(after(&|journal| journal.message(LaneId(1), 7, 1, Time(1))), position(7, 8));
+        assert_eq!(after(&|journal| journal.message(LaneId(1), u64::MAX, 1, Time(1))), position(u64::MAX, 8));
+        assert_eq!(after(&|journal| journal.record(&committed(1, u64::MAX))), position(u64::MAX, POSITIONS_MAX));
+        assert_eq!(after(&|journal| journal.record(&made(0, 0, 3))), JournalError::Channel(0));
+        assert_eq!(after(&|journal| journal.record(&made(1, 1, 2))), JournalError::Channel(1), "whose is lane 1");
+        assert_eq!(after(&|journal| journal.record(&made(1, 3, 1))), JournalError::Channel(1), "whose is lane 2");
+        assert_eq!(after(&|journal| journal.given_out(1, 3)), JournalError::Number(3), "whose is lane 2");
+        assert_eq!(after(&|journal| journal.given_out(1 << 30, 2)), JournalError::Number(1 << 30));
+        assert_eq!(after(&|journal| journal.message(LaneId(2), 0, 1, Time(1))), JournalError::Number(3));
+    }
+}

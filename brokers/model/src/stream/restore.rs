@@ -1,0 +1,69 @@
+//! A restart: channels, lanes and committed positions are taken over from a journal.
+//!
+//! A group goes on at its committed position. How far it had read beyond is not known, so all that the journal holds counts as
+//! delivered once before, unless a delivery is committed first. Times and sizes come with the messages, so that retention and seeks
+//! by time go on as if nothing had happened. Leaves out members and what was outstanding, which end with the process.
+
+use super::lane::Lane;
+use super::publish::expiry;
+use super::{Channel, Stream};
+use crate::journal::{Journal, JournalError, LaneJournal};
+use crate::machine::{ChannelRecord, Effects};
+use crate::time::Time;
+
+impl Stream {
+    /// Takes over what `journal` holds; the stream is fresh.
+    pub(crate) fn restore(&mut self, now: Time, journal: &Journal, out: &mut Effects) -> Result<(), JournalError> {
+        journal.check()?;
+        for made in journal.channels() {
+            if let Some(made) = made {
+                if self.config.single_lane && made.lanes > 1 {
+                    return Err(JournalError::TotalOrder { name: made.name.clone(), lanes: made.lanes });
+                }
+                self.pass_over(made.first.0, journal);
+                self.add_channel(now, made);
+                self.fill(made, journal);
+            } else {
+                let (name, groups) = (String::new(), Vec::new());
+                self.channels.push(Channel { name, first: 0, lanes: 0, groups, gone: true });
+            }
+        }
+        self.pass_over(journal.lane_count(), journal);
+        journal.trim_gone(out);
+        Ok(())
+    }
+
+    /// The next lanes, below `to`, were of channels that are gone.
+    fn pass_over(&mut self, to: u32, journal: &Journal) {
+        let gone = journal.gone_channel().0;
+        while (self.lanes.len() as u32) < to {
+            self.lanes.push(Lane::new(gone, Vec::new(), self.config.index_entries));
+        }
+    }
+
+    /// Takes over what the lanes of a channel that was just added hold.
+    fn fill(&mut self, made: &ChannelRecord, journal: &Journal) {
+        for lane in made.first.0..made.first.0 + made.lanes {
+            let Some(journal) = journal.lane(lane) else { continue };
+            let entry = &mut self.lanes[lane as usize];
+            fill_lane(entry, journal, self.config.commit_first);
+            if let Some(age) = self.config.retention {
+                self.next_expiry = self.next_expiry.min(expiry(entry, age));
+            }
+        }
+    }
+}
+
+fn fill_lane(lane: &mut Lane, journal: &LaneJournal, commit_first: bool) {
+    (lane.end, lane.stable, lane.bytes) = (journal.end(), journal.end(), journal.bytes);
+    for written in &journal.written {
+        lane.index.note(written.time, written.position, written.bytes);
+    }
+    lane.holes.extend(journal.holes());
+    lane.trim(journal.first());
+    for (cursor, group) in lane.cursors.iter_mut().zip(0..) {
+        cursor.committed = journal.done(group).map_or(0, |done| done.committed);
+        cursor.position = cursor.committed;
+        cursor.highest = if commit_first { cursor.committed } else { lane.end };
+    }
+}
