@@ -11,7 +11,7 @@ fn each_built_in_profile_is_listed_shown_byte_for_byte_and_good() {
     let list = lab.brokerlab(&["profiles", "list"]);
     assert_eq!(list.code, 0);
     assert!(list.out.contains("order-processing (the default)"), "{}", list.out);
-    assert_eq!(builtin().len(), 5);
+    assert_eq!(builtin().len(), 8);
     for (name, text) in builtin() {
         assert!(list.out.lines().any(|line| line.split(' ').next() == Some(name)), "{name}");
         let shown = lab.brokerlab(&["profiles", "show", name]);

@@ -45,6 +45,9 @@ const BUILTIN: &[(&str, &str)] = &[
     ("fraud-detection", include_str!("../../profiles/fraud-detection.toml")),
     ("pub-sub-fanout", include_str!("../../profiles/pub-sub-fanout.toml")),
     ("flight-replay", include_str!("../../profiles/flight-replay.toml")),
+    ("web-clickstream", include_str!("../../profiles/web-clickstream.toml")),
+    ("rule-alerting", include_str!("../../profiles/rule-alerting.toml")),
+    ("event-sourcing-ledger", include_str!("../../profiles/event-sourcing-ledger.toml")),
 ];
 
 /// The profiles that are part of the program: name and text, byte for byte as their files.

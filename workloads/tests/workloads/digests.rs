@@ -5,12 +5,15 @@
 
 use brokerlab_workloads::{Fold, Profile, Workload, body_crc, digest, fold_of, key_hash};
 
-const GOLDEN: [(&str, &str); 5] = [
+const GOLDEN: [(&str, &str); 8] = [
     ("order-processing", "c5fba69c8d7b89713d49f0e0d4929cce587eb03fc55f579b4c1b397f9ec7e579"),
     ("iot-telemetry", "db1068609394464e4fe63cf435dd6eec1665119a0ad1c4abc0da4c039d854f33"),
     ("fraud-detection", "1ce2e323ff90cf88e2244d87f97c305b66b0fbd6784f9c5945613a9d597687b3"),
     ("pub-sub-fanout", "c14afb181a629ffde096c0e2e16603e7863c7a2c8c40400171b0a714890320ab"),
     ("flight-replay", "ae48c30702c677ceae1ad74bc53b394253b6fc3c66a9eb467cdbe03b17b27de4"),
+    ("web-clickstream", "4d479f3ed01b5e859322feb57c1ed7912d4386b76ee9308c54913d4e25803e72"),
+    ("rule-alerting", "ad6650893bd55747abe69bb37e0ecf63237bed2b6402b10b640c7171da4cf8ec"),
+    ("event-sourcing-ledger", "166d5aa3d3103a26856691a2fa98e9c5c52c150c0894ebccc4f9a4311b3de986"),
 ];
 
 fn load(name: &str) -> Workload {

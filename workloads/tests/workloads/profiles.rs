@@ -12,7 +12,17 @@ fn with(sets: &[(&str, &str)]) -> Profile {
 #[test]
 fn every_built_in_profile_is_right_and_says_in_two_sentences_whom_it_is_for() {
     let names: Vec<&str> = builtin().iter().map(|(name, _)| *name).collect();
-    assert_eq!(names, ["order-processing", "iot-telemetry", "fraud-detection", "pub-sub-fanout", "flight-replay"]);
+    let expected = [
+        "order-processing",
+        "iot-telemetry",
+        "fraud-detection",
+        "pub-sub-fanout",
+        "flight-replay",
+        "web-clickstream",
+        "rule-alerting",
+        "event-sourcing-ledger",
+    ];
+    assert_eq!(names, expected);
     for (name, text) in builtin() {
         let profile = Profile::load(name).unwrap();
         assert_eq!(&profile.name, name);
