@@ -19,5 +19,5 @@ pub use backends::{Embedded, Listed, OpenError, Place, capabilities, catalogue, 
 pub use engine::{EngineBroker, EngineClient};
 pub use null::{NullBroker, NullClient};
 pub use presets::Preset;
-pub use store::{Limits, ScanReport, StorageFacts, Store, StoreError, verify};
+pub use store::{Disk, Limits, ScanReport, StorageFacts, Store, StoreError, SystemDisk, verify};
 pub use url::{BackendUrl, Kind, Parameter, UrlError};

@@ -41,15 +41,15 @@ impl StorageFacts {
 
     /// Of a folder that exists, before anything is stored in it. `storage` decides what the note says.
     pub fn below(dir: &Path, storage: Storage) -> Self {
-        Self::of_device(std::fs::metadata(dir), storage, String::new())
+        Self::of_device(std::fs::metadata(dir), storage)
     }
 
     pub(super) fn of(files: &Files, storage: Storage) -> Self {
         let (fresh, recycled) = files.made();
-        Self::of_device(files.probe().metadata(), storage, format!("{fresh} fresh, {recycled} recycled"))
+        Self { fresh_or_recycled: format!("{fresh} fresh, {recycled} recycled"), ..files.facts(storage) }
     }
 
-    fn of_device(meta: std::io::Result<std::fs::Metadata>, storage: Storage, fresh_or_recycled: String) -> Self {
+    fn of_device(meta: std::io::Result<std::fs::Metadata>, storage: Storage) -> Self {
         let device = meta.map_or((0, 0), |meta| {
             (u64::from(rustix::fs::major(meta.dev())), u64::from(rustix::fs::minor(meta.dev())))
         });
@@ -64,7 +64,7 @@ impl StorageFacts {
         let write_cache = read("queue/write_cache").unwrap_or_else(|| "unknown".into());
         let vendor = read("device/vendor").unwrap_or_default();
         let fsync_note = note(storage, &file_system, is_virtual(&source, &vendor), &write_cache);
-        Self { file_system, device: source, write_cache, fresh_or_recycled, fsync_note }
+        Self { file_system, device: source, write_cache, fresh_or_recycled: String::new(), fsync_note }
     }
 }
 

@@ -1,26 +1,26 @@
 //! The folder of segment files: its lock, segments that begin and retire, and the job that writes frames and flushes them.
 //!
-//! Leaves out what is in memory; a job runs without the engine's lock.
+//! Leaves out what is in memory, and the calls to the file system, which are the [`Disk`]'s; a job runs without the engine's lock.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use brokerlab_model::WorkCounts;
+use brokerlab_model::{Storage, WorkCounts};
 use bytes::Bytes;
-use rustix::fs::FallocateFlags;
-use rustix::io::Errno;
 
+use super::disk::{Disk, DiskFile, Lock};
 use super::error::StoreError;
+use super::facts::StorageFacts;
 use super::format::{SEGMENT_HEADER, segment_header};
 
 /// Slices in one call; the kernel's own bound (IOV_MAX).
 const SLICES_MAX: usize = 1024;
 /// Retired segments that are kept to be used again.
 const SPARES_MAX: usize = 2;
-const LOCK: &str = "lock";
+/// The name of the file by which a folder is locked.
+pub(super) const LOCK: &str = "lock";
 
 /// The name of a segment's file.
 pub(super) fn segment_name(segment: u64) -> String {
@@ -35,79 +35,69 @@ pub(super) fn segment_number(name: &str) -> Option<u64> {
 /// The segments of one run.
 #[derive(Debug)]
 pub(super) struct Files {
-    dir: PathBuf,
+    disk: Arc<dyn Disk>,
     segment_bytes: u64,
     flushes: bool,
     open: Mutex<Segments>,
-    /// Held until the run ends; the lock goes with it.
-    lock: File,
+    /// Held until the run ends.
+    _lock: Lock,
 }
 
 #[derive(Debug, Default)]
 struct Segments {
-    open: BTreeMap<u64, Arc<File>>,
-    spares: Vec<(PathBuf, Arc<File>)>,
+    open: BTreeMap<u64, Arc<dyn DiskFile>>,
+    spares: Vec<(String, Arc<dyn DiskFile>)>,
     retired: u64,
     fresh: u64,
     recycled: u64,
 }
 
-/// Makes the folder and locks it against other runs.
-pub(super) fn lock_folder(dir: &Path) -> Result<File, StoreError> {
-    let failed = |what| move |cause| StoreError::Folder { path: dir.to_owned(), what, cause: Arc::new(cause) };
-    std::fs::create_dir_all(dir).map_err(failed("making the folder"))?;
-    let lock = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(dir.join(LOCK))
-        .map_err(failed("making its lock file"))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked(dir.to_owned())),
-        Err(TryLockError::Error(cause)) => Err(failed("locking it")(cause)),
-    }
+/// The names in a folder.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// Of segments, by number.
+    pub(super) segments: BTreeMap<u64, String>,
+    /// One that is neither a segment nor the lock.
+    pub(super) other: Option<String>,
 }
 
-/// The segments in a folder by number, and the first name that is neither a segment nor the lock.
-pub(super) fn list_folder(dir: &Path) -> Result<(BTreeMap<u64, PathBuf>, Option<String>), StoreError> {
-    let failed = |cause| StoreError::Folder { path: dir.to_owned(), what: "listing it", cause: Arc::new(cause) };
-    let (mut segments, mut other) = (BTreeMap::new(), None);
-    for entry in std::fs::read_dir(dir).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+/// What a folder holds.
+pub(super) fn list_folder(disk: &dyn Disk) -> Result<Listing, StoreError> {
+    let failed = |cause| StoreError::Folder { path: disk.dir().to_owned(), what: "listing it", cause: Arc::new(cause) };
+    let mut listing = Listing::default();
+    for name in disk.list().map_err(failed)? {
         match segment_number(&name) {
             Some(number) => {
-                segments.insert(number, dir.join(name));
+                listing.segments.insert(number, name);
             }
             None if name == LOCK => {}
-            None => other = Some(name),
+            None => listing.other = Some(name),
         }
     }
-    Ok((segments, other))
+    Ok(listing)
 }
 
 impl Files {
     /// Takes an empty folder and begins its first segment.
     pub(super) fn create(
-        dir: &Path,
+        disk: Arc<dyn Disk>,
         segment_bytes: u64,
         flushes: bool,
         counts: &mut WorkCounts,
     ) -> Result<Self, StoreError> {
-        let lock = lock_folder(dir)?;
-        let (segments, other) = list_folder(dir)?;
-        let found = segments.keys().next().map(|&number| segment_name(number)).or(other);
-        if let Some(found) = found {
-            return Err(StoreError::NotEmpty { path: dir.to_owned(), found });
+        let lock = disk.lock(LOCK)?;
+        let Listing { segments, other } = list_folder(&*disk)?;
+        if let Some(found) = segments.into_values().next().or(other) {
+            return Err(StoreError::NotEmpty { path: disk.dir().to_owned(), found });
         }
-        let files = Self { dir: dir.to_owned(), segment_bytes, flushes, open: Mutex::new(Segments::default()), lock };
+        let files = Self { disk, segment_bytes, flushes, open: Mutex::new(Segments::default()), _lock: lock };
         files.begin(0, segment_bytes, counts)?;
         Ok(files)
     }
 
-    /// The folder's lock file, by which the file system below is asked.
-    pub(super) fn probe(&self) -> &File {
-        &self.lock
+    /// What is below the folder.
+    pub(super) fn facts(&self, storage: Storage) -> StorageFacts {
+        self.disk.facts(storage)
     }
 
     /// How many segments were made new, and how many were made from retired ones.
@@ -121,11 +111,11 @@ impl Files {
     }
 
     fn path(&self, segment: u64) -> PathBuf {
-        self.dir.join(segment_name(segment))
+        self.disk.dir().join(segment_name(segment))
     }
 
     /// The file of a segment that has begun.
-    fn get(&self, segment: u64) -> Option<Arc<File>> {
+    fn get(&self, segment: u64) -> Option<Arc<dyn DiskFile>> {
         self.segments().open.get(&segment).cloned()
     }
 
@@ -135,32 +125,30 @@ impl Files {
     }
 
     /// Begins a segment of `len` bytes, from a retired one when there is one.
-    fn begin(&self, segment: u64, len: u64, counts: &mut WorkCounts) -> Result<Arc<File>, StoreError> {
+    fn begin(&self, segment: u64, len: u64, counts: &mut WorkCounts) -> Result<Arc<dyn DiskFile>, StoreError> {
         let mut segments = self.segments();
-        let path = self.path(segment);
+        let name = segment_name(segment);
         let spare = if len == self.segment_bytes { segments.spares.pop() } else { None };
         let file = if let Some((old, file)) = spare {
-            std::fs::rename(&old, &path).map_err(self.failed(segment, "renaming a retired segment"))?;
+            self.disk.rename(&old, &name).map_err(self.failed(segment, "renaming a retired segment"))?;
             segments.recycled += 1;
             file
         } else {
-            let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
-            let file = file.map_err(self.failed(segment, "making the segment"))?;
-            if let Err(cause) = preallocate(&file, len) {
+            let file = self.disk.create(&name).map_err(self.failed(segment, "making the segment"))?;
+            if let Err(cause) = file.reserve(len) {
                 let failed = self.failed(segment, "reserving the segment's space")(cause);
-                let _ = std::fs::remove_file(&path);
+                let _ = self.disk.remove(&name);
                 return Err(failed);
             }
             segments.fresh += 1;
-            Arc::new(file)
+            file
         };
         let header = segment_header(segment);
-        write_all(&file, &mut [IoSlice::new(&header)], 0, counts)
+        write_all(&*file, &mut [IoSlice::new(&header)], 0, counts)
             .map_err(self.failed(segment, "writing the segment's header"))?;
         if self.flushes {
             // The name must survive a power cut too.
-            let flushed = File::open(&self.dir).and_then(|dir| dir.sync_all());
-            flushed.map_err(self.failed(segment, "flushing the folder"))?;
+            self.disk.flush_names().map_err(self.failed(segment, "flushing the folder"))?;
             counts.fsyncs += 1;
         }
         segments.open.insert(segment, Arc::clone(&file));
@@ -171,15 +159,16 @@ impl Files {
     fn retire(&self, segment: u64) -> Result<(), StoreError> {
         let mut segments = self.segments();
         let Some(file) = segments.open.remove(&segment) else { return Ok(()) };
-        let standard = file.metadata().is_ok_and(|meta| meta.len() == self.segment_bytes);
+        let name = segment_name(segment);
+        let standard = file.len().is_ok_and(|len| len == self.segment_bytes);
         if standard && segments.spares.len() < SPARES_MAX {
-            let aside = self.dir.join(format!("spare-{:08}.log", segments.retired));
+            let aside = format!("spare-{:08}.log", segments.retired);
             segments.retired += 1;
-            std::fs::rename(self.path(segment), &aside).map_err(self.failed(segment, "putting the segment aside"))?;
+            self.disk.rename(&name, &aside).map_err(self.failed(segment, "putting the segment aside"))?;
             segments.spares.push((aside, file));
             return Ok(());
         }
-        std::fs::remove_file(self.path(segment)).map_err(self.failed(segment, "removing the segment"))
+        self.disk.remove(&name).map_err(self.failed(segment, "removing the segment"))
     }
 
     /// Reads `len` bytes at `at` of a segment.
@@ -193,20 +182,11 @@ impl Files {
         let failed = |cause| StoreError::Read { path: self.path(segment), at, len: len as u64, cause: Arc::new(cause) };
         let file = self.get(segment).ok_or_else(|| failed(io::Error::from(io::ErrorKind::NotFound)))?;
         let mut bytes = vec![0; len];
-        let mut done = 0;
-        while done < len {
-            match rustix::io::pread(&file, &mut bytes[done..], at + done as u64) {
-                Ok(0) => return Err(failed(io::Error::from(io::ErrorKind::UnexpectedEof))),
-                Ok(n) => {
-                    counts.read_calls += 1;
-                    counts.bytes_read += n as u64;
-                    done += n;
-                }
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(failed(errno.into())),
-            }
+        match read_up_to(&*file, &mut bytes, at, counts) {
+            Ok(done) if done == len => Ok(bytes),
+            Ok(_) => Err(failed(io::Error::from(io::ErrorKind::UnexpectedEof))),
+            Err(cause) => Err(failed(cause)),
         }
-        Ok(bytes)
     }
 
     /// The error for a frame that was read back damaged.
@@ -215,19 +195,38 @@ impl Files {
     }
 }
 
-/// Reserves a file's space, so that a full disk shows when a segment begins and not in the middle of it.
-fn preallocate(file: &File, len: u64) -> io::Result<()> {
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len) {
-        Ok(()) => Ok(()),
-        Err(Errno::OPNOTSUPP) => file.set_len(len),
-        Err(errno) => Err(errno.into()),
+/// Reads until `bytes` is full or the file ends; returns how many.
+pub(super) fn read_up_to(
+    file: &dyn DiskFile,
+    bytes: &mut [u8],
+    at: u64,
+    counts: &mut WorkCounts,
+) -> io::Result<usize> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match file.read(&mut bytes[done..], at + done as u64) {
+            Ok(0) => break,
+            Ok(n) => {
+                counts.read_calls += 1;
+                counts.bytes_read += n as u64;
+                done += n;
+            }
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(cause),
+        }
     }
+    Ok(done)
 }
 
-fn write_all(file: &File, mut slices: &mut [IoSlice<'_>], mut at: u64, counts: &mut WorkCounts) -> io::Result<()> {
+fn write_all(
+    file: &dyn DiskFile,
+    mut slices: &mut [IoSlice<'_>],
+    mut at: u64,
+    counts: &mut WorkCounts,
+) -> io::Result<()> {
     while !slices.is_empty() {
         let now = slices.len().min(SLICES_MAX);
-        match rustix::io::pwritev(file, &slices[..now], at) {
+        match file.write(&slices[..now], at) {
             Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero)),
             Ok(n) => {
                 counts.write_calls += 1;
@@ -235,8 +234,8 @@ fn write_all(file: &File, mut slices: &mut [IoSlice<'_>], mut at: u64, counts: &
                 at += n as u64;
                 IoSlice::advance_slices(&mut slices, n);
             }
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(cause),
         }
     }
     Ok(())
@@ -288,11 +287,9 @@ impl Job {
                 None => self.files.begin(segment, first.segment_len, &mut self.counts)?,
             };
             let mut slices: Vec<_> = self.frames[from..until].iter().map(|f| IoSlice::new(&f.bytes)).collect();
-            write_all(&file, &mut slices, first.at, &mut self.counts).map_err(self.files.failed(segment, "writing"))?;
+            write_all(&*file, &mut slices, first.at, &mut self.counts).map_err(self.files.failed(segment, "writing"))?;
             if self.flush {
-                rustix::fs::fdatasync(&file)
-                    .map_err(io::Error::from)
-                    .map_err(self.files.failed(segment, "flushing"))?;
+                file.flush().map_err(self.files.failed(segment, "flushing"))?;
                 self.counts.fsyncs += 1;
             }
             from = until;

@@ -4,6 +4,7 @@
 //! and is what deliveries point into. Frames stay in memory up to `max_memory`; then the oldest written ones are dropped and
 //! read back when they are wanted. Leaves out when to write: the engine takes a [`Job`] and runs it where blocking is allowed.
 
+pub mod disk;
 mod error;
 mod facts;
 mod files;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use brokerlab_model::{Blocked, LaneId, Message, Publishes, Record, Slice, Storage, Time, WorkCounts};
 use bytes::Bytes;
 
+pub use disk::{Disk, DiskFile, SystemDisk};
 pub use error::StoreError;
 pub use facts::StorageFacts;
 pub use files::Job;
@@ -90,19 +92,30 @@ impl Store {
     /// # Panics
     /// When storage on files is asked for without a folder; the factory always gives one.
     pub fn create(storage: Storage, limits: Limits, dir: Option<&Path>) -> Result<Self, StoreError> {
+        if storage == Storage::Memory {
+            return Ok(Self::new(storage, limits, None, WorkCounts::default()));
+        }
+        let dir = dir.expect("storage on files comes with a folder");
+        Self::create_on(storage, limits, Arc::new(SystemDisk::new(dir)))
+    }
+
+    /// An empty store on the empty folder of a disk; in memory, the disk is left alone.
+    pub fn create_on(storage: Storage, limits: Limits, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
         let mut counts = WorkCounts::default();
-        let files = match (storage, dir) {
-            (Storage::Memory, _) => None,
-            (Storage::PageCache | Storage::Fsync, dir) => {
-                let dir = dir.expect("storage on files comes with a folder");
-                let flushes = storage == Storage::Fsync;
-                if flushes {
-                    facts::refuse_memory_file_system(dir)?;
-                }
-                Some(Arc::new(Files::create(dir, limits.segment_bytes, flushes, &mut counts)?))
-            }
+        let flushes = match storage {
+            Storage::Memory => return Ok(Self::new(storage, limits, None, counts)),
+            Storage::PageCache => false,
+            Storage::Fsync => true,
         };
-        Ok(Self {
+        if flushes {
+            disk.check_flush()?;
+        }
+        let files = Files::create(disk, limits.segment_bytes, flushes, &mut counts)?;
+        Ok(Self::new(storage, limits, Some(Arc::new(files)), counts))
+    }
+
+    fn new(storage: Storage, limits: Limits, files: Option<Arc<Files>>, counts: WorkCounts) -> Self {
+        Self {
             limits,
             storage,
             files,
@@ -123,7 +136,7 @@ impl Store {
             clock: Time::ZERO,
             error: None,
             read_back: None,
-        })
+        }
     }
 
     /// What is below the store.

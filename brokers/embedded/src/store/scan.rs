@@ -5,13 +5,15 @@
 //! rebuilding a model's state from what is read.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use brokerlab_model::WorkCounts;
+
+use super::disk::{Disk, SystemDisk};
 use super::error::StoreError;
-use super::files::{FIRST_FRAME, list_folder, lock_folder};
+use super::files::{FIRST_FRAME, LOCK, list_folder, read_up_to, segment_name};
 use super::format::{
     Entry, FRAME_HEADER, FrameHead, SEGMENT_HEADER, SegmentHead, VERSION, frame_begins, read_entry, read_frame,
     read_segment_header,
@@ -37,29 +39,32 @@ pub struct ScanReport {
 /// Reads a folder that no run uses and reports what it holds; a torn tail is cut off at the last whole frame when `cut` says so.
 /// Every other damage is an error that names file and byte.
 pub fn verify(dir: &Path, cut: bool) -> Result<ScanReport, StoreError> {
-    let _lock = lock_folder(dir)?;
-    let (segments, _) = list_folder(dir)?;
+    let disk = SystemDisk::new(dir);
+    let _lock = disk.lock(LOCK)?;
+    let segments = list_folder(&disk)?.segments;
     let mut scan = Scan::default();
-    for (&segment, path) in &segments {
-        scan.segment(segment, path, |_| {})?;
+    for (&segment, name) in &segments {
+        scan.segment(&disk, segment, name, |_| {})?;
     }
     if cut && let Some((path, at)) = &scan.report.torn {
-        cut_tail(&segments, path, *at)?;
+        cut_tail(&disk, &segments, path, *at)?;
     }
     Ok(scan.report)
 }
 
-fn cut_tail(segments: &BTreeMap<u64, PathBuf>, torn: &Path, at: u64) -> Result<(), StoreError> {
+fn cut_tail(disk: &dyn Disk, segments: &BTreeMap<u64, String>, torn: &Path, at: u64) -> Result<(), StoreError> {
     let failed = |path: &Path, what| {
         let path = path.to_owned();
         move |cause| StoreError::Write { path, what, cause: Arc::new(cause) }
     };
-    let file = OpenOptions::new().write(true).open(torn).map_err(failed(torn, "opening the torn segment"))?;
+    let mut from_torn = segments.values().skip_while(|name| disk.dir().join(name) != torn);
+    let Some(name) = from_torn.next() else { return Ok(()) };
+    let file = disk.open(name).map_err(failed(torn, "opening the torn segment"))?;
     // A segment that never began may be shorter than where its first frame would stand: cutting must not lengthen it.
-    let cut = file.metadata().and_then(|meta| file.set_len(at.min(meta.len()))).and_then(|()| file.sync_all());
+    let cut = file.len().and_then(|len| file.truncate(at.min(len)));
     cut.map_err(failed(torn, "cutting the torn tail"))?;
-    for later in segments.values().skip_while(|path| path.as_path() != torn).skip(1) {
-        std::fs::remove_file(later).map_err(failed(later, "removing a segment after the torn one"))?;
+    for later in from_torn {
+        disk.remove(later).map_err(failed(&disk.dir().join(later), "removing a segment after the torn one"))?;
     }
     Ok(())
 }
@@ -81,15 +86,22 @@ struct Scan {
 }
 
 impl Scan {
-    fn segment(&mut self, segment: u64, path: &Path, mut each: impl FnMut(Entry<'_>)) -> Result<(), StoreError> {
+    fn segment(
+        &mut self,
+        disk: &dyn Disk,
+        segment: u64,
+        name: &str,
+        mut each: impl FnMut(Entry<'_>),
+    ) -> Result<(), StoreError> {
         if let Some(last) = self.last
             && segment != last + 1
         {
-            return Err(StoreError::Missing(path.with_file_name(super::files::segment_name(last + 1))));
+            return Err(StoreError::Missing(disk.dir().join(segment_name(last + 1))));
         }
         self.last = Some(segment);
         self.report.segments += 1;
-        let bytes = read_whole(path)?;
+        let path = &disk.dir().join(name);
+        let bytes = read_whole(disk, name, path)?;
         let headed = check_header(&bytes, segment, path)?;
         let mut at = FIRST_FRAME as usize;
         while headed && self.report.torn.is_none() {
@@ -162,11 +174,15 @@ fn corrupt(path: &Path, at: usize, head: &FrameHead) -> StoreError {
     StoreError::Corrupt { path: path.to_owned(), at: at as u64, frame: head.number }
 }
 
-fn read_whole(path: &Path) -> Result<Vec<u8>, StoreError> {
-    let mut bytes = Vec::new();
-    let failed = |cause| StoreError::Read { path: path.to_owned(), at: 0, len: 0, cause: Arc::new(cause) };
-    File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(failed)?;
-    Ok(bytes)
+fn read_whole(disk: &dyn Disk, name: &str, path: &Path) -> Result<Vec<u8>, StoreError> {
+    let read = || -> io::Result<Vec<u8>> {
+        let file = disk.open(name)?;
+        let mut bytes = vec![0; file.len()? as usize];
+        let done = read_up_to(&*file, &mut bytes, 0, &mut WorkCounts::default())?;
+        bytes.truncate(done);
+        Ok(bytes)
+    };
+    read().map_err(|cause| StoreError::Read { path: path.to_owned(), at: 0, len: 0, cause: Arc::new(cause) })
 }
 
 /// Whether the segment has begun. A header that was never written, or is still that of an earlier life, means that it has not.
