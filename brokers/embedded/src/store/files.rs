@@ -15,6 +15,8 @@ use super::error::StoreError;
 use super::facts::StorageFacts;
 use super::format::{SEGMENT_HEADER, segment_header};
 
+mod recover;
+
 /// Slices in one call; the kernel's own bound (IOV_MAX).
 const SLICES_MAX: usize = 1024;
 /// Retired segments that are kept to be used again.
@@ -27,9 +29,14 @@ pub(super) fn segment_name(segment: u64) -> String {
     format!("segment-{segment:08}.log")
 }
 
-/// The number in a segment's file name.
+/// The number in a segment's file name. A name that is only like one, of a copy say, is none.
 pub(super) fn segment_number(name: &str) -> Option<u64> {
-    name.strip_prefix("segment-")?.strip_suffix(".log")?.parse().ok()
+    let number = name.strip_prefix("segment-")?.strip_suffix(".log")?.parse().ok()?;
+    (segment_name(number) == name).then_some(number)
+}
+
+fn is_spare(name: &str) -> bool {
+    name.strip_prefix("spare-").is_some_and(|rest| rest.strip_suffix(".log").is_some())
 }
 
 /// The segments of one run.
@@ -47,6 +54,8 @@ pub(super) struct Files {
 struct Segments {
     open: BTreeMap<u64, Arc<dyn DiskFile>>,
     spares: Vec<(String, Arc<dyn DiskFile>)>,
+    /// Whether the last retirement may be undone by a power cut.
+    retirement_unflushed: bool,
     retired: u64,
     fresh: u64,
     recycled: u64,
@@ -57,7 +66,9 @@ struct Segments {
 pub(super) struct Listing {
     /// Of segments, by number.
     pub(super) segments: BTreeMap<u64, String>,
-    /// One that is neither a segment nor the lock.
+    /// Of retired segments.
+    pub(super) spares: Vec<String>,
+    /// One that is none of these, nor the lock.
     pub(super) other: Option<String>,
 }
 
@@ -71,6 +82,7 @@ pub(super) fn list_folder(disk: &dyn Disk) -> Result<Listing, StoreError> {
                 listing.segments.insert(number, name);
             }
             None if name == LOCK => {}
+            None if is_spare(&name) => listing.spares.push(name),
             None => listing.other = Some(name),
         }
     }
@@ -86,8 +98,8 @@ impl Files {
         counts: &mut WorkCounts,
     ) -> Result<Self, StoreError> {
         let lock = disk.lock(LOCK)?;
-        let Listing { segments, other } = list_folder(&*disk)?;
-        if let Some(found) = segments.into_values().next().or(other) {
+        let Listing { segments, spares, other } = list_folder(&*disk)?;
+        if let Some(found) = segments.into_values().chain(spares).next().or(other) {
             return Err(StoreError::NotEmpty { path: disk.dir().to_owned(), found });
         }
         let files = Self { disk, segment_bytes, flushes, open: Mutex::new(Segments::default()), _lock: lock };
@@ -124,7 +136,8 @@ impl Files {
         move |cause| StoreError::Write { path, what, cause: Arc::new(cause) }
     }
 
-    /// Begins a segment of `len` bytes, from a retired one when there is one.
+    /// Begins a segment of `len` bytes, from a retired one when there is one. Its header comes after its name is durable: a retired
+    /// segment whose old name comes back at a power cut must still be that segment.
     fn begin(&self, segment: u64, len: u64, counts: &mut WorkCounts) -> Result<Arc<dyn DiskFile>, StoreError> {
         let mut segments = self.segments();
         let name = segment_name(segment);
@@ -143,22 +156,33 @@ impl Files {
             segments.fresh += 1;
             file
         };
+        self.flush_names(&mut segments, segment, counts)?;
         let header = segment_header(segment);
         write_all(&*file, &mut [IoSlice::new(&header)], 0, counts)
             .map_err(self.failed(segment, "writing the segment's header"))?;
-        if self.flushes {
-            // The name must survive a power cut too.
-            self.disk.flush_names().map_err(self.failed(segment, "flushing the folder"))?;
-            counts.fsyncs += 1;
-        }
         segments.open.insert(segment, Arc::clone(&file));
         Ok(file)
     }
 
-    /// Puts a segment aside, to be used again, or removes it when enough are aside.
-    fn retire(&self, segment: u64) -> Result<(), StoreError> {
+    /// Makes the names durable where a power cut must not harm.
+    fn flush_names(&self, segments: &mut Segments, segment: u64, counts: &mut WorkCounts) -> Result<(), StoreError> {
+        if self.flushes {
+            self.disk.flush_names().map_err(self.failed(segment, "flushing the folder"))?;
+            counts.fsyncs += 1;
+            segments.retirement_unflushed = false;
+        }
+        Ok(())
+    }
+
+    /// Puts a segment aside, to be used again, or removes it when enough are aside. Each is gone for good before the next one goes:
+    /// a power cut never leaves an older one without a younger.
+    fn retire(&self, segment: u64, counts: &mut WorkCounts) -> Result<(), StoreError> {
         let mut segments = self.segments();
         let Some(file) = segments.open.remove(&segment) else { return Ok(()) };
+        if segments.retirement_unflushed {
+            self.flush_names(&mut segments, segment, counts)?;
+        }
+        segments.retirement_unflushed = true;
         let name = segment_name(segment);
         let standard = file.len().is_ok_and(|len| len == self.segment_bytes);
         if standard && segments.spares.len() < SPARES_MAX {
@@ -196,12 +220,7 @@ impl Files {
 }
 
 /// Reads until `bytes` is full or the file ends; returns how many.
-pub(super) fn read_up_to(
-    file: &dyn DiskFile,
-    bytes: &mut [u8],
-    at: u64,
-    counts: &mut WorkCounts,
-) -> io::Result<usize> {
+pub(super) fn read_up_to(file: &dyn DiskFile, bytes: &mut [u8], at: u64, counts: &mut WorkCounts) -> io::Result<usize> {
     let mut done = 0;
     while done < bytes.len() {
         match file.read(&mut bytes[done..], at + done as u64) {
@@ -287,7 +306,8 @@ impl Job {
                 None => self.files.begin(segment, first.segment_len, &mut self.counts)?,
             };
             let mut slices: Vec<_> = self.frames[from..until].iter().map(|f| IoSlice::new(&f.bytes)).collect();
-            write_all(&*file, &mut slices, first.at, &mut self.counts).map_err(self.files.failed(segment, "writing"))?;
+            write_all(&*file, &mut slices, first.at, &mut self.counts)
+                .map_err(self.files.failed(segment, "writing"))?;
             if self.flush {
                 file.flush().map_err(self.files.failed(segment, "flushing"))?;
                 self.counts.fsyncs += 1;
@@ -296,7 +316,7 @@ impl Job {
         }
         // Last: what has to outlive these segments was written above.
         for &segment in &self.retire {
-            self.files.retire(segment)?;
+            self.files.retire(segment, &mut self.counts)?;
         }
         Ok(())
     }

@@ -150,7 +150,7 @@ pub(super) fn read_frame(bytes: &[u8], segment: u64) -> Option<FrameHead> {
 
 /// What a record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Entry<'a> {
+pub enum Entry<'a> {
     /// A message.
     Message {
         /// Its lane.

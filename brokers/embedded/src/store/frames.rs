@@ -64,6 +64,18 @@ impl Frames {
         self.slots.push_back(Slot { bytes, segment, at, len, live });
     }
 
+    /// The first frame of an empty table is number `first`, and its segment is the oldest one.
+    pub(super) fn begin(&mut self, first: u64, segment: u64) {
+        debug_assert!(self.slots.is_empty(), "frames are numbered from the first one on");
+        (self.first, self.oldest_segment) = (first, segment);
+    }
+
+    /// Appends a frame that is in its segment and not in memory.
+    pub(super) fn push_stored(&mut self, segment: u64, at: u64, len: u32, live: u32) {
+        self.data += u64::from(len);
+        self.slots.push_back(Slot { bytes: None, segment, at, len, live });
+    }
+
     /// A frame that is still needed.
     pub(super) fn get(&self, number: u64) -> Option<&Slot> {
         self.slots.get(usize::try_from(number.checked_sub(self.first)?).ok()?)

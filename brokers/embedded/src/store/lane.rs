@@ -40,6 +40,17 @@ impl Lane {
         self.first
     }
 
+    /// Whether no message is kept.
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// The next position to be written is `end`; positions below were given out and nothing of them is kept.
+    pub(super) fn skip_to(&mut self, end: u64) {
+        debug_assert!(self.places.is_empty() && end >= self.first, "only an empty lane skips, and only forward");
+        self.first = end;
+    }
+
     /// Appends the message at `end`.
     pub(super) fn push(&mut self, place: Place) {
         self.places.push_back(place);

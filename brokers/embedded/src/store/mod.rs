@@ -11,18 +11,22 @@ mod files;
 mod format;
 mod frames;
 mod lane;
+mod open;
 mod scan;
+pub mod trial;
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use brokerlab_model::{Blocked, LaneId, Message, Publishes, Record, Slice, Storage, Time, WorkCounts};
 use bytes::Bytes;
 
-pub use disk::{Disk, DiskFile, SystemDisk};
+pub use disk::{Disk, DiskFile, SimulatedDisk, SystemDisk};
 pub use error::StoreError;
 pub use facts::StorageFacts;
 pub use files::Job;
+pub use format::Entry;
 pub use scan::{ScanReport, verify};
 
 use files::{FIRST_FRAME, Files, Frame};
@@ -230,14 +234,15 @@ impl Store {
         let at = format::put_message(&mut self.building, lane, position, message, has_payload);
         self.building_records += 1;
         self.building_messages += 1;
-        let lane_at = lane.0 as usize;
-        if lane_at >= self.lanes.len() {
-            self.lanes.resize_with(lane_at + 1, Lane::default);
+        let frame = self.frames.next();
+        let lane = self.lane(lane);
+        if lane.is_empty() && position > lane.end() {
+            // A restored model can know of positions of which no message is left here.
+            lane.skip_to(position);
         }
-        let lane = &mut self.lanes[lane_at];
         assert_eq!(lane.end(), position, "a model appends positions densely and in order");
         lane.push(Place {
-            frame: self.frames.next(),
+            frame,
             at: at as u32,
             payload_len: message.payload_len,
             key_len: message.key.len() as u16,
@@ -246,6 +251,19 @@ impl Store {
         });
         self.indexed += 1;
         self.counts.payload_copies += 1;
+    }
+
+    fn lane(&mut self, lane: LaneId) -> &mut Lane {
+        let at = lane.0 as usize;
+        if at >= self.lanes.len() {
+            self.lanes.resize_with(at + 1, Lane::default);
+        }
+        &mut self.lanes[at]
+    }
+
+    /// The positions of a lane that are kept; its end is the next one to be appended.
+    pub fn positions(&self, lane: LaneId) -> Range<u64> {
+        self.lanes.get(lane.0 as usize).map_or(0..0, |lane| lane.first()..lane.end())
     }
 
     /// Appends a bookkeeping record; in memory there is no restart that could read it.
@@ -311,13 +329,18 @@ impl Store {
         if self.building.is_empty() {
             return;
         }
-        let mut bytes = std::mem::take(&mut self.building);
+        let bytes = std::mem::take(&mut self.building);
         let records = std::mem::take(&mut self.building_records);
         let messages = std::mem::take(&mut self.building_messages);
         if self.files.is_none() {
             self.frames.push(Bytes::from(bytes), 0, 0, messages);
             return;
         }
+        self.end_frame(bytes, records, messages);
+    }
+
+    /// Numbers a frame and puts it at the journal's end, which may be a segment of its own.
+    fn end_frame(&mut self, mut bytes: Vec<u8>, records: u32, messages: u32) {
         let len = bytes.len().next_multiple_of(8) as u64;
         let rolls = self.segment_at + len > self.limits.segment_bytes && self.segment_at > FIRST_FRAME;
         if rolls {
@@ -357,6 +380,19 @@ impl Store {
         }
     }
 
+    /// Writes where lanes end of which no message is left: the segments that are about to be retired were the last to say so.
+    fn remember_ends(&mut self) {
+        let mut frame = vec![0; FRAME_HEADER];
+        let mut records = 0;
+        for (number, lane) in (0..).zip(&self.lanes).filter(|(_, lane)| lane.first() > 0 && lane.is_empty()) {
+            format::put_trimmed(&mut frame, LaneId(number), lane.first());
+            records += 1;
+        }
+        if records > 0 {
+            self.end_frame(frame, records, 0);
+        }
+    }
+
     /// Lets stored frames go until `more` bytes fit; in memory there is nowhere to read them back from.
     fn evict(&mut self, more: u64) {
         while self.held_bytes() + more > self.limits.max_memory && self.frames.evict_oldest(self.stored) {}
@@ -380,13 +416,17 @@ impl Store {
         }
         let files = Arc::clone(files);
         self.seal();
+        let retire = self.frames.take_retired();
+        if !retire.is_empty() {
+            self.remember_ends();
+        }
         self.writing = true;
         self.unwritten_bytes = 0;
         let ticket = self.ticket.take();
         Some(Job {
             files,
             frames: std::mem::take(&mut self.unwritten),
-            retire: self.frames.take_retired(),
+            retire,
             flush: self.storage == Storage::Fsync,
             ticket,
             counts: WorkCounts::default(),

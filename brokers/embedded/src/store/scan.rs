@@ -1,10 +1,10 @@
 //! Reads a folder of segments from the beginning: every checksum, every record; tells a torn tail from lost data.
 //!
 //! A frame that is damaged is a *torn tail* when nothing that was written later says that it had been stored: the machine went
-//! down in the middle of a write that nobody had been promised. It is *corruption* when a later frame says so. Leaves out
-//! rebuilding a model's state from what is read.
+//! down in the middle of a write that nobody had been promised. It is *corruption* when a later frame says so. The same holds for a
+//! segment that is missing between others. Leaves out what is made of what is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,14 +42,83 @@ pub fn verify(dir: &Path, cut: bool) -> Result<ScanReport, StoreError> {
     let disk = SystemDisk::new(dir);
     let _lock = disk.lock(LOCK)?;
     let segments = list_folder(&disk)?.segments;
-    let mut scan = Scan::default();
-    for (&segment, name) in &segments {
-        scan.segment(&disk, segment, name, |_| {})?;
-    }
-    if cut && let Some((path, at)) = &scan.report.torn {
+    let report = scan(&disk, &segments, &mut WorkCounts::default(), &mut Unseen)?.report;
+    if cut && let Some((path, at)) = &report.torn {
         cut_tail(&disk, &segments, path, *at)?;
     }
-    Ok(scan.report)
+    Ok(report)
+}
+
+/// Takes what is read, in order.
+pub(super) trait Visit {
+    /// A whole frame, which is the next one. False when it can't be.
+    fn frame(&mut self, found: &Found) -> bool;
+    /// The record `at` bytes from the frame's beginning. False when it contradicts what came before.
+    fn entry(&mut self, at: usize, entry: Entry<'_>) -> bool;
+    /// The frame's records have all come.
+    fn end(&mut self);
+}
+
+/// Nobody looks.
+struct Unseen;
+
+impl Visit for Unseen {
+    fn frame(&mut self, _: &Found) -> bool {
+        true
+    }
+
+    fn entry(&mut self, _: usize, _: Entry<'_>) -> bool {
+        true
+    }
+
+    fn end(&mut self) {}
+}
+
+/// Where a whole frame stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Its segment.
+    pub(super) segment: u64,
+    /// Where in the segment it begins.
+    pub(super) at: u64,
+    /// Its length in bytes.
+    pub(super) len: u32,
+    /// Its number.
+    pub(super) number: u64,
+}
+
+/// What was read.
+#[derive(Debug)]
+pub(super) struct Scanned {
+    /// What the folder holds.
+    pub(super) report: ScanReport,
+    /// Segment and byte where the last whole frame of the journal ends; none without a whole frame.
+    pub(super) end: Option<(u64, u64)>,
+    /// The last frames, as far as no frame says that they were stored.
+    pub(super) unproven: VecDeque<Found>,
+}
+
+/// Reads a folder's segments in order.
+pub(super) fn scan(
+    disk: &dyn Disk,
+    segments: &BTreeMap<u64, String>,
+    counts: &mut WorkCounts,
+    visit: &mut impl Visit,
+) -> Result<Scanned, StoreError> {
+    let mut scan = Scan {
+        disk,
+        counts,
+        report: ScanReport::default(),
+        last: None,
+        stop: None,
+        missing: None,
+        end: None,
+        unproven: VecDeque::new(),
+    };
+    for (&segment, name) in segments {
+        scan.segment(segment, name, visit)?;
+    }
+    Ok(Scanned { report: scan.report, end: scan.end, unproven: scan.unproven })
 }
 
 fn cut_tail(disk: &dyn Disk, segments: &BTreeMap<u64, String>, torn: &Path, at: u64) -> Result<(), StoreError> {
@@ -78,41 +147,41 @@ struct Stop {
     expected: u64,
 }
 
-#[derive(Debug, Default)]
-struct Scan {
+struct Scan<'a> {
+    disk: &'a dyn Disk,
+    counts: &'a mut WorkCounts,
     report: ScanReport,
     last: Option<u64>,
     stop: Option<Stop>,
+    /// The first segment that should be there and is not.
+    missing: Option<u64>,
+    end: Option<(u64, u64)>,
+    unproven: VecDeque<Found>,
 }
 
-impl Scan {
-    fn segment(
-        &mut self,
-        disk: &dyn Disk,
-        segment: u64,
-        name: &str,
-        mut each: impl FnMut(Entry<'_>),
-    ) -> Result<(), StoreError> {
-        if let Some(last) = self.last
+impl Scan<'_> {
+    fn segment(&mut self, segment: u64, name: &str, visit: &mut impl Visit) -> Result<(), StoreError> {
+        if let Some(last) = self.last.replace(segment)
             && segment != last + 1
         {
-            return Err(StoreError::Missing(disk.dir().join(segment_name(last + 1))));
+            self.missing.get_or_insert(last + 1);
         }
-        self.last = Some(segment);
         self.report.segments += 1;
-        let path = &disk.dir().join(name);
-        let bytes = read_whole(disk, name, path)?;
+        let path = &self.disk.dir().join(name);
+        let bytes = read_whole(self.disk, name, path, self.counts)?;
         let headed = check_header(&bytes, segment, path)?;
         let mut at = FIRST_FRAME as usize;
-        while headed && self.report.torn.is_none() {
+        while headed && self.missing.is_none() && self.report.torn.is_none() {
             let Some(head) = bytes.get(at..).and_then(|rest| read_frame(rest, segment)) else { break };
             if !self.continues(&head)? {
                 break;
             }
-            self.records(&bytes[at..at + head.len as usize], &head, &mut each)
-                .ok_or_else(|| corrupt(path, at, &head))?;
+            let found = Found { segment, at: at as u64, len: head.len, number: head.number };
+            self.frame(&bytes[at..at + head.len as usize], &head, &found, visit)
+                .ok_or_else(|| StoreError::Corrupt { path: path.clone(), at: at as u64, frame: head.number })?;
             at += head.len as usize;
-            self.stop = Some(Stop { path: path.to_owned(), at: at as u64, expected: head.number.saturating_add(1) });
+            self.stop = Some(Stop { path: path.clone(), at: at as u64, expected: head.number.saturating_add(1) });
+            self.end = Some((segment, at as u64));
         }
         self.rest(segment, path, &bytes, at)
     }
@@ -131,7 +200,9 @@ impl Scan {
     fn judge(&mut self, head: &FrameHead) -> Result<(), StoreError> {
         let Some(stop) = &self.stop else { return Ok(()) };
         if head.stored > stop.expected {
-            return Err(StoreError::Corrupt { path: stop.path.clone(), at: stop.at, frame: stop.expected });
+            let missing = self.missing.map(|segment| StoreError::Missing(self.disk.dir().join(segment_name(segment))));
+            let corrupt = || StoreError::Corrupt { path: stop.path.clone(), at: stop.at, frame: stop.expected };
+            return Err(missing.unwrap_or_else(corrupt));
         }
         self.report.torn.get_or_insert_with(|| (stop.path.clone(), stop.at));
         Ok(())
@@ -153,7 +224,9 @@ impl Scan {
         Ok(())
     }
 
-    fn records(&mut self, frame: &[u8], head: &FrameHead, each: &mut impl FnMut(Entry<'_>)) -> Option<()> {
+    /// Hands a whole frame on; none when it is not what it says.
+    fn frame(&mut self, frame: &[u8], head: &FrameHead, found: &Found, visit: &mut impl Visit) -> Option<()> {
+        visit.frame(found).then_some(())?;
         let mut at = FRAME_HEADER;
         for _ in 0..head.records {
             let (entry, next) = read_entry(frame, at)?;
@@ -161,24 +234,25 @@ impl Scan {
                 Entry::Message { .. } => self.report.messages += 1,
                 Entry::Record(_) | Entry::Trimmed { .. } | Entry::GivenOut { .. } => self.report.records += 1,
             }
-            each(entry);
+            visit.entry(at, entry).then_some(())?;
             at = next;
         }
+        visit.end();
         self.report.frames += 1;
         self.report.bytes += u64::from(head.len);
+        self.unproven.push_back(*found);
+        while self.unproven.front().is_some_and(|first| first.number < head.stored) {
+            self.unproven.pop_front();
+        }
         Some(())
     }
 }
 
-fn corrupt(path: &Path, at: usize, head: &FrameHead) -> StoreError {
-    StoreError::Corrupt { path: path.to_owned(), at: at as u64, frame: head.number }
-}
-
-fn read_whole(disk: &dyn Disk, name: &str, path: &Path) -> Result<Vec<u8>, StoreError> {
-    let read = || -> io::Result<Vec<u8>> {
+fn read_whole(disk: &dyn Disk, name: &str, path: &Path, counts: &mut WorkCounts) -> Result<Vec<u8>, StoreError> {
+    let mut read = || -> io::Result<Vec<u8>> {
         let file = disk.open(name)?;
         let mut bytes = vec![0; file.len()? as usize];
-        let done = read_up_to(&*file, &mut bytes, 0, &mut WorkCounts::default())?;
+        let done = read_up_to(&*file, &mut bytes, 0, counts)?;
         bytes.truncate(done);
         Ok(bytes)
     };

@@ -1,7 +1,11 @@
 //! What a store asks of a file system: one folder with a lock and files in it, as a trait.
 //!
-//! [`SystemDisk`] is a folder of this machine. Leaves out retries, counting and what is in the files: those are the store's.
+//! [`SystemDisk`] is a folder of this machine, [`SimulatedDisk`] one that forgets and fails as disks may. Leaves out retries, counting
+//! and what is in the files: those are the store's.
 
+mod contents;
+mod random;
+mod simulated;
 mod system;
 
 use std::fmt::Debug;
@@ -14,6 +18,8 @@ use brokerlab_model::Storage;
 use super::error::StoreError;
 use super::facts::StorageFacts;
 
+pub(crate) use random::Random;
+pub use simulated::{Fault, SimulatedDisk};
 pub use system::SystemDisk;
 
 /// Held as long as it lives: nobody else gets the folder.

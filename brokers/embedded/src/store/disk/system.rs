@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use brokerlab_model::Storage;
 use rustix::fs::FallocateFlags;
@@ -14,15 +14,31 @@ use crate::store::error::StoreError;
 use crate::store::facts::{StorageFacts, refuse_memory_file_system};
 
 /// A folder of this machine.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct SystemDisk {
     dir: PathBuf,
+    /// Folders in which folders were made that a power cut may still take.
+    unflushed: Mutex<Vec<PathBuf>>,
 }
 
 impl SystemDisk {
     /// The folder `dir`, which need not exist yet.
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned() }
+        Self { dir: dir.to_owned(), unflushed: Mutex::default() }
+    }
+
+    /// Makes the folder and those above it.
+    fn make(&self) -> io::Result<()> {
+        let missing = self.dir.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+        let above = |path: &Path| path.parent().filter(|above| !above.as_os_str().is_empty()).map(Path::to_owned);
+        let unflushed: Vec<_> = missing.map(|path| above(path).unwrap_or_else(|| PathBuf::from("."))).collect();
+        std::fs::create_dir_all(&self.dir)?;
+        self.unflushed().extend(unflushed);
+        Ok(())
+    }
+
+    fn unflushed(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.unflushed.lock().expect("no thread panics while it holds a list of folders")
     }
 }
 
@@ -41,7 +57,7 @@ impl Disk for SystemDisk {
 
     fn lock(&self, name: &str) -> Result<Lock, StoreError> {
         let failed = |what| move |cause| StoreError::Folder { path: self.dir.clone(), what, cause: Arc::new(cause) };
-        std::fs::create_dir_all(&self.dir).map_err(failed("making the folder"))?;
+        self.make().map_err(failed("making the folder"))?;
         let path = self.dir.join(name);
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path);
         let lock = lock.map_err(failed("making its lock file"))?;
@@ -75,7 +91,13 @@ impl Disk for SystemDisk {
     }
 
     fn flush_names(&self) -> io::Result<()> {
-        File::open(&self.dir)?.sync_all()
+        File::open(&self.dir)?.sync_all()?;
+        let mut unflushed = self.unflushed();
+        for folder in &*unflushed {
+            File::open(folder)?.sync_all()?;
+        }
+        unflushed.clear();
+        Ok(())
     }
 }
 

@@ -1,0 +1,145 @@
+//! Opens a folder in which a journal may be: what it holds is told in order, and the store goes on behind it.
+//!
+//! Leaves out what the entries mean: the caller makes a model's state of them.
+
+use std::sync::Arc;
+
+use brokerlab_model::{LaneId, Storage, WorkCounts};
+
+use super::disk::Disk;
+use super::error::StoreError;
+use super::files::{FIRST_FRAME, Files};
+use super::format::{Entry, RECORD};
+use super::lane::Place;
+use super::scan::{Found, ScanReport, Visit};
+use super::{Limits, Store};
+
+/// Numbers of lanes, positions, frames and segments beyond these are damage, not data.
+const LANES_MAX: u32 = 1 << 24;
+const NUMBER_MAX: u64 = 1 << 62;
+
+impl Store {
+    /// Opens a folder with or without a journal in it. Each entry of the journal is handed to `each` in the order in which it was
+    /// written; what was torn by a crash is cut off, and the store goes on behind the rest in a segment of its own. Whatever was
+    /// handed out counts as stored. In memory the disk is left alone.
+    ///
+    /// A journal whose oldest segments were used again begins in the middle: a message may come before the record of its channel,
+    /// and what outlives its segment comes again whenever a segment begins. What was trimmed comes again too, as far as it is
+    /// still in a segment.
+    ///
+    /// After an error what was handed out is worth nothing: the folder is damaged, or could not be read to its end.
+    pub fn open(
+        storage: Storage,
+        limits: Limits,
+        disk: Arc<dyn Disk>,
+        each: impl FnMut(Entry<'_>),
+    ) -> Result<(Self, ScanReport), StoreError> {
+        let mut counts = WorkCounts::default();
+        let mut store = Self::new(storage, limits, None, counts);
+        let flushes = match storage {
+            Storage::Memory => return Ok((store, ScanReport::default())),
+            Storage::PageCache => false,
+            Storage::Fsync => true,
+        };
+        if flushes {
+            disk.check_flush()?;
+        }
+        let mut replay = Replay { store: &mut store, each, frame: None };
+        let (files, scanned) = Files::open(disk, limits.segment_bytes, flushes, &mut counts, &mut replay)?;
+        if let Some((segment, _)) = scanned.end {
+            store.segment = segment;
+            // Full, so that the next frame begins a segment.
+            store.segment_at = limits.segment_bytes.max(FIRST_FRAME + 1);
+        }
+        store.files = Some(Arc::new(files));
+        store.counts = counts;
+        store.stored = store.frames.next();
+        store.drop_dead();
+        Ok((store, scanned.report))
+    }
+}
+
+/// Rebuilds the tables of lanes and frames. While it does, the frame in hand is the one being built.
+struct Replay<'a, E> {
+    store: &'a mut Store,
+    each: E,
+    frame: Option<Found>,
+}
+
+impl<E: FnMut(Entry<'_>)> Visit for Replay<'_, E> {
+    fn frame(&mut self, found: &Found) -> bool {
+        if self.frame.is_none() {
+            self.store.frames.begin(found.number, found.segment);
+        }
+        self.frame = Some(*found);
+        found.number < NUMBER_MAX && found.segment < NUMBER_MAX && found.number == self.store.frames.next()
+    }
+
+    fn entry(&mut self, at: usize, entry: Entry<'_>) -> bool {
+        let fits = match &entry {
+            Entry::Message { lane, position, key, headers, payload_len, payload, .. } => {
+                let place = Place {
+                    frame: self.store.frames.next(),
+                    at: (at + RECORD) as u32,
+                    payload_len: *payload_len,
+                    key_len: key.len() as u16,
+                    header_len: headers.len() as u16,
+                    has_payload: payload.is_some(),
+                };
+                self.message(*lane, *position, place)
+            }
+            Entry::Record(record) => {
+                self.store.frames.remember(record);
+                true
+            }
+            Entry::Trimmed { lane, below } => self.trimmed(*lane, *below),
+            Entry::GivenOut { channels, lanes } => {
+                self.store.frames.give_out(*channels, *lanes);
+                true
+            }
+        };
+        if fits {
+            (self.each)(entry);
+        }
+        fits
+    }
+
+    fn end(&mut self) {
+        let Some(Found { segment, at, len, .. }) = self.frame else { return };
+        let live = std::mem::take(&mut self.store.building_messages);
+        self.store.frames.push_stored(segment, at, len, live);
+    }
+}
+
+impl<E> Replay<'_, E> {
+    /// A lane's positions are dense from the first one that is left.
+    fn message(&mut self, lane: LaneId, position: u64, place: Place) -> bool {
+        if lane.0 >= LANES_MAX || position >= NUMBER_MAX {
+            return false;
+        }
+        let lane = self.store.lane(lane);
+        if lane.is_empty() && position > lane.end() {
+            lane.skip_to(position);
+        }
+        let fits = lane.end() == position;
+        if fits {
+            lane.push(place);
+            self.store.indexed += 1;
+            self.store.building_messages += 1;
+        }
+        fits
+    }
+
+    fn trimmed(&mut self, lane: LaneId, below: u64) -> bool {
+        if lane.0 >= LANES_MAX || below >= NUMBER_MAX {
+            return false;
+        }
+        let known = self.store.lane(lane);
+        if known.is_empty() && below > known.end() {
+            known.skip_to(below);
+        }
+        let fits = below <= known.end();
+        self.store.trim(lane, below);
+        fits
+    }
+}
