@@ -3,6 +3,7 @@
 //! Not a default member: users don't build it. `scripts/figures NAME` prints one table; each figure also runs small as a test.
 
 pub mod cpu;
+pub mod crash;
 pub mod identical;
 #[cfg(feature = "live")]
 pub mod live;
@@ -17,16 +18,18 @@ use crate::table::Figure;
 /// Every figure by name, with what it shows.
 pub const FIGURES: &[(&str, &str)] = &[
     ("aa", "how often a winner is named between identical rows (about ten minutes)"),
+    ("crash", "what power cuts and kills leave of the store's promises (`--cuts N`, else 10,000; `--seed N`)"),
     ("live", "real brokers beside the vendors' own tools (up to 55 minutes; row names may follow)"),
     ("overhead", "what generator, recorder and checker cost per message"),
     ("trait", "what the trait adds to calling `log` in memory directly"),
 ];
 
 /// Takes the figure of that name; none when there is no such figure. What follows the name on the command line is `more`: for `aa` the
-/// folder into which goes what it has to keep beside its table, for `live` the names of rows.
+/// folder into which goes what it has to keep beside its table, for `crash` how many cuts, for `live` the names of rows.
 pub fn take(name: &str, more: &[String]) -> Option<anyhow::Result<Figure>> {
     match name {
         "aa" => Some(identical::figure(20, more.first().map(Path::new))),
+        "crash" => Some(crash::figure(more)),
         "live" => Some(live(more)),
         "overhead" => Some(overhead::figure(7, 4_096)),
         "trait" => Some(through_trait::figure(7, 4_096)),
