@@ -15,7 +15,7 @@ use brokerlab_workloads::{Stamp, Workload, key_hash};
 
 use crate::books::{Arrival, Books, Uninvited};
 use crate::fitness::thread_cpu;
-use crate::shared::locked;
+use crate::shared::{Blame, locked};
 use crate::slots::{Slots, control_number, control_token};
 use crate::spec::RunError;
 
@@ -284,8 +284,12 @@ impl Member {
         for delivery in completions.deliveries.iter() {
             self.delivered(&delivery, completed, books, workload);
         }
-        for &outcome in &completions.outcomes {
-            self.ended(outcome, completed, books)?;
+        if !completions.outcomes.is_empty() {
+            let shared = books.shared;
+            let blame = locked(&shared.blame[books.index]);
+            for &outcome in &completions.outcomes {
+                self.ended(outcome, completed, books, &blame)?;
+            }
         }
         for &event in &completions.events {
             self.event(event, completed, books);
@@ -340,7 +344,13 @@ impl Member {
         workload.work(self.group(), producer, sequence, key)
     }
 
-    fn ended(&mut self, outcome: Outcome, completed: Time, books: &mut Books<'_>) -> Result<(), RunError> {
+    fn ended(
+        &mut self,
+        outcome: Outcome,
+        completed: Time,
+        books: &mut Books<'_>,
+        blame: &Blame,
+    ) -> Result<(), RunError> {
         if let Some(number) = control_number(outcome.token) {
             self.control_ended(number, outcome.status, completed, books);
             return Ok(());
@@ -352,9 +362,7 @@ impl Member {
         match outcome.status {
             Status::Done => {
                 let moments = Moments { intended: settling.wanted, actual: settling.actual, completed };
-                let blame = locked(&books.shared.blame[books.index]);
                 let delay = blame.backend.delay(&self.held, moments.intended, moments.actual);
-                drop(blame);
                 books.settled(settling.due, moments, delay);
             }
             Status::Refused(Refusal::StaleReceipt) => books.note(Uninvited::StaleSettlement),

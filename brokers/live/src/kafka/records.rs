@@ -243,25 +243,9 @@ impl Cursor {
         self.left -= 1;
         let bytes = self.inflated.as_deref().unwrap_or(answer);
         let mut reader = Varints { bytes: &bytes[..self.records_end], at: self.record };
-        let length = reader.length()?;
-        let end = reader.at + length;
-        reader.at += 1;
-        reader.varint()?;
-        let offset = self.base.wrapping_add(reader.varint()?.cast_unsigned());
-        let key = reader.bytes()?;
-        let value = reader.bytes()?;
-        // Without headers, as most are, nothing is called.
-        let headers = match reader.bytes.get(reader.at) {
-            Some(&0) if reader.at < end => (end as u32, 0),
-            Some(_) | None => reader.headers(end)?,
-        };
-        self.record = end;
-        Ok(Some(Place {
-            offset,
-            key: (key.0, u16::try_from(key.1).map_err(|_| Malformed("a key is longer than 64 KiB".to_owned()))?),
-            value,
-            headers,
-        }))
+        let place = reader.record(self.base).ok_or_else(|| malformed(self.base, self.left))?;
+        self.record = reader.at;
+        Ok(Some(place))
     }
 
     /// Begins the next batch; false when there is none that is whole.
@@ -301,7 +285,19 @@ impl Cursor {
     }
 }
 
-/// Reads signed varints.
+/// A number of any length at the front of `bytes`, and how many of them it takes; nothing when it is cut off or has more than 64 bits.
+fn long(bytes: &[u8]) -> Option<(u64, usize)> {
+    let mut value = 0;
+    for (at, &byte) in bytes.iter().take(10).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * at);
+        if byte < 0x80 {
+            return Some((value, at + 1));
+        }
+    }
+    None
+}
+
+/// Reads what a record consists of. Nothing where it is cut off, or says what can't be.
 struct Varints<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -309,62 +305,81 @@ struct Varints<'a> {
 
 impl Varints<'_> {
     #[inline]
-    fn varint(&mut self) -> Result<i64, Malformed> {
-        let mut value = 0u64;
-        let mut shift = 0;
-        loop {
-            let byte = *self.bytes.get(self.at).ok_or_else(|| Malformed("a record is cut off".to_owned()))?;
-            self.at += 1;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed());
-            }
-            shift += 7;
-            if shift > 63 {
-                return Err(Malformed("a number has more than 64 bits".to_owned()));
-            }
-        }
+    fn varint(&mut self) -> Option<i64> {
+        // Most have one byte or two, and this stands where it is used.
+        let rest = self.bytes.get(self.at..)?;
+        let (value, length) = match *rest {
+            [first, ..] if first < 0x80 => (u64::from(first), 1),
+            [first, second, ..] if second < 0x80 => (u64::from(first & 0x7f) | u64::from(second) << 7, 2),
+            _ => long(rest)?,
+        };
+        self.at += length;
+        Some((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
     }
 
     #[inline]
-    fn length(&mut self) -> Result<usize, Malformed> {
-        let length = self.varint()?;
-        usize::try_from(length)
-            .ok()
-            .filter(|length| length.checked_add(self.at).is_some_and(|end| end <= self.bytes.len()))
-            .ok_or_else(|| Malformed(format!("a length of {length} bytes")))
+    fn length(&mut self) -> Option<usize> {
+        let length = usize::try_from(self.varint()?).ok()?;
+        (length <= self.bytes.len() - self.at).then_some(length)
     }
 
     /// Where bytes stand and how many; none for null.
     #[inline]
-    fn bytes(&mut self) -> Result<(u32, u32), Malformed> {
+    fn bytes(&mut self) -> Option<(u32, u32)> {
         if self.bytes.get(self.at) == Some(&1) {
             self.at += 1;
-            return Ok((self.at as u32, 0));
+            return Some((self.at as u32, 0));
         }
         let length = self.length()?;
         let at = self.at;
         self.at += length;
-        Ok((at as u32, length as u32))
+        Some((at as u32, length as u32))
     }
 
     /// The message's headers: what our own record header holds, or all record headers as they are encoded when others wrote them.
-    fn headers(&mut self, end: usize) -> Result<(u32, u16), Malformed> {
+    fn headers(&mut self, end: usize) -> Option<(u32, u16)> {
         let from = self.at;
         // Key and value stand within the batch; whether within their record as well shows here.
         if from >= end {
-            return Err(Malformed("a record is longer than it says".to_owned()));
+            return None;
         }
         let count = self.varint()?;
         let (name_at, name_len) = self.bytes()?;
         let value = self.bytes()?;
         if self.at > end {
-            return Err(Malformed("a record is longer than it says".to_owned()));
+            return None;
         }
         let ours = count == 1 && &self.bytes[name_at as usize..(name_at + name_len) as usize] == HEADER;
         let (at, len) = if ours { value } else { (from as u32, (end - from) as u32) };
-        Ok((at, u16::try_from(len).map_err(|_| Malformed("headers are longer than 64 KiB".to_owned()))?))
+        Some((at, u16::try_from(len).ok()?))
     }
+
+    /// The record at the front, of a batch whose first offset is `base`.
+    #[inline]
+    fn record(&mut self, base: u64) -> Option<Place> {
+        let length = self.length()?;
+        let end = self.at + length;
+        self.at += 1;
+        self.varint()?;
+        let offset = base.wrapping_add(self.varint()?.cast_unsigned());
+        let key = self.bytes()?;
+        let value = self.bytes()?;
+        // Without headers, as most are, nothing is called.
+        let headers = match self.bytes.get(self.at) {
+            Some(&0) if self.at < end => (end as u32, 0),
+            Some(_) | None => self.headers(end)?,
+        };
+        self.at = end;
+        Some(Place { offset, key: (key.0, u16::try_from(key.1).ok()?), value, headers })
+    }
+}
+
+/// A record that can't be read, in words.
+#[cold]
+fn malformed(base: u64, left: u32) -> Malformed {
+    Malformed(format!(
+        "the batch at offset {base}: a record is cut off, holds a length that can't be, or a key or headers longer than 64 KiB, with {left} to come"
+    ))
 }
 
 #[cfg(test)]
