@@ -5,6 +5,7 @@
 pub mod cpu;
 pub mod crash;
 pub mod identical;
+pub mod limits;
 #[cfg(feature = "live")]
 pub mod live;
 pub mod overhead;
@@ -19,6 +20,7 @@ use crate::table::Figure;
 pub const FIGURES: &[(&str, &str)] = &[
     ("aa", "how often a winner is named between identical rows (about ten minutes)"),
     ("crash", "what power cuts and kills leave of the store's promises (`--cuts N`, else 10,000; `--seed N`)"),
+    ("limits", "the engines against bare system calls, a channel and each other (about ten minutes)"),
     ("live", "real brokers beside the vendors' own tools (up to 55 minutes; row names may follow)"),
     ("overhead", "what generator, recorder and checker cost per message"),
     ("trait", "what the trait adds to calling `log` in memory directly"),
@@ -30,6 +32,7 @@ pub fn take(name: &str, more: &[String]) -> Option<anyhow::Result<Figure>> {
     match name {
         "aa" => Some(identical::figure(20, more.first().map(Path::new))),
         "crash" => Some(crash::figure(more)),
+        "limits" => Some(limits::figure(5, limits::Size::Whole)),
         "live" => Some(live(more)),
         "overhead" => Some(overhead::figure(7, 4_096)),
         "trait" => Some(through_trait::figure(7, 4_096)),

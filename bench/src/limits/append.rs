@@ -1,0 +1,220 @@
+//! Rows of the log's way in and out: page cache and flush against bare writes, read against bare reads.
+//!
+//! Leaves out queues and shards.
+
+use std::path::Path;
+use std::rc::Rc;
+use std::{cell::RefCell, fs};
+
+use brokerlab_host::{Clock as _, WallClock};
+use brokerlab_model::{Batch, Storage};
+
+use super::bare::Recycled;
+use super::rig::{Rig, Setup, batch, copies};
+use super::{Goal, Open, Pair, Size, Unit};
+use crate::cpu::cost_ns;
+
+/// What one write of the engine takes at most, and the reference's block.
+const BLOCK: usize = 256 << 10;
+/// A log that keeps 64 MiB in memory and in segments that are used again and again.
+const RECYCLING: &str = "log?retention_bytes=64MiB&max_memory=96MiB&segment=64MiB";
+
+pub(super) fn rows(size: Size) -> Vec<Open> {
+    vec![
+        Box::new(move |dir| cached(dir, size, 100, 256, Goal::AtLeast(0.55))),
+        Box::new(move |dir| cached(dir, size, 1_024, 256, Goal::AtLeast(0.55))),
+        Box::new(move |dir| single(dir, size)),
+        Box::new(move |dir| read(dir, size)),
+        Box::new(move |dir| flushed(dir, size, 100)),
+        Box::new(move |dir| flushed(dir, size, 1_024)),
+        Box::new(move |dir| lanes(dir, size, 4 << 10, 1.5)),
+        Box::new(move |dir| lanes(dir, size, 64 << 10, 1.2)),
+    ]
+}
+
+fn folder(dir: &Path, name: &str) -> anyhow::Result<std::path::PathBuf> {
+    let path = dir.join(name);
+    fs::create_dir_all(&path)?;
+    Ok(path)
+}
+
+fn setup<'a>(url: &'a str, storage: Storage, data: &'a Path, lanes: u32) -> Setup<'a> {
+    Setup { url, storage, data: Some(data), lanes, groups: 0 }
+}
+
+/// CPU time of so many batches, `at_once` before the workers run; how many bytes they became is noted.
+fn append(
+    rig: &mut Rig,
+    template: &brokerlab_model::Publishes,
+    batches: usize,
+    at_once: usize,
+) -> anyhow::Result<(f64, u64)> {
+    let (mut spent, mut result) = (0, Ok(()));
+    let before = rig.work().bytes_written;
+    for _ in 0..batches.div_ceil(at_once) {
+        let mut offered = copies(template, at_once);
+        spent += cost_ns(|| result = rig.publish(&mut offered));
+        std::mem::replace(&mut result, Ok(()))?;
+    }
+    let messages = batches.div_ceil(at_once) * at_once * template.len();
+    Ok((spent as f64 / messages as f64, (rig.work().bytes_written - before) / messages as u64))
+}
+
+fn cached(dir: &Path, size: Size, payload: usize, count: usize, goal: Goal) -> anyhow::Result<Pair> {
+    let data = folder(dir, &format!("cached-{payload}"))?;
+    let mut rig = Rig::open(&setup(RECYCLING, Storage::PageCache, &data, 1))?;
+    let template = batch(count, payload, false);
+    // As many as one write takes.
+    let at_once = (BLOCK / (count * payload)).max(1);
+    let batches = size.of((256 << 20) / (count * payload), 8);
+    // Until segments are used again.
+    append(&mut rig, &template, batches, at_once)?;
+    let mut bare = Recycled::create(&dir.join(format!("bare-{payload}")), 64 << 20)?;
+    let bytes = Rc::new(RefCell::new(1));
+    let seen = Rc::clone(&bytes);
+    let block = vec![0x5a; BLOCK];
+    let messages = (batches * count) as u64;
+    Ok(Pair {
+        what: format!("`log` append, page cache, {payload} B × {count}"),
+        reference: "pwrite of the same bytes in 256 KiB blocks",
+        goal,
+        unit: Unit::Cpu,
+        ours: Box::new(move || {
+            let (cost, each) = append(&mut rig, &template, batches, at_once)?;
+            *seen.borrow_mut() = each;
+            Ok(cost)
+        }),
+        theirs: Box::new(move || {
+            let each = *bytes.borrow();
+            Ok(bare.cost_of_blocks(messages * each, &block)? as f64 / messages as f64)
+        }),
+    })
+}
+
+/// Messages offered one by one; what waits when the workers run is written at once.
+fn single(dir: &Path, size: Size) -> anyhow::Result<Pair> {
+    let data = folder(dir, "single")?;
+    let mut rig = Rig::open(&setup(RECYCLING, Storage::PageCache, &data, 1))?;
+    let template = batch(1, 100, false);
+    let messages = size.of(400_000, 256);
+    let mut bare = Recycled::create(&dir.join("bare-single"), 64 << 20)?;
+    let block = vec![0x5a; 100];
+    Ok(Pair {
+        what: "`log` append, page cache, 100 B × 1, 64 in flight".to_owned(),
+        reference: "one pwrite per message",
+        goal: Goal::AtLeast(4.0),
+        unit: Unit::Cpu,
+        ours: Box::new(move || Ok(append(&mut rig, &template, messages, 64)?.0)),
+        theirs: Box::new(move || Ok(bare.cost_of_blocks(messages as u64 * 100, &block)? as f64 / messages as f64)),
+    })
+}
+
+/// Frames that are no longer in memory are read back and verified.
+fn read(dir: &Path, size: Size) -> anyhow::Result<Pair> {
+    let data = folder(dir, "read")?;
+    let mut setup = setup("log?retention=forever&max_memory=32MiB&segment=64MiB", Storage::PageCache, &data, 1);
+    setup.groups = 1;
+    let mut rig = Rig::open(&setup)?;
+    let template = batch(256, 100, false);
+    let batches = size.of(1_024, 16);
+    let (_, each) = append(&mut rig, &template, batches, 8)?;
+    let messages = (batches * 256) as u64;
+    let total = messages * each;
+    let mut bare = Recycled::create(&dir.join("bare-read"), 64 << 20)?;
+    bare.cost_of_blocks(64 << 20, &vec![0x5a; BLOCK])?;
+    let mut block = vec![0; 64 << 10];
+    Ok(Pair {
+        what: "`log` read from page cache, 100 B × 256, CRC verified".to_owned(),
+        reference: "pread of 64 KiB blocks, bytes on disk",
+        goal: Goal::AtLeast(0.55),
+        unit: Unit::Cpu,
+        ours: Box::new(move || {
+            rig.rewind(0)?;
+            let mut received = 0;
+            let mut result = Ok(());
+            let cost = cost_ns(|| {
+                while received < messages {
+                    match rig.receive(0, 256, |_| {}) {
+                        Ok(0) => break,
+                        Ok(more) => received += more,
+                        Err(error) => {
+                            result = Err(error);
+                            break;
+                        }
+                    }
+                }
+            });
+            result?;
+            anyhow::ensure!(received == messages, "{received} of {messages} were read");
+            Ok(cost as f64 / messages as f64)
+        }),
+        theirs: Box::new(move || Ok(bare.cost_of_reads(total, &mut block)? as f64 / messages as f64)),
+    })
+}
+
+/// Wall time of one batch until it is acknowledged.
+fn round(rig: &mut Rig, template: &brokerlab_model::Publishes, rounds: usize) -> anyhow::Result<f64> {
+    let clock = WallClock::new();
+    let mut spent = 0;
+    for _ in 0..rounds {
+        let mut offered = [Batch::Publish(template.clone())];
+        let begin = clock.now();
+        rig.publish(&mut offered)?;
+        spent += clock.now().since(begin).0;
+    }
+    Ok(spent as f64 / rounds as f64)
+}
+
+fn flushed(dir: &Path, size: Size, payload: usize) -> anyhow::Result<Pair> {
+    let data = folder(dir, &format!("flushed-{payload}"))?;
+    let mut rig = Rig::open(&setup(RECYCLING, Storage::Fsync, &data, 1))?;
+    let template = batch(256, payload, false);
+    let rounds = size.of((128 << 20) / (256 * payload).max(64 << 10), 4);
+    round(&mut rig, &template, rounds)?;
+    let before = rig.work().bytes_written;
+    round(&mut rig, &template, 4)?;
+    let bytes = vec![0x5a; (rig.work().bytes_written - before) as usize / 4];
+    let mut bare = Recycled::create(&dir.join(format!("bare-flushed-{payload}")), 64 << 20)?;
+    Ok(Pair {
+        what: format!("`log` append, fsync, {payload} B × 256"),
+        reference: "write + fdatasync of the same bytes",
+        goal: Goal::AtLeast(0.9),
+        unit: Unit::Wall,
+        ours: Box::new(move || Ok(round(&mut rig, &template, rounds)? / 256.0)),
+        theirs: Box::new(move || {
+            let clock = WallClock::new();
+            let begin = clock.now();
+            for _ in 0..rounds {
+                bare.write(&bytes)?;
+                bare.flush()?;
+            }
+            Ok(clock.now().since(begin).0 as f64 / rounds as f64 / 256.0)
+        }),
+    })
+}
+
+/// Sixteen lanes made durable together, against one: of `bytes` each while that is small, of the same bytes in all when it is large.
+fn lanes(dir: &Path, size: Size, bytes: usize, goal: f64) -> anyhow::Result<Pair> {
+    let large = bytes > 4 << 10;
+    let each = bytes / 100;
+    let names = [format!("lanes-16-{bytes}"), format!("lanes-1-{bytes}")];
+    let (many_dir, one_dir) = (folder(dir, &names[0])?, folder(dir, &names[1])?);
+    let mut many = Rig::open(&setup(RECYCLING, Storage::Fsync, &many_dir, 16))?;
+    let mut one = Rig::open(&setup(RECYCLING, Storage::Fsync, &one_dir, 1))?;
+    let spread = batch(16 * each, 100, true);
+    let single = batch(if large { 16 * each } else { each }, 100, true);
+    let rounds = size.of(if large { 100 } else { 400 }, 4);
+    let per = spread.len() as f64;
+    let what = format!("`log`, fsync, 16 lanes × {} KiB in one round", bytes >> 10);
+    let reference = if large { "one lane, the same bytes" } else { "one lane × 4 KiB" };
+    round(&mut many, &spread, rounds)?;
+    round(&mut one, &single, rounds)?;
+    Ok(Pair {
+        what,
+        reference,
+        goal: Goal::AtMost(goal),
+        unit: Unit::Wall,
+        ours: Box::new(move || Ok(round(&mut many, &spread, rounds)? / per)),
+        theirs: Box::new(move || Ok(round(&mut one, &single, rounds)? / per)),
+    })
+}

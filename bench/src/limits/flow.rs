@@ -1,0 +1,229 @@
+//! Rows of messages that go through: queue and shard against a channel and the log, and fan-out against one consumer.
+//!
+//! Leaves out what many unsettled messages cost, which is in `held`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use brokerlab_embedded::backends::{Place, open};
+use brokerlab_embedded::url::BackendUrl;
+use brokerlab_host::{Clock as _, WallClock};
+use brokerlab_model::{
+    Batch, ChannelId, ChannelSpec, Client, ClientSpec, Completions, Contract, Control, Order, Publishes, Receipt, Role,
+    Settlement, Storage, Time, Token, Verdict,
+};
+
+use super::bare::boxed_channel;
+use super::rig::{Rig, Setup, batch, copies};
+use super::{Goal, Open, Pair, Size, Unit};
+use crate::cpu::cost_ns;
+
+pub(super) fn rows(size: Size) -> Vec<Open> {
+    vec![
+        Box::new(move |_| Ok(channel(size))),
+        Box::new(move |dir| journalled(dir, size)),
+        Box::new(move |_| shards(size, 4, 0.5)),
+        Box::new(move |_| shards(size, 64, 0.2)),
+        Box::new(move |_| fan_out(size)),
+    ]
+}
+
+fn memory(url: &str, lanes: u32, groups: u32) -> anyhow::Result<Rig> {
+    Rig::open(&Setup { url, storage: Storage::Memory, data: None, lanes, groups })
+}
+
+/// How messages end that were delivered.
+#[derive(Clone, Copy, Debug)]
+enum Settle {
+    Each,
+    Last,
+}
+
+/// CPU per message of publishing so many batches, `at_once` at a time, delivering them to every member and settling them.
+fn through(rig: &mut Rig, template: &Publishes, batches: usize, at_once: usize, settle: Settle) -> anyhow::Result<f64> {
+    let (mut spent, mut result) = (0, Ok(()));
+    let mut receipts: Vec<Receipt> = Vec::new();
+    let expected = (at_once * template.len()) as u64;
+    for _ in 0..batches.div_ceil(at_once) {
+        let mut offered = copies(template, at_once);
+        spent += cost_ns(|| {
+            result = rig.publish(&mut offered).and_then(|()| {
+                for member in 0..rig.members.len() {
+                    receipts.clear();
+                    let received = rig.receive(member, expected as u32, |completions| {
+                        receipts.extend(completions.deliveries.iter().map(|delivery| delivery.receipt));
+                    })?;
+                    anyhow::ensure!(received == expected, "{received} of {expected} were delivered");
+                    match settle {
+                        Settle::Each => rig.settle(member, &receipts, Verdict::Ack)?,
+                        Settle::Last => {
+                            last_of_each_lane(&mut receipts);
+                            rig.settle(member, &receipts, Verdict::Ack)?;
+                        }
+                    }
+                }
+                // Retention.
+                rig.run_workers();
+                Ok(())
+            });
+        });
+        std::mem::replace(&mut result, Ok(()))?;
+    }
+    Ok(spent as f64 / (batches.div_ceil(at_once) as u64 * expected) as f64)
+}
+
+/// Leaves the last receipt of each run of one lane: a commit covers what comes before it.
+fn last_of_each_lane(receipts: &mut Vec<Receipt>) {
+    let mut kept = 0;
+    for at in 0..receipts.len() {
+        if receipts.get(at + 1).is_none_or(|next| next.lane != receipts[at].lane) {
+            receipts[kept] = receipts[at];
+            kept += 1;
+        }
+    }
+    receipts.truncate(kept);
+}
+
+fn journalled(dir: &Path, size: Size) -> anyhow::Result<Pair> {
+    let opened = |name: &str, url, groups| {
+        let data = dir.join(name);
+        std::fs::create_dir_all(&data)?;
+        Rig::open(&Setup { url, storage: Storage::PageCache, data: Some(&data), lanes: 1, groups })
+    };
+    let mut queue = opened("queue", "queue?max_memory=96MiB", 1)?;
+    let mut log = opened("log-beside-queue", "log?retention_bytes=64MiB&max_memory=96MiB", 0)?;
+    let template = batch(16, 100, false);
+    let batches = size.of(32_768, 64);
+    let other = template.clone();
+    Ok(Pair {
+        what: "`queue`, journalled, 100 B × 16: enqueue → deliver → ack".to_owned(),
+        reference: "`log` append of the same",
+        goal: Goal::AtLeast(0.6),
+        unit: Unit::Cpu,
+        ours: Box::new(move || through(&mut queue, &template, batches, 16, Settle::Each)),
+        theirs: Box::new(move || through(&mut log, &other, batches, 16, Settle::Last)),
+    })
+}
+
+fn shards(size: Size, lanes: u32, least: f64) -> anyhow::Result<Pair> {
+    let url = "shard?write_records=4000000000&write_bytes=3GiB&read_bytes=3GiB&retention=200us&max_memory=96MiB";
+    let mut shard = memory(url, lanes, 1)?;
+    let mut log = memory("log?retention=200us&max_memory=96MiB", lanes, 1)?;
+    let template = batch(256, 100, true);
+    let batches = size.of(2_048, 8);
+    let other = template.clone();
+    Ok(Pair {
+        what: format!("`shard` put → get, memory, 100 B × 256, {lanes} shards, MD5 of the key"),
+        reference: "`log`, memory, as many partitions",
+        goal: Goal::AtLeast(least),
+        unit: Unit::Cpu,
+        ours: Box::new(move || through(&mut shard, &template, batches, 1, Settle::Last)),
+        theirs: Box::new(move || through(&mut log, &other, batches, 1, Settle::Last)),
+    })
+}
+
+fn fan_out(size: Size) -> anyhow::Result<Pair> {
+    let url = "log?retention=200us&max_memory=96MiB";
+    let (mut eight, mut one) = (memory(url, 1, 8)?, memory(url, 1, 1)?);
+    let template = batch(256, 100, false);
+    let batches = size.of(2_048, 8);
+    let other = template.clone();
+    Ok(Pair {
+        what: "fan-out to 8 consumers of a lane, 100 B × 256, per message published".to_owned(),
+        reference: "one consumer",
+        goal: Goal::AtMost(1.3),
+        unit: Unit::Cpu,
+        ours: Box::new(move || through(&mut eight, &template, batches, 1, Settle::Last)),
+        theirs: Box::new(move || through(&mut one, &other, batches, 1, Settle::Last)),
+    })
+}
+
+fn channel(size: Size) -> Pair {
+    let count = size.of(2_000_000, 6_400);
+    Pair {
+        what: "`queue`, memory, 100 B × 64, producer and consumer on a core each: enqueue → deliver → ack".to_owned(),
+        reference: "bounded channel of boxed 100 B",
+        goal: Goal::AtLeast(5.0),
+        unit: Unit::Wall,
+        ours: Box::new(move || Ok(two_threads(count)? as f64 / count as f64)),
+        theirs: Box::new(move || Ok(boxed_channel(count)? as f64 / count as f64)),
+    }
+}
+
+/// Wall time in nanoseconds of `count` messages through a queue in memory, producer and consumer on a thread each.
+fn two_threads(count: usize) -> anyhow::Result<u64> {
+    let contract = Contract { storage: Storage::Memory, order: Order::None, ..Contract::default() };
+    let mut broker = open(&BackendUrl::parse("queue?max_memory=64MiB")?, &contract, &Place::default())?;
+    let mut administrator =
+        broker.connect(Time::ZERO, &ClientSpec { number: 0, role: Role::Administrator, placement: 0 })?;
+    let channel = ChannelSpec { name: "messages".to_owned(), lanes: 1, groups: vec!["consumers".to_owned()] };
+    let mut create = Batch::Control(vec![(Token(0), Control::Create(channel))]);
+    anyhow::ensure!(administrator.submit(Time::ZERO, &mut create).taken == 1, "the channel was not created");
+    let role = Role::Member { group: "consumers".to_owned(), channels: vec![ChannelId(0)] };
+    let producer = broker.connect(Time::ZERO, &ClientSpec { number: 1, role: Role::Producer, placement: 0 })?;
+    let member = broker.connect(Time::ZERO, &ClientSpec { number: 2, role, placement: 1 })?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let clock = WallClock::new();
+    let begin = clock.now();
+    let producing = {
+        let stop = Arc::clone(&stop);
+        std::thread::spawn(move || produce(producer, count, clock, &stop))
+    };
+    let consumed = consume(member, count, clock);
+    let took = clock.now().since(begin).0;
+    stop.store(true, Ordering::Relaxed);
+    let acknowledged = producing.join().map_err(|_| anyhow::anyhow!("the producer panicked"))?;
+    anyhow::ensure!(acknowledged == count && consumed == count, "{acknowledged} acknowledged, {consumed} consumed");
+    Ok(took)
+}
+
+/// Publishes in batches of 64, at most 1,024 in flight, and counts what was acknowledged.
+fn produce(mut producer: Box<dyn Client>, count: usize, clock: WallClock, stop: &AtomicBool) -> usize {
+    let payload = [0x5a; 100];
+    let (mut batch, mut completions) = (Batch::Publish(Publishes::new()), Completions::default());
+    let (mut sent, mut acknowledged) = (0, 0);
+    while acknowledged < count && !stop.load(Ordering::Relaxed) {
+        if let Batch::Publish(publishes) = &mut batch
+            && publishes.is_empty()
+        {
+            for _ in 0..(count - sent).min(64) {
+                publishes.push(Token(sent as u64), ChannelId(0), &[], &[], &payload);
+                sent += 1;
+            }
+        }
+        if !batch.is_empty() && producer.submit(clock.now(), &mut batch).taken == 0 {
+            std::thread::yield_now();
+        }
+        completions.clear();
+        producer.poll(clock.now(), &mut completions);
+        acknowledged += completions.outcomes.len();
+    }
+    acknowledged
+}
+
+/// Takes `count` messages and acknowledges each.
+fn consume(mut member: Box<dyn Client>, count: usize, clock: WallClock) -> usize {
+    let (mut completions, mut settle) = (Completions::default(), Batch::Settle(Vec::new()));
+    let (mut consumed, mut granted) = (0, 0);
+    while consumed < count {
+        if granted < consumed + 1_024 {
+            let mut grant = Batch::Control(vec![(Token(0), Control::Grant(1_024))]);
+            granted += 1_024;
+            let _always_taken = member.submit(clock.now(), &mut grant);
+        }
+        completions.clear();
+        member.poll(clock.now(), &mut completions);
+        if completions.deliveries.is_empty() {
+            std::hint::spin_loop();
+            continue;
+        }
+        consumed += completions.deliveries.len();
+        if let Batch::Settle(settlements) = &mut settle {
+            let ack = |receipt| Settlement { token: Token(0), receipt, verdict: Verdict::Ack };
+            settlements.extend(completions.deliveries.iter().map(|delivery| ack(delivery.receipt)));
+        }
+        let _always_taken = member.submit(clock.now(), &mut settle);
+    }
+    consumed
+}

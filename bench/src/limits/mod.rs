@@ -1,0 +1,148 @@
+//! Figure `limits`: what the engines reach of what bare system calls, a channel and each other reach in the same run.
+//!
+//! Each row has two sides, taken in turn; the first repetition warms both and is not counted. A ratio is taken within a repetition, its
+//! median is shown. CPU time of the one thread where everything runs on one, wall time where a device or a second thread is waited for.
+//! Leaves out other crates' logs and the goals that are about memory.
+
+mod append;
+mod bare;
+mod flow;
+mod held;
+mod rig;
+
+use std::path::PathBuf;
+
+use crate::table::{Figure, Row, Spread};
+
+/// What a row's ratio is held against.
+#[derive(Clone, Copy, Debug)]
+enum Goal {
+    /// Throughput as a part of the reference's.
+    AtLeast(f64),
+    /// Time as a multiple of the reference's.
+    AtMost(f64),
+}
+
+/// What both sides of a row are measured in, per message.
+#[derive(Clone, Copy, Debug)]
+enum Unit {
+    /// CPU of the one thread.
+    Cpu,
+    /// Wall time.
+    Wall,
+}
+
+/// How much one repetition does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// As much as a figure needs.
+    Whole,
+    /// As little as shows that everything works.
+    Small,
+}
+
+impl Size {
+    fn of(self, whole: usize, small: usize) -> usize {
+        match self {
+            Self::Whole => whole,
+            Self::Small => small,
+        }
+    }
+}
+
+/// Nanoseconds per message.
+type Side = Box<dyn FnMut() -> anyhow::Result<f64>>;
+
+/// One row, ready to be measured.
+struct Pair {
+    what: String,
+    reference: &'static str,
+    goal: Goal,
+    unit: Unit,
+    ours: Side,
+    theirs: Side,
+}
+
+/// Takes the figure: `repetitions` of each row.
+pub fn figure(repetitions: usize, size: Size) -> anyhow::Result<Figure> {
+    let folder = match std::env::var_os("BROKERLAB_FIGURES_DIR") {
+        Some(dir) => tempfile::tempdir_in(PathBuf::from(dir))?,
+        None => tempfile::tempdir()?,
+    };
+    let dir = folder.path();
+    let mut rows = Vec::new();
+    for make in [append::rows, flow::rows, held::rows] {
+        for open in make(size) {
+            let pair = open(dir)?;
+            rows.push(measure(pair, repetitions)?);
+        }
+    }
+    Ok(Figure {
+        name: "limits",
+        title: format!(
+            "The engines through their clients, on one file system; medians of {repetitions} interleaved repetitions with their range."
+        ),
+        rows,
+        remarks: vec![
+            "Reference ÷ found where the goal is a part of the reference's throughput, found ÷ reference where it is a bound on time."
+                .to_owned(),
+        ],
+    })
+}
+
+/// Opens a row's two sides in a folder.
+type Open = Box<dyn FnOnce(&std::path::Path) -> anyhow::Result<Pair>>;
+
+fn measure(mut pair: Pair, repetitions: usize) -> anyhow::Result<Row> {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for repetition in 0..=repetitions {
+        // In turn first, so that neither always finds what the other left in the caches.
+        let (found, reference) = if repetition % 2 == 0 {
+            let found = (pair.ours)()?;
+            (found, (pair.theirs)()?)
+        } else {
+            let reference = (pair.theirs)()?;
+            ((pair.ours)()?, reference)
+        };
+        if repetition > 0 {
+            ours.push(found);
+            theirs.push(reference);
+        }
+    }
+    let ratios: Vec<f64> = ours
+        .iter()
+        .zip(&theirs)
+        .map(|(ours, theirs)| match pair.goal {
+            Goal::AtLeast(_) => theirs / ours,
+            Goal::AtMost(_) => ours / theirs,
+        })
+        .collect();
+    let ratio = Spread::of(&ratios);
+    let unit = match pair.unit {
+        Unit::Cpu => "ns CPU",
+        Unit::Wall => "ns",
+    };
+    let (goal, met) = match pair.goal {
+        Goal::AtLeast(least) => (format!("≥ {least}"), ratio.median >= least),
+        Goal::AtMost(most) => (format!("≤ {most}"), ratio.median <= most),
+    };
+    Ok(Row {
+        what: pair.what,
+        found: format!("{} {unit}", Spread::of(&ours).show(1)),
+        reference: format!("{}, {} {unit}", pair.reference, Spread::of(&theirs).show(1)),
+        ratio: ratio.show(2),
+        goal,
+        met: Some(met),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_measured() {
+        let figure = figure(1, Size::Small).unwrap();
+        assert_eq!(figure.rows.len(), 17);
+    }
+}
