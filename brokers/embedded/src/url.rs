@@ -8,7 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use brokerlab_model::Span;
-use brokerlab_model::direct::DirectOptions;
+use brokerlab_model::direct::{Answer, DirectOptions, Overflow};
 use brokerlab_model::log::LogOptions;
 use brokerlab_model::queue::QueueOptions;
 use brokerlab_model::shard::ShardOptions;
@@ -390,6 +390,30 @@ fn lanes(text: &str) -> Result<Option<u32>, &'static str> {
     }
 }
 
+fn answer(text: &str) -> Result<Answer, &'static str> {
+    match text {
+        "stored" => Ok(Answer::Stored),
+        "served" => Ok(Answer::Served),
+        _ => Err("write stored or served"),
+    }
+}
+
+fn overflow(text: &str) -> Result<Overflow, &'static str> {
+    match text {
+        "refuse" => Ok(Overflow::Refuse),
+        "block" => Ok(Overflow::Block),
+        _ => Err("write refuse or block"),
+    }
+}
+
+fn on_or_off(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("write on or off"),
+    }
+}
+
 fn segment(text: &str) -> Result<u64, &'static str> {
     match bytes(text)? {
         size @ 0x1_0000..=0x4000_0000 => Ok(size),
@@ -450,9 +474,14 @@ const SHARD: &[Parameter] = parameters! {
 
 const DIRECT: &[Parameter] = parameters! {
     "endpoints", "endpoints of each service; 8" => lanes = lanes;
+    "answer", "when a caller has its answer: stored (the request), or served (its work); stored" => direct.answer = answer;
+    "try_timeout", "with served, when a request is sent again; the timeout" => direct.try_timeout = |text| span(text).map(Some);
+    "deadlines", "with served, refuse what nobody waits for any more: on or off; on" => direct.deadlines = on_or_off;
+    "overflow", "when no receiver has room: refuse the request, or block the caller; refuse" => direct.overflow = overflow;
+    "breaker_failures", "failures of 100 calls that open a circuit breaker, 0 for never; 50" => direct.breaker.failures = count_u32;
     "service_queue", "requests a receiver holds, those in work included; 1024" => direct.service_queue = count_u32;
     "window", "unanswered requests of one client; 1024" => direct.window = count_u32;
-    "retries", "how often a request that no receiver took is tried again; 3" => direct.retries = count_u32;
+    "retries", "how often a request that was not taken, or not answered in time, is tried again; 3" => direct.retries = count_u32;
     "backoff", "the wait before the first retry; 20ms" => direct.backoff = span;
     "max_backoff", "the longest wait before a retry; 500ms" => direct.max_backoff = span;
     "timeout", "when a caller gives up; 1s" => direct.timeout = span;
@@ -479,6 +508,11 @@ mod tests {
         assert_eq!((url.options.queue.visibility_timeout, url.options.queue.prefetch), (Span::from_millis(250), 3));
         let url = BackendUrl::parse("shard?write_records=10&retention=forever").unwrap();
         assert_eq!((url.options.shard.write_records_per_s, url.options.shard.retention), (10, None));
+        let url = "direct?answer=served&try_timeout=50ms&deadlines=off&overflow=block&breaker_failures=0";
+        let direct = BackendUrl::parse(url).unwrap().options.direct;
+        assert_eq!((direct.answer, direct.overflow, direct.deadlines), (Answer::Served, Overflow::Block, false));
+        assert_eq!((direct.try_timeout, direct.breaker.failures), (Some(Span::from_millis(50)), 0));
+        assert_eq!(error("direct?overflow=drop"), "`overflow=drop`: write refuse or block");
     }
 
     #[test]

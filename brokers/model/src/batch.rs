@@ -364,6 +364,9 @@ pub enum Blocked {
     /// The broker itself holds the client back (a memory or disk alarm).
     #[error("the broker blocks the connection")]
     Broker,
+    /// No receiver has room, and the caller waits for one rather than be rejected.
+    #[error("every receiver's service queue is full")]
+    Receivers,
 }
 
 /// What `submit` took. The batch has been advanced by `taken`.

@@ -27,6 +27,17 @@ pub(super) struct Binding {
     pub(super) listed: bool,
 }
 
+/// A try in a receiver's service queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Queued {
+    /// The group's index in the model.
+    pub(super) group: u32,
+    /// The request's row in its service.
+    pub(super) id: u32,
+    /// The try: unlike the request's own epoch once the caller gave it up.
+    pub(super) epoch: u32,
+}
+
 /// Operations between two flushes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Segment {
@@ -49,8 +60,8 @@ pub(super) struct Peer {
     pub(super) credit: Credit,
     /// Requests in its service queue, those in work included.
     pub(super) held: u32,
-    /// Requests that are stored and wait for a free worker: group and request.
-    pub(super) ready: VecDeque<(u32, u32)>,
+    /// Requests that are stored and wait for a free worker.
+    pub(super) ready: VecDeque<Queued>,
     /// What it serves.
     pub(super) bindings: Vec<Binding>,
     /// Under an order: how many endpoints' requests come to it.

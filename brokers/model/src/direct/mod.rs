@@ -6,9 +6,13 @@
 //! and only then is it served, against free workers (grants). A settlement frees its place in the service queue.
 //!
 //! What can go wrong: no receiver is connected, or all service queues are full: tried again with backoff and jitter, within the
-//! timeout; storing takes longer than the timeout; a service fails too often: its circuit breaker opens and nothing is sent. A
-//! request that failed is served nowhere. A receiver that leaves hands its requests to another one of its group; those that
-//! were answered wait for one if there is none.
+//! timeout, or the caller is held back ([`Overflow::Block`]); storing takes longer than what is left of the timeout; a service fails
+//! too often: its circuit breaker opens and nothing is sent. A request that failed is served nowhere. A receiver that leaves hands
+//! its requests to another one of its group; those that were answered wait for one if there is none.
+//!
+//! With [`Answer::Served`] the caller waits for the work instead. A try whose response does not come in time is given up and sent
+//! again; it keeps its place at the receiver, which works for nobody when its turn comes, or, where deadlines propagate, refuses it
+//! without working. A call that ends without a response is *unknown*: its work may have been done.
 //!
 //! A request cannot be given back or extended once it was answered. Leaves out connection pools, hedged requests and the
 //! response's own bytes.
@@ -21,20 +25,23 @@ mod requests;
 mod restore;
 mod route;
 mod settle;
+#[cfg(test)]
+mod storm;
 mod topology;
+mod tries;
 
 #[cfg(test)]
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
-pub use options::DirectOptions;
+pub use options::{Answer, DirectOptions, Overflow};
 
 use crate::batch::{Accepted, ChannelId, Control, LaneId, Publishes, Settlement, Token};
 use crate::broker::{ClientSpec, ConnectError, Role};
 use crate::capabilities::{Capabilities, Settings, Unsupported};
-use crate::completion::{Failure, Outcome, Refusal, Status};
+use crate::completion::{Event, Failure, Outcome, Refusal, Status};
 use crate::contract::{Contract, Delivery, Order};
 use crate::journal::{Journal, JournalError};
 use crate::machine::{Effects, Model};
@@ -43,6 +50,7 @@ use crate::time::Time;
 use breaker::Breaker;
 use callers::{Binding, Part, Peer};
 use requests::Requests;
+use tries::{Held, Stray, Tries};
 
 /// A service that is called.
 #[derive(Clone, Debug)]
@@ -122,11 +130,18 @@ pub struct DirectModel {
     peers: Slots<Peer>,
     barriers: VecDeque<Barrier>,
     storing: VecDeque<Handle>,
-    /// When waiting requests are to be looked at; stale entries are skipped.
+    /// When requests are to be looked at; stale entries are skipped.
     timers: BinaryHeap<Reverse<(Time, Handle)>>,
+    /// Tries that their callers gave up, and who holds them.
+    strays: BTreeMap<Stray, Held>,
+    tries: Tries,
+    /// Callers that wait for room at a receiver.
+    held_back: Vec<u32>,
     next_ticket: u64,
     next_serial: u64,
     // Within one step:
+    /// Whether some receiver may have room that it had not.
+    freed: bool,
     /// Requests that were placed and stand before no barrier yet.
     unsealed: u32,
     dirty: Vec<u32>,
@@ -166,8 +181,12 @@ impl DirectModel {
             barriers: VecDeque::new(),
             storing: VecDeque::new(),
             timers: BinaryHeap::new(),
+            strays: BTreeMap::new(),
+            tries: Tries::default(),
+            held_back: Vec::new(),
             next_ticket: 0,
             next_serial: 0,
+            freed: false,
             unsealed: 0,
             dirty: Vec::new(),
             touched: Vec::new(),
@@ -217,6 +236,7 @@ impl DirectModel {
     fn forget(&mut self, slot: u32) {
         let number = self.peers.get(slot).number;
         self.dirty.retain(|&other| other != slot);
+        self.held_back.retain(|&other| other != number);
         self.peers.remove(number);
     }
 
@@ -225,6 +245,25 @@ impl DirectModel {
         self.serve(out);
         self.seal(now, out);
         self.record_settled(out);
+        if std::mem::take(&mut self.freed) {
+            out.events.extend(self.held_back.drain(..).map(|client| (client, Event::Unblocked)));
+        }
+    }
+
+    /// Holds a caller back until a receiver has room.
+    fn hold_back(&mut self, client: u32, out: &mut Effects) {
+        if !self.held_back.contains(&client) {
+            self.held_back.push(client);
+            out.events.push((client, Event::Blocked));
+        }
+    }
+
+    /// Lets a caller go: it got through.
+    fn let_go(&mut self, client: u32, out: &mut Effects) {
+        if let Some(at) = self.held_back.iter().position(|&held| held == client) {
+            self.held_back.remove(at);
+            out.events.push((client, Event::Unblocked));
+        }
     }
 }
 
@@ -260,11 +299,13 @@ impl Model for DirectModel {
     }
 
     fn settle(&mut self, now: Time, client: u32, settlements: &[Settlement], out: &mut Effects) {
+        self.catch_up(now, out);
         self.settle_all(client, settlements, out);
         self.finish(now, out);
     }
 
     fn control(&mut self, now: Time, client: u32, token: Token, control: &Control, out: &mut Effects) {
+        self.catch_up(now, out);
         match self.peers.slot(client).filter(|&slot| !self.peers.get(slot).closing) {
             None => out.outcomes.push((client, refused(token, Refusal::Closed))),
             Some(slot) => match control {

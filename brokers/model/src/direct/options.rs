@@ -7,20 +7,51 @@ use crate::contract::{Availability, Contract, Delivery, Order, Storage};
 use crate::direct::breaker::BreakerOptions;
 use crate::time::Span;
 
+/// When a caller gets its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Answer {
+    /// When the receivers have stored the request (202 Accepted): they work on it afterwards, and nobody waits for that.
+    #[default]
+    Stored,
+    /// When the receivers have worked on it (200 OK): a caller waits for each try's response, and sends the request again when
+    /// none comes.
+    Served,
+}
+
+/// What becomes of a request when no receiver has room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// It is rejected, and tried again as `retries` and `backoff` say.
+    #[default]
+    Refuse,
+    /// The caller is held back until a receiver has room.
+    Block,
+}
+
 /// The settings of request and response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirectOptions {
+    /// When a caller gets its answer.
+    pub answer: Answer,
+    /// What becomes of a request when no receiver has room.
+    pub overflow: Overflow,
+    /// Whether a try carries its caller's deadline to the receiver, which then refuses, without working, one for whose response
+    /// nobody waits any more. Matters where callers wait for the work ([`Answer::Served`]).
+    pub deadlines: bool,
+    /// How long a caller waits for one try's response before it sends the request again; `None` waits until the timeout. Matters
+    /// where callers wait for the work.
+    pub try_timeout: Option<Span>,
     /// How many requests a receiver holds, those in work included; more are rejected as overload. At least 1.
     pub service_queue: u32,
     /// How many requests of one client may be unanswered; `publish` is blocked beyond.
     pub window: u32,
-    /// How often a request that no receiver took is tried again.
+    /// How often a request that no receiver took, or whose response did not come in time, is tried again.
     pub retries: u32,
     /// The wait before the first retry; doubled for each further one, less up to a half of jitter.
     pub backoff: Span,
     /// The longest wait before a retry.
     pub max_backoff: Span,
-    /// Bounds all attempts together, and then the wait for the receivers' answer.
+    /// A request's deadline: bounds all tries and the waits between them together. What is left of it is what a try may take.
     pub timeout: Span,
     /// The circuit breaker of each service.
     pub breaker: BreakerOptions,
@@ -32,6 +63,10 @@ impl Default for DirectOptions {
     /// Three retries within a second; nginx's largest request.
     fn default() -> Self {
         Self {
+            answer: Answer::Stored,
+            overflow: Overflow::Refuse,
+            deadlines: true,
+            try_timeout: None,
             service_queue: 1024,
             window: 1024,
             retries: 3,
@@ -76,15 +111,32 @@ impl DirectOptions {
                 "the receiver must be up when the request is sent; put a broker between",
             );
         }
+        if self.answer == Answer::Served {
+            if contract.delivery == Delivery::AtMostOnce {
+                gaps.add(
+                    Delivery::AXIS,
+                    contract.delivery,
+                    "answer=served sends a request again whose response is late, and its work may be done twice; take answer=stored",
+                );
+            }
+            if contract.order == Order::PerKey {
+                gaps.add(
+                    Order::AXIS,
+                    contract.order,
+                    "answer=served sends a request again behind later ones of its key; take answer=stored",
+                );
+            }
+        }
         gaps.or("direct", self.settings(*contract))
     }
 
     fn settings(&self, contract: Contract) -> Settings {
         let mut settings = Settings::default();
-        let answer = match contract.storage {
-            Storage::Memory => "when it is in the service queue",
-            Storage::PageCache => "when its request log is written",
-            Storage::Fsync => "when its request log is flushed",
+        let answer = match (self.answer, contract.storage) {
+            (Answer::Served, _) => "when the work is done",
+            (Answer::Stored, Storage::Memory) => "when it is in the service queue",
+            (Answer::Stored, Storage::PageCache) => "when its request log is written",
+            (Answer::Stored, Storage::Fsync) => "when its request log is flushed",
         };
         settings.add("answer", answer, "storage: the receiver stores a request before it answers");
         match contract.delivery {
@@ -100,9 +152,19 @@ impl DirectOptions {
             }
         };
         settings.add("timeout", self.timeout, "when a caller gives up");
-        settings.add("retries", self.retries, "when no receiver took a request");
+        if self.answer == Answer::Served {
+            let each = self.try_timeout.unwrap_or(self.timeout);
+            settings.add("try-timeout", each, "when a caller sends a request again");
+            let why = "whether a receiver refuses, without working, a request that nobody waits for any more";
+            settings.add("deadlines", if self.deadlines { "propagated" } else { "not propagated" }, why);
+        }
+        settings.add("retries", self.retries, "when no receiver took a request, or none answered in time");
         settings.add("backoff", format!("{} to {}", self.backoff, self.max_backoff), "the wait before a retry");
-        settings.add("service-queue", self.service_queue, "requests a receiver holds");
+        let full = match self.overflow {
+            Overflow::Refuse => "requests a receiver holds; more are rejected",
+            Overflow::Block => "requests a receiver holds; beyond, callers wait",
+        };
+        settings.add("service-queue", self.service_queue, full);
         settings.add("window", self.window, "unanswered requests a client may have");
         let BreakerOptions { calls, failures, open_for, probes } = self.breaker;
         let breaker = format!("{failures} failures of {calls}, open for {open_for}, {probes} probes");

@@ -6,7 +6,8 @@ use std::cmp::Reverse;
 
 use crate::batch::{Accepted, Blocked, LaneId, Message, Publishes};
 use crate::completion::{Failure, Outcome, Refusal, Status};
-use crate::direct::callers::Part;
+use crate::direct::callers::{Part, Queued};
+use crate::direct::options::Overflow;
 use crate::direct::requests::{LegStage, NONE, Request, Stage};
 use crate::direct::{Barrier, DirectModel, done, ended, refused};
 use crate::machine::{Effects, Write};
@@ -30,15 +31,21 @@ impl DirectModel {
             }
         };
         let window = u64::from(self.options.window.max(1));
+        let waits = self.options.overflow == Overflow::Block;
         let mut taken = 0;
         while taken < batch.len() && self.peers.get(slot).open() < window {
             let message = batch.get(taken);
             match self.admit(now, &message) {
+                Ok(lane) if waits && !self.all_have_room(lane) => {
+                    self.hold_back(client, out);
+                    return Accepted { taken, blocked: Some(Blocked::Receivers) };
+                }
                 Ok(lane) => self.send(now, slot, lane, &message, taken as u32, out),
                 Err(status) => out.outcomes.push((client, ended(message.token, status))),
             }
             taken += 1;
         }
+        self.let_go(client, out);
         Accepted { taken, blocked: (taken < batch.len()).then_some(Blocked::Window) }
     }
 
@@ -87,9 +94,11 @@ impl DirectModel {
             segment: self.peers.get_mut(client).begin(),
             unplaced: groups,
             open: groups,
+            strays: 0,
             retries: 0,
             deadline,
             wake: deadline,
+            stored: false,
             stage: Stage::Waiting,
         });
         self.lanes[lane as usize].index.push_back(id);
@@ -128,8 +137,8 @@ impl DirectModel {
         }
     }
 
-    /// Offers a waiting request to a receiver of each group that has not taken it. It is then stored, waits for a retry, or
-    /// has failed.
+    /// Offers a waiting request to a receiver of each group that has not taken it. It is then stored, or worked on if it was
+    /// stored before, waits for a retry, or has failed.
     pub(super) fn attempt(&mut self, now: Time, channel: u32, id: u32, out: &mut Effects) {
         let lane = self.channels[channel as usize].requests.get(id).lane;
         let mut nobody = false;
@@ -147,23 +156,57 @@ impl DirectModel {
             requests.get_mut(id).unplaced -= 1;
             let leg = requests.leg_mut(id, place);
             (leg.member, leg.stage) = (member, LegStage::Placed);
+            let queued = Queued { group, id, epoch: leg.epoch };
+            if requests.get(id).stored {
+                self.enqueue(member, queued);
+            }
         }
-        let retries = self.options.retries;
-        let request = self.channels[channel as usize].requests.get_mut(id);
-        let serial = request.serial;
-        if request.unplaced == 0 {
-            request.stage = Stage::Storing;
-            self.storing.push_back((channel, id, serial));
-            self.unsealed += 1;
-        } else if request.retries >= retries {
+        let Request { unplaced, retries, stored, .. } = *self.channels[channel as usize].requests.get(id);
+        if unplaced == 0 {
+            self.placed(now, channel, id);
+        } else if retries < self.options.retries {
+            self.try_later(now, channel, id);
+        } else if stored {
+            self.end_unanswered(now, channel, id, out);
+        } else {
             let failure = if nobody { Failure::NoReceiver } else { Failure::Overloaded };
             self.fail(now, channel, id, failure, out);
-        } else {
-            let wait = backoff(self.options.backoff, self.options.max_backoff, request.retries, serial);
-            request.retries += 1;
-            request.wake = (now + wait).min(request.deadline);
-            self.timers.push(Reverse((request.wake, (channel, id, serial))));
         }
+    }
+
+    /// All receivers took a try: they store it, unless an earlier one was stored. Its caller waits for no longer than what is left
+    /// of the request's time.
+    fn placed(&mut self, now: Time, channel: u32, id: u32) {
+        let usual = now + self.options.timeout;
+        let patience = self.patience();
+        let request = self.channels[channel as usize].requests.get_mut(id);
+        let handle = (channel, id, request.serial);
+        let stored = request.stored;
+        request.stage = if stored { Stage::Serving } else { Stage::Storing };
+        // One that is stored at once ends with its barrier: only what has waited has less time left, or what is sent again.
+        if let Some(patience) = patience {
+            request.wake = (now + patience).min(request.deadline);
+            self.timers.push(Reverse((request.wake, handle)));
+        } else if request.deadline < usual {
+            request.wake = request.deadline;
+            self.timers.push(Reverse((request.wake, handle)));
+        }
+        if stored {
+            self.tries.sent_again += 1;
+        } else {
+            self.storing.push_back(handle);
+            self.unsealed += 1;
+        }
+    }
+
+    /// Lets a request wait for its next try.
+    pub(super) fn try_later(&mut self, now: Time, channel: u32, id: u32) {
+        let request = self.channels[channel as usize].requests.get_mut(id);
+        let wait = backoff(self.options.backoff, self.options.max_backoff, request.retries, request.serial);
+        request.retries += 1;
+        request.stage = Stage::Waiting;
+        request.wake = (now + wait).min(request.deadline);
+        self.timers.push(Reverse((request.wake, (channel, id, request.serial))));
     }
 
     /// Puts a barrier after what was placed in this step.
@@ -189,6 +232,7 @@ impl DirectModel {
                     continue;
                 }
                 match result {
+                    Ok(()) if self.waits_for_work() => self.start_serving(channel, id),
                     Ok(()) => self.answer(channel, id, out),
                     Err(failure) => self.fail(now, channel, id, failure, out),
                 }
@@ -205,19 +249,27 @@ impl DirectModel {
         self.end(client, segment, outcome, out);
         for place in 0..self.channels[channel as usize].groups.len() as u32 {
             let group = self.channels[channel as usize].groups[place as usize];
+            let pass = self.channels[channel as usize].requests.leg(id, place).pass;
+            self.groups[group as usize].breaker.succeeded(pass);
+        }
+        self.enqueue_all(channel, id);
+    }
+
+    /// A request that was stored stands in the service queue of each group's receiver.
+    pub(super) fn enqueue_all(&mut self, channel: u32, id: u32) {
+        for place in 0..self.channels[channel as usize].groups.len() as u32 {
+            let group = self.channels[channel as usize].groups[place as usize];
             let leg = *self.channels[channel as usize].requests.leg(id, place);
-            self.groups[group as usize].breaker.succeeded(leg.pass);
             if leg.member == NOBODY {
                 self.hand_on(group, id);
             } else {
-                self.peers.get_mut(leg.member).ready.push_back((group, id));
-                self.mark(leg.member);
+                self.enqueue(leg.member, Queued { group, id, epoch: leg.epoch });
             }
         }
     }
 
     /// Ends a caller's operation.
-    fn end(&mut self, client: u32, segment: u32, outcome: Outcome, out: &mut Effects) {
+    pub(super) fn end(&mut self, client: u32, segment: u32, outcome: Outcome, out: &mut Effects) {
         let peer = self.peers.get_mut(client);
         let number = peer.number;
         out.outcomes.push((number, outcome));
@@ -276,17 +328,26 @@ impl DirectModel {
                 break;
             }
             self.timers.pop();
-            let requests = &self.channels[channel as usize].requests;
-            if requests.is(id, serial, Stage::Waiting) && requests.get(id).wake == at {
-                self.wake(now, channel, id, out);
+            let request = *self.channels[channel as usize].requests.get(id);
+            if request.serial != serial || request.wake != at {
+                continue;
+            }
+            match request.stage {
+                Stage::Waiting => self.wake(now, channel, id, out),
+                Stage::Storing if request.deadline <= now => self.fail(now, channel, id, Failure::Timeout, out),
+                Stage::Storing => self.wait_until_the_deadline(channel, id),
+                Stage::Serving => self.give_up_try(now, channel, id, out),
+                Stage::Free | Stage::Answered | Stage::Ended => {}
             }
         }
     }
 
     fn wake(&mut self, now: Time, channel: u32, id: u32, out: &mut Effects) {
-        let Request { wake, deadline, lane, serial, .. } = *self.channels[channel as usize].requests.get(id);
+        let Request { wake, deadline, lane, serial, stored, .. } = *self.channels[channel as usize].requests.get(id);
         let first = self.lanes[lane as usize].line.front() == Some(&(id, serial));
-        if wake >= deadline {
+        if stored && (wake >= deadline || !self.may_send_again(now, channel, id)) {
+            self.end_unanswered(now, channel, id, out);
+        } else if wake >= deadline {
             self.fail(now, channel, id, Failure::Timeout, out);
         } else if !self.ordered {
             self.attempt(now, channel, id, out);

@@ -19,8 +19,12 @@ pub(super) enum Stage {
     Waiting,
     /// All receivers took it and store it.
     Storing,
+    /// All receivers have stored it and are to work on it, and the caller waits for that.
+    Serving,
     /// It is answered, and served or to be served.
     Answered,
+    /// Its caller has waited for the work and heard how it ended; tries that it gave up before are still with receivers.
+    Ended,
 }
 
 /// How far one group has come with a request.
@@ -41,8 +45,10 @@ pub(super) enum LegStage {
 pub(super) struct Leg {
     /// The receiver's slot.
     pub(super) member: u32,
-    /// How often it was handed on in work; the receipt's epoch.
-    pub(super) redeliveries: u32,
+    /// Rises when it is handed on in work or its try is given up; the receipt's epoch.
+    pub(super) epoch: u32,
+    /// How often it was handed to a worker.
+    pub(super) deliveries: u32,
     /// How the circuit breaker let it through.
     pub(super) pass: Pass,
     /// How far it has come.
@@ -68,12 +74,16 @@ pub(super) struct Request {
     pub(super) unplaced: u32,
     /// Groups that are not done with it.
     pub(super) open: u32,
+    /// Tries that its caller gave up and that receivers still hold.
+    pub(super) strays: u32,
     /// How often it was tried again.
     pub(super) retries: u32,
-    /// When the caller gives up waiting for receivers.
+    /// When the caller gives up.
     pub(super) deadline: Time,
-    /// When something is to be done about it, while it waits.
+    /// When something is to be done about it, while a timer runs for it.
     pub(super) wake: Time,
+    /// Whether its receivers have stored it.
+    pub(super) stored: bool,
     /// How far it has come.
     pub(super) stage: Stage,
 }
@@ -96,7 +106,7 @@ impl Requests {
 
     /// Adds a request that nobody has taken.
     pub(super) fn add(&mut self, request: Request) -> u32 {
-        let leg = Leg { member: NOBODY, redeliveries: 0, pass: Pass::default(), stage: LegStage::Unplaced };
+        let leg = Leg { member: NOBODY, epoch: 0, deliveries: 0, pass: Pass::default(), stage: LegStage::Unplaced };
         if let Some(id) = self.free.pop() {
             self.rows[id as usize] = request;
             self.legs[id as usize * self.groups..][..self.groups].fill(leg);

@@ -97,9 +97,11 @@ impl DirectModel {
             segment: 0,
             unplaced: 0,
             open: 0,
+            strays: 0,
             retries: 0,
             deadline: now,
             wake: now,
+            stored: true,
             stage: Stage::Answered,
         });
         for place in 0..made.groups.len() as u32 {
@@ -112,7 +114,8 @@ impl DirectModel {
             requests.get_mut(id).open += 1;
             let leg = requests.leg_mut(id, place);
             leg.stage = LegStage::Placed;
-            leg.redeliveries = u32::from(!self.at_most_once);
+            leg.deliveries = u32::from(!self.at_most_once);
+            leg.epoch = leg.deliveries;
             self.groups[group as usize].orphans.push_back(id);
         }
         id

@@ -3,7 +3,7 @@
 //! Leaves out when a request is tried again, which is in `publish`.
 
 use crate::direct::DirectModel;
-use crate::direct::callers::Binding;
+use crate::direct::callers::{Binding, Queued};
 use crate::direct::requests::{LegStage, NONE, Stage};
 use crate::slots::NOBODY;
 
@@ -23,17 +23,32 @@ impl DirectModel {
 
     /// A receiver of the group with room: the next in turn, or under an order the endpoint's own.
     pub(super) fn pick(&mut self, group: u32, lane: u32) -> Option<u32> {
+        let member = self.next_with_room(group, lane)?;
+        if !self.ordered {
+            self.groups[group as usize].ring.rotate_left(1);
+        }
+        Some(member)
+    }
+
+    /// Whether every group has a receiver with room for a request to this endpoint, or none at all.
+    pub(super) fn all_have_room(&mut self, lane: u32) -> bool {
+        let channel = self.lanes[lane as usize].channel as usize;
+        (0..self.channels[channel].groups.len()).all(|place| {
+            let group = self.channels[channel].groups[place];
+            self.groups[group as usize].members.is_empty() || self.next_with_room(group, lane).is_some()
+        })
+    }
+
+    /// The receiver that `pick` would take, which then stands first in the group's ring.
+    fn next_with_room(&mut self, group: u32, lane: u32) -> Option<u32> {
         if self.ordered {
             return self.own_receiver(group, lane).filter(|&member| self.has_room(member));
         }
         while let Some(&(member, binding)) = self.groups[group as usize].ring.front() {
-            let room = self.has_room(member);
-            let ring = &mut self.groups[group as usize].ring;
-            if room {
-                ring.rotate_left(1);
+            if self.has_room(member) {
                 return Some(member);
             }
-            ring.pop_front();
+            self.groups[group as usize].ring.pop_front();
             self.peers.get_mut(member).bindings[binding as usize].listed = false;
         }
         None
@@ -54,6 +69,7 @@ impl DirectModel {
 
     /// Frees a place in a receiver's service queue.
     pub(super) fn free_place(&mut self, member: u32) {
+        self.freed = true;
         let peer = self.peers.get_mut(member);
         peer.held -= 1;
         if peer.held < self.options.service_queue && !peer.closing {
@@ -73,6 +89,7 @@ impl DirectModel {
 
     /// A receiver arrives, and takes what waits for one.
     pub(super) fn join(&mut self, member: u32) {
+        self.freed = true;
         self.list(member);
         for index in 0..self.peers.get(member).bindings.len() {
             let group = self.peers.get(member).bindings[index].group;
@@ -101,18 +118,25 @@ impl DirectModel {
         let heir = self.heir(group, lane);
         let leg = self.channels[channel as usize].requests.leg_mut(id, place);
         (leg.member, leg.stage) = (heir.unwrap_or(NOBODY), LegStage::Placed);
+        let queued = Queued { group, id, epoch: leg.epoch };
         if let Some(heir) = heir {
-            let peer = self.peers.get_mut(heir);
-            peer.held += 1;
-            peer.ready.push_back((group, id));
-            self.mark(heir);
+            self.peers.get_mut(heir).held += 1;
+            self.enqueue(heir, queued);
         } else {
             self.groups[group as usize].orphans.push_back(id);
         }
     }
 
-    /// A receiver leaves: what it held goes to others, oldest first.
+    /// A stored request stands in its receiver's service queue for a worker.
+    pub(super) fn enqueue(&mut self, member: u32, queued: Queued) {
+        self.peers.get_mut(member).ready.push_back(queued);
+        self.mark(member);
+    }
+
+    /// A receiver leaves: what it held goes to others, oldest first. What callers gave up goes with it.
     pub(super) fn leave(&mut self, member: u32) {
+        self.freed = true;
+        self.leave_strays(member);
         let bindings = std::mem::take(&mut self.peers.get_mut(member).bindings);
         self.peers.get_mut(member).ready.clear();
         for &Binding { group, listed } in &bindings {
@@ -155,17 +179,18 @@ impl DirectModel {
         leg.member = NOBODY;
         self.peers.get_mut(member).held -= 1;
         match (stage, leg.stage) {
-            (Stage::Waiting, _) => {
+            (Stage::Waiting, was) => {
                 leg.stage = LegStage::Unplaced;
+                leg.epoch += u32::from(was == LegStage::InWork);
                 requests.get_mut(id).unplaced += 1;
             }
-            (Stage::Answered, LegStage::InWork) => {
-                leg.redeliveries += 1;
+            (Stage::Answered | Stage::Serving, LegStage::InWork) => {
+                leg.epoch += 1;
                 self.hand_on(group, id);
             }
-            (Stage::Answered, _) => self.hand_on(group, id),
-            // Handed on when it is stored; a free row is in no index.
-            (Stage::Storing | Stage::Free, _) => {}
+            (Stage::Answered | Stage::Serving, _) => self.hand_on(group, id),
+            // Handed on when it is stored; what has ended is with nobody, and a free row is in no index.
+            (Stage::Storing | Stage::Ended | Stage::Free, _) => {}
         }
     }
 }

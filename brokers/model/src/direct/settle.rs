@@ -5,8 +5,8 @@
 
 use crate::batch::{ChannelId, LaneId, Receipt, Settlement, Verdict};
 use crate::completion::{Outcome, Refusal, Status};
-use crate::direct::callers::Part;
-use crate::direct::requests::{LegStage, NONE, Request};
+use crate::direct::callers::{Part, Queued};
+use crate::direct::requests::{LegStage, NONE, Request, Stage};
 use crate::direct::{DirectModel, done};
 use crate::machine::{Deliver, Effects, Record, Write};
 
@@ -16,37 +16,46 @@ impl DirectModel {
         while let Some(member) = self.dirty.pop() {
             let peer = self.peers.get_mut(member);
             peer.dirty = false;
-            let count = (peer.ready.len() as u64).min(peer.credit.available());
-            for _ in 0..count {
-                let Some((group, id)) = self.peers.get_mut(member).ready.pop_front() else { break };
-                self.hand_out(member, group, id, out);
+            let available = peer.credit.available();
+            let mut taken = 0;
+            while taken < available {
+                let Some(queued) = self.peers.get_mut(member).ready.pop_front() else { break };
+                taken += u64::from(self.hand_out(member, queued, out));
             }
             let peer = self.peers.get_mut(member);
             let number = peer.number;
-            peer.credit.take(count, |token| out.outcomes.push((number, done(token))));
+            peer.credit.take(taken, |token| out.outcomes.push((number, done(token))));
         }
     }
 
-    fn hand_out(&mut self, member: u32, group: u32, id: u32, out: &mut Effects) {
+    /// Hands a request to a worker. Returns whether it did: it refuses a try whose deadline has passed.
+    fn hand_out(&mut self, member: u32, queued: Queued, out: &mut Effects) -> bool {
+        let Queued { group, id, epoch } = queued;
         let (channel, place) = (self.groups[group as usize].channel, self.groups[group as usize].place);
+        if self.channels[channel as usize].requests.leg(id, place).epoch == epoch {
+            self.channels[channel as usize].requests.leg_mut(id, place).stage = LegStage::InWork;
+        } else if !self.work_for_nobody((channel, id, place, epoch)) {
+            return false;
+        }
         let requests = &mut self.channels[channel as usize].requests;
         let Request { lane, position, .. } = *requests.get(id);
         let leg = requests.leg_mut(id, place);
-        leg.stage = LegStage::InWork;
-        let redeliveries = leg.redeliveries.min(u32::from(u16::MAX)) as u16;
-        let receipt = Receipt { lane: LaneId(lane), position, epoch: leg.redeliveries };
+        let redeliveries = leg.deliveries.min(u32::from(u16::MAX)) as u16;
+        leg.deliveries = leg.deliveries.saturating_add(1);
+        let receipt = Receipt { lane: LaneId(lane), position, epoch };
         if self.at_most_once {
-            self.settle_leg(member, channel, id, place);
+            self.settle_leg(member, channel, id, place, out);
         }
         let client = self.peers.get(member).number;
         if let Some(last) = out.deliveries.last_mut() {
             let next = Receipt { position: last.receipt.position + u64::from(last.count), ..last.receipt };
-            if last.client == client && next == receipt {
+            if last.client == client && next == receipt && last.redeliveries == redeliveries {
                 last.count += 1;
-                return;
+                return true;
             }
         }
         out.deliveries.push(Deliver { client, channel: ChannelId(channel), receipt, count: 1, redeliveries });
+        true
     }
 
     pub(super) fn settle_all(&mut self, client: u32, settlements: &[Settlement], out: &mut Effects) {
@@ -57,14 +66,14 @@ impl DirectModel {
             None => Err(Refusal::Closed),
         };
         for settlement in settlements {
-            let result = member.and_then(|member| self.settle_one(member, settlement));
+            let result = member.and_then(|member| self.settle_one(member, settlement, out));
             let status = result.map_or_else(Status::Refused, |()| Status::Done);
             let Receipt { lane, position, .. } = settlement.receipt;
             out.outcomes.push((client, Outcome { token: settlement.token, status, lane, position }));
         }
     }
 
-    fn settle_one(&mut self, member: u32, settlement: &Settlement) -> Result<(), Refusal> {
+    fn settle_one(&mut self, member: u32, settlement: &Settlement, out: &mut Effects) -> Result<(), Refusal> {
         match settlement.verdict {
             Verdict::Ack | Verdict::Nack { requeue: false } => {}
             Verdict::Nack { requeue: true } | Verdict::Extend(_) => return Err(Refusal::Unsupported),
@@ -86,23 +95,27 @@ impl DirectModel {
         let at = position.checked_sub(entry.base).ok_or(Refusal::StaleReceipt)?;
         let id = entry.index.get(at as usize).copied().filter(|&id| id != NONE).ok_or(Refusal::StaleReceipt)?;
         let leg = self.channels[channel as usize].requests.leg(id, place);
-        if leg.stage != LegStage::InWork || leg.member != member || leg.redeliveries != epoch {
-            return Err(Refusal::StaleReceipt);
+        if leg.stage != LegStage::InWork || leg.member != member || leg.epoch != epoch {
+            let worked = self.settle_stray(member, (channel, id, place, epoch));
+            return if worked { Ok(()) } else { Err(Refusal::StaleReceipt) };
         }
-        self.settle_leg(member, channel, id, place);
+        self.settle_leg(member, channel, id, place, out);
         Ok(())
     }
 
     /// One group is done with a request.
-    fn settle_leg(&mut self, member: u32, channel: u32, id: u32, place: u32) {
+    fn settle_leg(&mut self, member: u32, channel: u32, id: u32, place: u32, out: &mut Effects) {
         let requests = &mut self.channels[channel as usize].requests;
         requests.leg_mut(id, place).stage = LegStage::Settled;
         let request = requests.get_mut(id);
         request.open -= 1;
-        let (lane, position, open) = (request.lane, request.position, request.open);
+        let Request { lane, position, open, stage, .. } = *request;
         self.settled.push((lane, place, position));
         self.free_place(member);
-        if open == 0 {
+        // The caller of one that a restart found is gone.
+        if self.waits_for_work() && stage != Stage::Answered {
+            self.respond(channel, id, place, out);
+        } else if open == 0 {
             self.drop_request(channel, id);
         }
     }

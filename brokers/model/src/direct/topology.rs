@@ -100,7 +100,7 @@ impl DirectModel {
         for &group in &groups {
             self.groups[group as usize].orphans.clear();
             for member in self.groups[group as usize].members.clone() {
-                self.peers.get_mut(member).ready.retain(|&(of, _)| of != group);
+                self.peers.get_mut(member).ready.retain(|queued| queued.group != group);
             }
         }
         out.writes.push(Write::Record(Record::ChannelGone(channel)));
@@ -116,6 +116,7 @@ impl DirectModel {
             entry.line.clear();
             out.writes.push(Write::Trim { lane: LaneId(lane), below: entry.end });
         }
+        self.drop_strays_of(channel.0);
         self.channels[channel.0 as usize].gone = true;
         let outcome = Outcome { token, status: Status::Done, lane: LaneId(first), position: u64::from(channel.0) };
         out.outcomes.push((number, outcome));
@@ -123,9 +124,14 @@ impl DirectModel {
 
     /// Ends a request whose service goes away.
     fn abandon(&mut self, now: Time, channel: u32, id: u32, out: &mut Effects) {
-        if self.channels[channel as usize].requests.get(id).stage != Stage::Answered {
-            self.fail(now, channel, id, Failure::NoReceiver, out);
-            return;
+        let request = self.channels[channel as usize].requests.get(id);
+        match (request.stage, request.stored) {
+            (Stage::Answered, _) => {}
+            (Stage::Ended, _) => return,
+            (Stage::Serving | Stage::Waiting, true) => return self.end_unanswered(now, channel, id, out),
+            (Stage::Serving | Stage::Waiting | Stage::Storing | Stage::Free, _) => {
+                return self.fail(now, channel, id, Failure::NoReceiver, out);
+            }
         }
         for place in 0..self.channels[channel as usize].groups.len() as u32 {
             let leg = *self.channels[channel as usize].requests.leg(id, place);
@@ -161,6 +167,7 @@ impl DirectModel {
             };
             description.settings.push((format!("circuit-breaker of {name}"), state.to_owned()));
         }
+        self.describe_tries(&mut description);
         out.answers.push((number, token, Answer::Description(description)));
     }
 
