@@ -7,7 +7,7 @@ use brokerlab_workloads::measurement::{CheckRecord, Counts, Measurement};
 use brokerlab_workloads::record::Quantile;
 
 use super::Lab;
-use super::oracle::{drain_rate, response_s};
+use super::oracle::{WINDOW_S, drain_rate, response_s};
 use super::ours::{Load, Outcome};
 use super::parse::{kafka_leader, rabbitmq_leader_port};
 use super::process::Look;
@@ -56,22 +56,54 @@ pub(super) fn stall(lab: &mut Lab, buffer: u32) -> anyhow::Result<Row> {
     let (p95, p99, most) = (publish_s(cell, 0.95)?, publish_s(cell, 0.99)?, publish_s(cell, 1.0)?);
     let x = RATE_PER_S / drain;
     let ratios = [p95 / response_s(0.95, x), p99 / response_s(0.99, x), most / response_s(1.0, x)];
+    let stamped = [0.95, 0.99, 1.0].map(|q| stamped_s(&log, RATE_PER_S, q));
+    let by_stamps = [p95 / stamped[0], p99 / stamped[1], most / stamped[2]];
     Ok(Row {
         what: format!(
             "Kafka paused 5.0 s in 60 s at 20,000/s, client buffer {buffer} MiB: publish response from the intended start"
         ),
         found: format!("p95 {p95:.3} s, p99 {p99:.3} s, max {most:.3} s"),
         reference: format!(
-            "{:.3}, {:.3}, {:.3} s, computed; drained at {:.0} k/s by the broker's time stamps, x = {x:.3}",
+            "{:.3}, {:.3}, {:.3} s, computed; drained at {:.0} k/s by the broker's time stamps, x = {x:.3}; message by message by these stamps \
+             {:.3}, {:.3}, {:.3} s",
             response_s(0.95, x),
             response_s(0.99, x),
             response_s(1.0, x),
-            drain / 1_000.0
+            drain / 1_000.0,
+            stamped[0],
+            stamped[1],
+            stamped[2],
         ),
-        ratio: ratios.map(|ratio| format!("{ratio:.3}")).join(", "),
-        goal: "within 3 %".into(),
+        ratio: format!(
+            "{}; by the stamps {}",
+            ratios.map(|ratio| format!("{ratio:.3}")).join(", "),
+            by_stamps.map(|ratio| format!("{ratio:.3}")).join(", ")
+        ),
+        goal: "within 3 % of what is computed".into(),
         met: Some(ratios.iter().all(|ratio| (ratio - 1.0).abs() <= 0.03)),
     })
+}
+
+/// The `q` quantile in seconds of the run's window by the broker's time stamps alone: the n-th record of the log was due n ÷ `rate` after the
+/// first, and nothing takes less than no time. Records that the log lacks were quick.
+fn stamped_s(log: &[Appended], rate: f64, q: f64) -> f64 {
+    let mut count = 0.0;
+    let mut spans: Vec<(f64, u32)> = Vec::with_capacity(log.len());
+    let begin = log.first().map_or(0, |batch| batch.at_ms);
+    for batch in log {
+        spans.push((batch.at_ms.saturating_sub(begin) as f64 / 1_000.0 - count / rate, batch.records));
+        count += f64::from(batch.records);
+    }
+    // The last record of the quickest batch took nothing.
+    let least = spans
+        .iter()
+        .map(|&(first, records)| first - f64::from(records.saturating_sub(1)) / rate)
+        .fold(f64::MAX, f64::min);
+    let each = |&(first, records): &(f64, u32)| (0..records).map(move |n| first - f64::from(n) / rate - least);
+    let mut responses: Vec<f64> = spans.iter().flat_map(each).collect();
+    responses.sort_by(|a, b| b.total_cmp(a));
+    let above = ((1.0 - q) * WINDOW_S * rate).round() as usize;
+    responses.get(above).copied().unwrap_or(0.0)
 }
 
 /// The drain rate after the longest gap in a log's append times, where `rate` messages a second were due all along.
@@ -88,7 +120,8 @@ fn drain_of(log: &[Appended], rate: f64) -> Option<f64> {
     }
     // The first bin is shorter than the others.
     counts[0].0 = rate * (BIN_MS - offset) as f64 / 1_000.0;
-    drain_rate(&counts, bins(back - first + offset), BIN_MS as f64 / 1_000.0)
+    // That bin is wholly drain, so the drain's first interval is taken as the one before.
+    drain_rate(&counts, bins(back - first + offset).checked_sub(1)?, BIN_MS as f64 / 1_000.0)
 }
 
 /// SIGKILL half-way through 60 s at 20,000/s; nobody restarts the broker.
@@ -259,6 +292,25 @@ mod tests {
         let drain = drain_of(&log, 20_000.0).unwrap();
         assert!((drain / 80_000.0 - 1.0).abs() < 0.01, "{drain}");
         assert_eq!(drain_of(&log[..50], 20_000.0), None);
+    }
+
+    #[test]
+    fn stamps_of_an_even_drain_give_the_closed_form() {
+        // 20 a millisecond; nothing from 20 s to 25 s, then 80 a millisecond until caught up.
+        let mut log = Vec::new();
+        let (mut due, mut done) = (0_u64, 0);
+        for ms in 0..60_000_u64 {
+            due += 20;
+            let now = if (20_000..25_000).contains(&ms) { 0 } else { (due - done).min(80) };
+            done += now;
+            log.extend((now > 0).then_some(Appended { at_ms: 7_000_000 + ms, records: now as u32 }));
+        }
+        for q in [0.95, 0.99, 1.0] {
+            let (found, computed) = (stamped_s(&log, 20_000.0, q), response_s(q, 0.25));
+            assert!((found / computed - 1.0).abs() < 0.001, "{q}: {found}, {computed}");
+        }
+        let quick: Vec<_> = log.iter().take(20_000).copied().collect();
+        assert!(stamped_s(&quick, 20_000.0, 0.95) < 0.002);
     }
 
     #[test]
