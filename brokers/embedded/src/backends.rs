@@ -11,7 +11,7 @@ use brokerlab_model::{Broker, Capabilities, Contract, Model, Settings, Storage, 
 use crate::engine::{EngineBroker, add_storage_settings};
 use crate::faulty::FaultyBroker;
 use crate::null::{self, NullBroker};
-use crate::store::{StorageFacts, StoreError};
+use crate::store::{ScanReport, StorageFacts, StoreError};
 use crate::url::{BackendUrl, Kind, Parameter};
 
 /// A backend of this crate: what every broker is, and what is below it.
@@ -135,8 +135,26 @@ pub fn open(url: &BackendUrl, contract: &Contract, place: &Place<'_>) -> Result<
             Box::new(EngineBroker::open(model, contract.storage, limits, place.data)?)
         }
     };
-    Ok(match &url.faults {
+    Ok(with_faults(url, broker))
+}
+
+/// Opens the backend on the folder of an earlier run with the same name and contract, whatever became of that run, and goes on where
+/// its journal ends; also says what the folder held. `null` keeps nothing and begins anew.
+pub fn reopen(url: &BackendUrl, contract: &Contract, dir: &Path) -> Result<(Box<dyn Embedded>, ScanReport), OpenError> {
+    let limits = url.limits();
+    let (broker, report): (Box<dyn Embedded>, ScanReport) = match model(url, *contract)? {
+        None => (Box::new(NullBroker::new(contract, limits.max_memory)?), ScanReport::default()),
+        Some(model) => {
+            let (broker, report) = EngineBroker::reopen(model, contract.storage, limits, dir)?;
+            (Box::new(broker), report)
+        }
+    };
+    Ok((with_faults(url, broker), report))
+}
+
+fn with_faults(url: &BackendUrl, broker: Box<dyn Embedded>) -> Box<dyn Embedded> {
+    match &url.faults {
         Some(faults) => Box::new(FaultyBroker::new(broker, faults.clone())),
         None => broker,
-    })
+    }
 }

@@ -15,7 +15,7 @@ pub mod presets;
 pub mod store;
 pub mod url;
 
-pub use backends::{Embedded, Listed, OpenError, Place, capabilities, catalogue, honour, open};
+pub use backends::{Embedded, Listed, OpenError, Place, capabilities, catalogue, honour, open, reopen};
 pub use engine::{EngineBroker, EngineClient};
 pub use null::{NullBroker, NullClient};
 pub use presets::Preset;

@@ -12,12 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use brokerlab_model::{
     Accepted, Batch, Broker, Capabilities, Client, ClientSpec, Completions, ConnectError, Contract, Control, Deliver,
-    Effects, Failure, LaneId, Model, Publishes, Settings, Settlement, Storage, Time, Token, Unsupported, WaitOn,
-    WorkCounts, Worker, Write,
+    Effects, Failure, Journal, LaneId, Model, Publishes, SeekTo, Settings, Settlement, Span, Storage, Time, Token,
+    Unsupported, WaitOn, WorkCounts, Worker, Write,
 };
 
 use crate::handoff::{Bell, Mailboxes, Origin};
-use crate::store::{Limits, StorageFacts, Store, StoreError};
+use crate::store::{Limits, ScanReport, StorageFacts, Store, StoreError, SystemDisk};
 
 /// A model hosted on a store, as a backend.
 #[derive(Debug)]
@@ -48,7 +48,9 @@ pub(crate) struct State {
     /// Trims wait until what the same step delivers was looked up.
     trims: Vec<(LaneId, u64)>,
     boxes: Mailboxes,
-    /// The latest time seen: two loops read their clocks before they take the lock.
+    /// What the model's time was when this life began: the latest in the journal that it took over.
+    base: Span,
+    /// The latest time seen, as the model counts it: two loops read their clocks before they take the lock.
     latest: Time,
     round_trips: u64,
     /// Rung for the worker that minds deadlines and, without a flush, writes.
@@ -73,7 +75,34 @@ impl EngineBroker {
         limits: Limits,
         dir: Option<&Path>,
     ) -> Result<Self, StoreError> {
-        let store = Store::create(storage, limits, dir)?;
+        Self::host(model, storage, limits, Store::create(storage, limits, dir)?)
+    }
+
+    /// Hosts `model` on the folder `dir` in which an earlier run may have left a journal, with the same model, options and contract.
+    /// The model takes over what the journal holds, and its time goes on after the latest in it. With storage in memory there is
+    /// nothing to take over.
+    pub fn reopen(
+        mut model: Box<dyn Model>,
+        storage: Storage,
+        limits: Limits,
+        dir: &Path,
+    ) -> Result<(Self, ScanReport), StoreError> {
+        let mut journal = Journal::default();
+        let disk = Arc::new(SystemDisk::new(dir));
+        let (store, report) = Store::open(storage, limits, disk, |entry| entry.tell(&mut journal))?;
+        let mut effects = Effects::default();
+        let restored = model.restore(journal.latest(), &journal, &mut effects);
+        restored.map_err(|cause| StoreError::Journal { path: dir.to_owned(), cause })?;
+        let broker = Self::host(model, storage, limits, store)?;
+        let mut state = broker.shared.lock();
+        (state.base, state.latest, state.effects) = (journal.latest().since(Time::ZERO), journal.latest(), effects);
+        state.perform(journal.latest(), None, Origin::Connect);
+        broker.shared.publish_hints(&mut state, Origin::Connect);
+        drop(state);
+        Ok((broker, report))
+    }
+
+    fn host(model: Box<dyn Model>, storage: Storage, limits: Limits, store: Store) -> Result<Self, StoreError> {
         let capabilities = model.capabilities().clone();
         let next_deadline = model.next_deadline();
         let state = State {
@@ -83,6 +112,7 @@ impl EngineBroker {
             writes: Vec::new(),
             trims: Vec::new(),
             boxes: Mailboxes::default(),
+            base: Span::ZERO,
             latest: Time::ZERO,
             round_trips: 0,
             worker: Bell::new()?,
@@ -227,7 +257,7 @@ impl Shared {
     /// Before the lock is released: rings whom the step concerns, and shows what is read without the lock.
     fn publish_hints(&self, state: &mut State, origin: Origin) {
         state.boxes.ring();
-        let deadline = state.model.next_deadline();
+        let deadline = state.model.next_deadline().map(|at| at - state.base);
         if deadline != state.next_deadline {
             let earlier = deadline.unwrap_or(Time::NEVER) < state.next_deadline.unwrap_or(Time::NEVER);
             state.next_deadline = deadline;
@@ -250,9 +280,9 @@ impl Shared {
 }
 
 impl State {
-    /// Time never goes back, whichever loop comes first to the lock.
+    /// The model's time: it never goes back, whichever loop comes first to the lock, and goes on where the last life ended.
     fn clock(&mut self, now: Time) -> Time {
-        self.latest = self.latest.max(now);
+        self.latest = self.latest.max(now + self.base);
         self.latest
     }
 
@@ -303,6 +333,11 @@ impl State {
     fn control(&mut self, now: Time, client: u32, controls: &[(Token, Control)], origin: Origin) -> Accepted {
         for (token, control) in controls {
             self.round_trips += u64::from(matches!(control, Control::Grant(_)));
+            let control = if let Control::Seek { lane, to: SeekTo::Time(time) } = control {
+                &Control::Seek { lane: *lane, to: SeekTo::Time(*time + self.base) }
+            } else {
+                control
+            };
             self.model.control(now, client, *token, control, &mut self.effects);
             self.perform(now, None, origin);
         }

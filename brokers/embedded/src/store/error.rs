@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use brokerlab_model::JournalError;
+
 /// Why a store could not be opened, written or read.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -93,6 +95,14 @@ pub enum StoreError {
     /// A segment's file has a header that nobody wrote.
     #[error("{}: the segment's header is damaged; restore the folder from a copy", .0.display())]
     Header(PathBuf),
+    /// The segments are whole, and what they say can't be.
+    #[error("{}: {cause}", path.display())]
+    Journal {
+        /// The folder.
+        path: PathBuf,
+        /// What contradicts what.
+        cause: JournalError,
+    },
     /// A segment is missing between others.
     #[error("{}: the segment is missing, but later ones exist; restore the folder from a copy", .0.display())]
     Missing(PathBuf),

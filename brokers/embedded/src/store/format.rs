@@ -5,7 +5,7 @@
 //! A segment is a header of 64 bytes and frames back to back. A frame is a header of 40 bytes and records, padded to 8 bytes. A
 //! record is 24 bytes, followed for a message by its key, headers and payload, and for a channel by its name and its groups' names.
 
-use brokerlab_model::{ChannelId, ChannelRecord, GROUPS_MAX, LaneId, Message, NAME_BYTES_MAX, Record, Time};
+use brokerlab_model::{ChannelId, ChannelRecord, GROUPS_MAX, Journal, LaneId, Message, NAME_BYTES_MAX, Record, Time};
 
 /// Bytes of a segment's header.
 pub(super) const SEGMENT_HEADER: usize = 64;
@@ -184,6 +184,21 @@ pub enum Entry<'a> {
         /// Lanes of all of them.
         lanes: u32,
     },
+}
+
+impl Entry<'_> {
+    /// Tells a journal what the entry says.
+    pub fn tell(&self, journal: &mut Journal) {
+        match self {
+            Self::Message { lane, position, key, headers, payload_len, written, .. } => {
+                let bytes = (key.len() + headers.len()) as u32;
+                journal.message(*lane, *position, payload_len.saturating_add(bytes), *written);
+            }
+            Self::Record(record) => journal.record(record),
+            Self::Trimmed { lane, below } => journal.trimmed(*lane, *below),
+            Self::GivenOut { channels, lanes } => journal.given_out(*channels, *lanes),
+        }
+    }
 }
 
 /// Appends a message's record and bytes; returns where its key begins.

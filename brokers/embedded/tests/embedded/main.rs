@@ -6,5 +6,6 @@ mod end_to_end;
 mod engine;
 mod faulty;
 mod recovery;
+mod restart;
 mod store;
 mod world;

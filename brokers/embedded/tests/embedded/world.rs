@@ -1,6 +1,6 @@
 //! One loop over clients and workers in virtual time: what a host does, without a clock and without sleeping.
 
-use brokerlab_embedded::{BackendUrl, Embedded, Place, open};
+use brokerlab_embedded::{BackendUrl, Embedded, Place, open, reopen};
 use brokerlab_model::{
     Batch, ChannelId, ChannelSpec, Client, ClientSpec, Completions, Contract, Control, Outcome, Publishes, Role,
     Settlement, Span, Status, Storage, Time, Token, Verdict, Worker,
@@ -41,6 +41,17 @@ impl World {
         let workers = broker.workers();
         let (clients, seen) = (Vec::new(), Vec::new());
         Self { broker, clients, seen, workers, now: Time(1), next_token: 0, folder: None }
+    }
+
+    /// The process ends without a word, and another one takes over the folder.
+    pub(crate) fn reopened(self, url: &str, contract: Contract) -> Self {
+        let data = self.data();
+        let Self { folder, broker, clients, workers, .. } = self;
+        drop((clients, workers, broker));
+        let url = BackendUrl::parse(url).expect("a backend");
+        let (mut broker, _) = reopen(&url, &contract, &data).expect("it opens again");
+        let workers = broker.workers();
+        Self { broker, clients: Vec::new(), seen: Vec::new(), workers, now: Time(1), next_token: 0, folder }
     }
 
     /// Its folder of segments.

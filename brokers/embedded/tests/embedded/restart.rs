@@ -1,0 +1,123 @@
+//! An engine ends without a word, and another takes over its folder: what was acknowledged and is not settled is there, byte for byte,
+//! what was settled before the last write is not, and everything goes on.
+//!
+//! Leaves out crashes in the middle of a write, which the store's and the models' own trials do.
+
+use std::collections::BTreeSet;
+
+use brokerlab_model::{ChannelId, Control, Role, SeekTo, Span, Status, Time};
+
+use crate::world::{World, contract, numbered};
+
+/// One delivery: lane, position, how often it was delivered before, and its number.
+type Got = (u32, u64, u16, u64);
+
+/// Takes what a member was given, and looks at every byte.
+fn take(world: &mut World, member: usize) -> Vec<Got> {
+    let seen = std::mem::take(&mut world.seen[member]);
+    let got = seen.deliveries.iter().map(|delivery| {
+        let number = u64::from_le_bytes(delivery.payload[..8].try_into().expect("8 bytes"));
+        assert_eq!((delivery.headers, &delivery.payload[8..]), (&b"h"[..], &[7; 92][..]));
+        (delivery.receipt.lane.0, delivery.receipt.position, delivery.redeliveries, number)
+    });
+    got.collect()
+}
+
+fn steps(world: &mut World, count: usize) {
+    for _ in 0..count {
+        world.step();
+    }
+}
+
+fn member(world: &mut World, channel: ChannelId, credit: u32) -> usize {
+    let member = world.connect(Role::Member { group: "g".into(), channels: vec![channel] });
+    world.control(member, Control::Grant(credit));
+    member
+}
+
+fn publish(world: &mut World, producer: usize, channel: ChannelId, numbers: std::ops::Range<u64>) {
+    let count = numbers.end - numbers.start;
+    let batch = numbered(world, channel, numbers, 10);
+    assert_eq!(world.publish(producer, batch).0 as u64, count);
+    steps(world, 5);
+    let seen = std::mem::take(&mut world.seen[producer]);
+    assert_eq!(seen.outcomes.iter().filter(|outcome| outcome.status == Status::Done).count() as u64, count);
+}
+
+#[test]
+fn every_backend_goes_on_with_what_it_finds() {
+    for (url, words) in [
+        ("log", "page-cache"),
+        ("log", "fsync"),
+        ("queue", "page-cache"),
+        ("queue", "fsync"),
+        ("shard", "page-cache"),
+        ("direct", "page-cache"),
+        ("direct", "fsync"),
+    ] {
+        let mut world = World::open_anywhere(url, contract(words));
+        let administrator = world.connect(Role::Administrator);
+        let channel = world.create(administrator, 2, &["g"]);
+        let reader = member(&mut world, channel, 40);
+        let producer = world.connect(Role::Producer);
+        publish(&mut world, producer, channel, 0..100);
+        let seen = std::mem::take(&mut world.seen[reader]);
+        let receipts: Vec<_> = seen.deliveries.iter().map(|delivery| delivery.receipt).collect();
+        assert_eq!(receipts.len(), 40, "{url}");
+        let half = &receipts[..20];
+        let settled: BTreeSet<(u32, u64)> = half.iter().map(|receipt| (receipt.lane.0, receipt.position)).collect();
+        world.ack(reader, half.iter().copied());
+        // The settlements are written with the next publish.
+        publish(&mut world, producer, channel, 100..110);
+
+        for life in 1..4_u64 {
+            let mut next = world.reopened(url, contract(words));
+            let reader = member(&mut next, channel, 1_000);
+            let producer = next.connect(Role::Producer);
+            steps(&mut next, 5);
+            let got = take(&mut next, reader);
+            let numbers: BTreeSet<u64> = got.iter().map(|got| got.3).collect();
+            assert_eq!(numbers.len(), got.len(), "{url} {words}: each once in a life");
+            assert!(got.iter().all(|got| got.2 == 1), "{url} {words}: each may have been delivered before");
+            let all = 100 + 10 * life as usize;
+            let gone = got.iter().filter(|got| settled.contains(&(got.0, got.1))).count();
+            assert_eq!((got.len(), gone), (all - settled.len(), 0), "{url} {words}, life {life}");
+            let first = 100 + 10 * life;
+            publish(&mut next, producer, channel, first..first + 10);
+            let new = take(&mut next, reader);
+            assert_eq!(new.iter().map(|got| got.3).collect::<BTreeSet<_>>().len(), 10);
+            assert!(new.iter().all(|got| got.2 == 0), "{url} {words}: {new:?}");
+            world = next;
+        }
+    }
+}
+
+#[test]
+fn time_goes_on_after_the_latest_in_the_journal() {
+    let url = "log?retention=10s";
+    let mut world = World::open_anywhere(url, contract("page-cache"));
+    let administrator = world.connect(Role::Administrator);
+    let channel = world.create(administrator, 1, &["g"]);
+    let producer = world.connect(Role::Producer);
+    world.now = Time(0) + Span::from_secs(100);
+    publish(&mut world, producer, channel, 0..5);
+    world.now = Time(0) + Span::from_secs(106);
+    publish(&mut world, producer, channel, 5..10);
+
+    let mut world = world.reopened(url, contract("page-cache"));
+    let reader = member(&mut world, channel, 0);
+    // This life's origin is 106 s of the last one's.
+    let (lane, to) = (brokerlab_model::LaneId(0), SeekTo::Time(Time(0)));
+    let token = world.control(reader, Control::Seek { lane, to });
+    assert_eq!(world.done(reader, token).position, 5, "what was written at the end of the last life");
+    for (seconds, first) in [(9, 0), (10, 10)] {
+        world.now = Time(0) + Span::from_secs(seconds);
+        steps(&mut world, 3);
+        let token = world.control(reader, Control::Seek { lane, to: SeekTo::Earliest });
+        assert_eq!(
+            world.done(reader, token).position,
+            first,
+            "they go when the newest are ten seconds old, over both lives"
+        );
+    }
+}
