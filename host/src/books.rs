@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use brokerlab_model::{Span, Time};
+use brokerlab_model::{LaneId, Span, Time};
+use brokerlab_workloads::analytics::Consumed;
 use brokerlab_workloads::check::{Arrived, MessageId};
 use brokerlab_workloads::measurement::World;
 use brokerlab_workloads::profile::{Count, Metric, Objective};
@@ -20,7 +21,7 @@ use crate::shared::{Blame, Shared, locked};
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Arrival {
     /// Its checksum fits and it is of this run.
-    Intact { group: u32, arrived: Arrived, intended: Time, actual: Time, completed: Time },
+    Intact { group: u32, lane: LaneId, arrived: Arrived, intended: Time, actual: Time, completed: Time },
     /// Its checksum does not fit.
     Corrupted { group: u32, claimed: Option<MessageId> },
     /// It is of another run.
@@ -228,8 +229,14 @@ impl<'a> Books<'a> {
                     self.watch_count(Count::Corrupted);
                 }
                 Arrival::Foreign { group, claimed } => checker.foreign(group as usize, claimed),
-                Arrival::Intact { group, arrived, intended, actual, completed } => {
+                Arrival::Intact { group, lane, arrived, intended, actual, completed } => {
                     let first = checker.delivered(group as usize, &arrived);
+                    if let Some(Some(analysis)) = shared.analyses.get(group as usize) {
+                        let MessageId { producer, sequence } = arrived.id;
+                        let intended = Time(intended.since(self.start).0);
+                        let message = Consumed { lane, producer, sequence, intended, first };
+                        locked(analysis).consumed(&shared.spec.workload, &message);
+                    }
                     if arrived.redelivered || !first {
                         self.recorder.delivered_again(completed, arrived.redelivered);
                     }

@@ -4,14 +4,16 @@
 //! [`validity`](brokerlab_workloads::validity) judges.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 use brokerlab_model::{Batch, Broker, Client, Completions, Control, Settings, Span, Time, WaitOn, WorkCounts, Worker};
+use brokerlab_workloads::analytics::{Analysis, AnalyticsRecord};
 use brokerlab_workloads::check::{CheckPlan, Checker};
 use brokerlab_workloads::measurement::{
     Act, CheckRecord, DigestRecord, FitnessRecord, GroupRecord, Kind, LoopRecord, Measurement, OutageRecord,
     PauseRecord, ResourceRecord, ServerRecord, WindowRecord,
 };
-use brokerlab_workloads::profile::Pause;
+use brokerlab_workloads::profile::{Group, Pause};
 use brokerlab_workloads::record::{Declared, Quantile, Recorder};
 use brokerlab_workloads::{Workload, digest, fold_of};
 
@@ -41,6 +43,8 @@ const DIGEST_CLOSED_LOOP: u64 = 10_000;
 pub(crate) struct Ended {
     recorder: Recorder,
     checks: Vec<CheckRecord>,
+    /// By group.
+    analytics: Vec<Option<AnalyticsRecord>>,
     idle_members: Vec<u32>,
     clients: u32,
     loops: u32,
@@ -122,6 +126,7 @@ impl Ended {
             not_back,
             recorder,
             checks,
+            analytics: analytics(shared, &published),
             idle_members: idle_members(spec, &loops),
             clients: loops.iter().map(|of| (of.connections.len() + of.members.len()) as u32).sum(),
             loops: loops.len() as u32,
@@ -138,6 +143,17 @@ impl Ended {
             dirty_bytes_at_start: None,
         }
     }
+}
+
+/// What each group's windows found. The loops have ended.
+fn analytics(shared: &Shared<'_>, published: &[u64]) -> Vec<Option<AnalyticsRecord>> {
+    let workload = &shared.spec.workload;
+    let finish = |(analysis, group): (&Option<Mutex<Analysis>>, &Group)| {
+        let lanes = shared.spec.lanes.saturating_mul(workload.channels());
+        let ended = std::mem::replace(&mut *locked(analysis.as_ref()?), Analysis::new(group.analytics?, lanes));
+        Some(ended.finish(workload, published))
+    };
+    shared.analyses.iter().zip(&workload.profile().groups).map(finish).collect()
 }
 
 /// How long the broker may take to say what it holds: one that was started again has some time to come back, and for one that is to
@@ -332,14 +348,16 @@ pub(crate) fn measurement(
         dirty_bytes_at_start: ended.dirty_bytes_at_start,
         ..ended.fitness
     };
-    let groups = profile.groups.iter().zip(recorded.groups).zip(ended.checks).zip(ended.idle_members).enumerate();
-    let groups = groups.map(|(index, (((group, end_to_end), check), idle_members))| GroupRecord {
+    let found = ended.checks.into_iter().zip(ended.analytics).zip(ended.idle_members);
+    let groups = profile.groups.iter().zip(recorded.groups).zip(found).enumerate();
+    let groups = groups.map(|(index, ((group, end_to_end), ((check, analytics), idle_members)))| GroupRecord {
         name: group.name.clone(),
         members: group.members,
         idle_members,
         utilisation: profile.utilisation(index),
         end_to_end,
         check,
+        analytics,
     });
     let due = recorded.counts.due + recorded.counts.warmup_due;
     Measurement {

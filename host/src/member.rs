@@ -324,7 +324,8 @@ impl Member {
                     early: completed < stamp.actual || !books.shared.was_offered(stamp.producer, stamp.sequence),
                 };
                 let Stamp { intended, actual, .. } = stamp;
-                books.arrived(Arrival::Intact { group, arrived, intended, actual, completed });
+                let lane = delivery.receipt.lane;
+                books.arrived(Arrival::Intact { group, lane, arrived, intended, actual, completed });
                 (intended, self.work_of(&stamp, workload))
             }
         };

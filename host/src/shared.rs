@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use brokerlab_model::{Span, Time};
+use brokerlab_workloads::analytics::Analysis;
 use brokerlab_workloads::check::Checker;
+use brokerlab_workloads::profile::Group;
 use brokerlab_workloads::record::{BackendTime, HeldBack};
 
 use crate::clock::Clock;
@@ -56,6 +58,8 @@ pub(crate) struct Shared<'a> {
     /// When the run was ended before its time, and by what.
     cut_short: Mutex<Option<(Time, String)>>,
     pub(crate) checker: Mutex<Checker>,
+    /// By group: its windows, where the profile asks for them.
+    pub(crate) analyses: Vec<Option<Mutex<Analysis>>>,
     /// By loop.
     pub(crate) blame: Vec<Mutex<Blame>>,
     /// By producer: its loop, and its connection there.
@@ -77,10 +81,13 @@ impl<'a> Shared<'a> {
         connections: &[usize],
     ) -> Self {
         let blame = |&count: &usize| Mutex::new(Blame { held: vec![HeldBack::new(); count], ..Blame::default() });
+        let lanes = spec.lanes.saturating_mul(spec.workload.channels());
+        let analysis = |group: &Group| Some(Mutex::new(Analysis::new(group.analytics?, lanes)));
         Self {
             clock,
             spec,
             stop,
+            analyses: spec.workload.profile().groups.iter().map(analysis).collect(),
             start: AtomicU64::new(Time::NEVER.0),
             over: AtomicBool::new(false),
             cut_short: Mutex::new(None),

@@ -3,6 +3,7 @@
 //! Reads no clock and measures nothing; the same result gives the same bytes. Leaves out how cells come about (`host`).
 
 pub mod against;
+pub mod analytics;
 mod apart;
 pub mod capacity;
 mod chart;

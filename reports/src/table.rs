@@ -6,6 +6,7 @@ use brokerlab_workloads::record::DecodeError;
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, Table};
 
+use crate::analytics;
 use crate::capacity::Answer;
 use crate::figures;
 use crate::live::Strength;
@@ -90,6 +91,12 @@ pub fn table(file: &ResultFile, style: Style) -> Result<String, DecodeError> {
         };
         for text in text.lines() {
             line(text);
+        }
+        for j in &a.rows {
+            for found in analytics::of(&j.row) {
+                let tone = if found.is_equal() { Tone::Soft } else { Tone::Bad };
+                line(&format!("{}  {} · {}", style.paint(tone, "analytics"), j.row.label, found.line()));
+            }
         }
         if a.is_comparison() {
             line(&style.paint(Tone::Soft, "end-to-end p99: median of the visits; other quantiles: all visits merged"));

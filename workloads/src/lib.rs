@@ -5,6 +5,7 @@
 //! [`Stamp`]; a [`Digest`] proves that two machines generate the same messages. This crate
 //! knows no clock and no broker: time is an argument.
 
+pub mod analytics;
 pub mod check;
 pub mod digest;
 pub mod generate;

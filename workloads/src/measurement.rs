@@ -5,6 +5,7 @@
 use brokerlab_model::{Contract, Missing, Settings, WorkCounts};
 use serde::{Deserialize, Serialize};
 
+pub use crate::analytics::AnalyticsRecord;
 pub use crate::outage::{Act, ActRecord, FaultRecord, OutageRecord, PauseRecord};
 
 /// What ends the label of a row that repeats another row as a control.
@@ -305,6 +306,9 @@ pub struct GroupRecord {
     pub end_to_end: Distributions,
     /// What the checker found.
     pub check: CheckRecord,
+    /// What its windows found; none where the profile asks for no analytics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub analytics: Option<AnalyticsRecord>,
 }
 
 /// What the checker found for one group, over the whole run. Every acknowledged message is in exactly one of `delivered`,

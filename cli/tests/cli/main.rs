@@ -4,6 +4,7 @@
 //! run that is not valid here is as good as a valid one.
 
 mod accounts;
+mod analytics;
 mod capacity;
 mod compare;
 mod disk;

@@ -3,6 +3,7 @@
 //! Every panel is headed by its question and holds one sentence, a chart, and the same numbers as a table. There is no script.
 //! Leaves out the statistics, which are in `verdict` and the files beside it.
 
+mod analytics;
 mod capacity;
 mod ladder;
 mod meets;
@@ -118,6 +119,7 @@ fn panels(analyses: &[&Analysis], part: usize) -> Markup {
         ladder::panel(&view),
         if visited { tail::panel(&view) } else { None },
         stable::panel(&view),
+        analytics::panel(&view),
         work::panel(&view),
         Some(repeat::panel(&view)),
     ];

@@ -239,6 +239,7 @@ fn group(end_to_end: Distributions, all: u64) -> GroupRecord {
         utilisation: 0.62,
         end_to_end,
         check: CheckRecord { acknowledged: all, delivered: all, ..CheckRecord::default() },
+        analytics: None,
     }
 }
 

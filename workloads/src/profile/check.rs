@@ -7,7 +7,7 @@ use brokerlab_model::Span;
 use super::document::Document;
 use super::error::ProfileError;
 use super::faults::{Fault, FaultAction};
-use super::types::{Arrivals, Channels, Keys, Payload, Sizes, Stage, Work};
+use super::types::{Analytics, Arrivals, Channels, Keys, Payload, Sizes, Stage, Work};
 use super::units::{Bytes, Rate};
 use super::{Objective, Profile};
 use crate::stamp::{PRODUCERS_MAX, STAMP_LEN};
@@ -320,8 +320,23 @@ impl Check<'_> {
             if let Work::LogNormal { sigma, .. } = group.work {
                 self.sigma(sigma, &path("work.sigma"))?;
             }
+            if let Some(analytics) = group.analytics {
+                self.analytics(analytics, p, &path("analytics"))?;
+            }
         }
         Ok(())
+    }
+
+    fn analytics(&self, analytics: Analytics, p: &Profile, path: &str) -> Outcome {
+        let scheduled = !matches!(p.arrivals, Arrivals::ClosedLoop { .. });
+        let message =
+            "in a closed loop event times depend on the backend: there is no schedule to hold windows against";
+        self.ensure(scheduled, path, message, "remove analytics, or write arrivals of another kind")?;
+        analytics.options(1).check().map_err(|bad| {
+            let text = bad.to_string();
+            let (message, remedy) = text.split_once("; ").unwrap_or((&text, "write other windows"));
+            self.document.error_at(&format!("{path}.window"), message, remedy)
+        })
     }
 
     fn objectives(&self, list: &str, objectives: &[Objective]) -> Outcome {

@@ -28,7 +28,8 @@ pub use self::figures::{LANES_MAX, LanesError, Recording};
 pub use self::objective::{Count, Metric, Objective};
 pub use self::schema::schema;
 pub use self::types::{
-    Arrivals, Channels, Group, Keys, Pause, Payload, Sizes, Spacing, Spread, Stage, Think, Weighted, Work,
+    Analytics, Arrivals, Channels, Group, Keys, Pause, Payload, Sizes, Spacing, Spread, Stage, Think, Weighted,
+    Windowing, Work,
 };
 pub use self::units::{Bytes, Rate, UnitError, parse_bytes, parse_rate, parse_span};
 

@@ -4,6 +4,7 @@
 //! parts fit together (`check`) and what they generate (`generate`).
 
 use brokerlab_model::Span;
+use brokerlab_model::windows::{WindowKind, WindowOptions};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -354,6 +355,79 @@ pub struct Group {
     /// How many deliveries a member may hold unsettled.
     #[serde(default = "usual_prefetch")]
     pub prefetch: u32,
+    /// Windows over what the group consumes.
+    pub analytics: Option<Analytics>,
+}
+
+/// Windows over what a group consumes, by key and by event time, which is when a message was due. Messages and their sizes are
+/// counted. In the end they are held against a batch computation over the schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Analytics {
+    /// How event time is cut.
+    pub window: Windowing,
+    /// How long after its end a window still takes messages; by default not at all.
+    #[serde(default, deserialize_with = "units::span")]
+    #[schemars(with = "DurationText")]
+    pub lateness: Span,
+    /// How far behind the latest message of its lane one may be without being late.
+    #[serde(default = "usual_disorder", deserialize_with = "units::span")]
+    #[schemars(with = "DurationText")]
+    pub disorder: Span,
+    /// A lane without messages holds windows back for this long, in event time of the others.
+    #[serde(default = "one_second", deserialize_with = "units::span")]
+    #[schemars(with = "DurationText")]
+    pub idle: Span,
+}
+
+/// How event time is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[schemars(tag = "kind")]
+pub enum Windowing {
+    /// One window after another.
+    Tumbling {
+        /// How long each is.
+        #[serde(deserialize_with = "units::span")]
+        #[schemars(with = "DurationText")]
+        size: Span,
+    },
+    /// Windows that overlap.
+    Sliding {
+        /// How long each is.
+        #[serde(deserialize_with = "units::span")]
+        #[schemars(with = "DurationText")]
+        size: Span,
+        /// From one's start to the next one's; at most the size.
+        #[serde(deserialize_with = "units::span")]
+        #[schemars(with = "DurationText")]
+        slide: Span,
+    },
+    /// Per key: until nothing came for the gap.
+    Session {
+        /// How long a key must be silent.
+        #[serde(deserialize_with = "units::span")]
+        #[schemars(with = "DurationText")]
+        gap: Span,
+    },
+}
+
+impl Analytics {
+    /// The windows over so many lanes.
+    pub fn options(self, lanes: u32) -> WindowOptions {
+        let kind = match self.window {
+            Windowing::Tumbling { size } => WindowKind::Tumbling { size },
+            Windowing::Sliding { size, slide } => WindowKind::Sliding { size, slide },
+            Windowing::Session { gap } => WindowKind::Session { gap },
+        };
+        WindowOptions {
+            lateness: self.lateness,
+            disorder: self.disorder,
+            idle_after: Some(self.idle),
+            lanes,
+            ..WindowOptions::new(kind)
+        }
+    }
 }
 
 /// How long a member is busy with a message. It occupies the member, not a core, unless `cpu = true`. A text such as
@@ -468,6 +542,10 @@ const fn most_of_it() -> f64 {
 
 const fn usual_prefetch() -> u32 {
     64
+}
+
+const fn usual_disorder() -> Span {
+    Span::from_millis(100)
 }
 
 const fn one_second() -> Span {

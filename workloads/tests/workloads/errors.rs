@@ -41,7 +41,7 @@ mine.toml:10:1: groups.0.membres: unknown key `membres`
    |
 10 | membres = 2
    | ^^^^^^^
-   = remedy: did you mean `members`? Known here: name, members, work, prefetch";
+   = remedy: did you mean `members`? Known here: name, members, work, prefetch, analytics";
     assert_eq!(changed("members = 2", "membres = 2").to_string(), expected);
 }
 

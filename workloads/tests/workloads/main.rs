@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails by a panic, as the test does")]
 
+mod checkpoints;
 mod digests;
 mod distributions;
 mod errors;
