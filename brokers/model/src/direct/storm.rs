@@ -16,7 +16,8 @@ use crate::batch::{
 use crate::broker::{ClientSpec, Role};
 use crate::completion::{Event, Failure, Status};
 use crate::contract::{Contract, Delivery, Order};
-use crate::machine::{Effects, Model, Write};
+use crate::journal::Journal;
+use crate::machine::{ChannelRecord, Effects, Model, Record, Write};
 use crate::time::{Span, Time};
 
 const ADMIN: u32 = 0;
@@ -334,6 +335,28 @@ fn a_service_that_is_removed_ends_its_calls_and_their_tries() {
     assert!(rig.model.strays.is_empty());
     let slot = rig.model.peers.slot(receiver).unwrap();
     assert_eq!(rig.model.peers.get(slot).held, 0);
+}
+
+#[test]
+fn after_a_restart_what_was_written_down_is_worked_on_and_answers_nobody() {
+    let mut journal = Journal::default();
+    let (name, groups) = ("service".to_owned(), vec!["g0".to_owned(), "g1".to_owned()]);
+    let made = ChannelRecord { channel: ChannelId(0), first: LaneId(0), lanes: 1, name, groups };
+    journal.record(&Record::Channel(Box::new(made)));
+    journal.message(LaneId(0), 0, 100, Time(1));
+    let mut rig = Rig::new(served(), 2);
+    rig.model = DirectModel::new(served(), &Contract::default()).expect("the default contract is kept");
+    rig.model.restore(rig.now, &journal, &mut rig.out).expect("the journal holds together");
+    rig.absorb();
+    for group in 0..2 {
+        let receiver = rig.join(group);
+        rig.control(receiver, &Control::Grant(1));
+        assert_eq!(rig.given.last(), Some(&(receiver, receipt(0, 1), 1)), "it may have been worked on before");
+        rig.pass(Span::from_secs(2));
+        assert_eq!(rig.settle(receiver, receipt(0, 1)), Status::Done, "nobody gave it up");
+    }
+    assert_eq!((rig.statuses(), rig.model.tries), (Vec::new(), Tries::default()));
+    rig.assert_empty();
 }
 
 #[test]
