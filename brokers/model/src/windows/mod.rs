@@ -18,7 +18,7 @@
 //!   at the end is exactly what a batch computation finds in the events that were not too late.
 //!
 //! The results depend on the events' order in two ways only: it decides which are too late, and how often a window fires.
-//! [`reference`] says the same in the most naive way.
+//! [`mod@reference`] says the same in the most naive way.
 //!
 //! Memory is bounded by [`WindowOptions::max_bytes`], and nothing remains of a key once its last window is forgotten. Leaves
 //! out windows by count, triggers before the watermark, aggregates beyond [`Aggregate`], and processing time.
