@@ -43,6 +43,10 @@ pub trait Model: Send {
     /// Does what is due at `now`. Harmless when early, complete when late.
     fn on_deadline(&mut self, now: Time, out: &mut Effects);
 
+    /// Whether a delivery settles what it hands out, by a write of the same step: at-most-once. Then whoever hands deliveries out does so
+    /// only once the writes before them are stored, or a crash in between would have them come again.
+    fn commits_first(&self) -> bool;
+
     /// Takes over what `journal` holds. Called once on a fresh model, before any client connects; `now` is not before the latest time
     /// in the journal, and time goes on from there. What follows is only trims of what nobody needs.
     ///
@@ -51,8 +55,7 @@ pub trait Model: Send {
     /// message of a queue or a service that is not settled is ready again; what the journal says is settled never comes again.
     ///
     /// The journal does not say what was delivered, so each message that comes from it and is not settled *may* have been:
-    /// it counts as delivered once before. Under at-most-once it can't have been, and does not: there a delivery is committed by a
-    /// write of the same step. That holds as long as the host hands deliveries out only once the writes before them are stored.
+    /// it counts as delivered once before. Where a delivery [commits first](Self::commits_first) it can't have been, and does not.
     fn restore(&mut self, now: Time, journal: &Journal, out: &mut Effects) -> Result<(), JournalError>;
 }
 

@@ -5,6 +5,7 @@
 
 mod worker;
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,8 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use brokerlab_model::{
     Accepted, Batch, Broker, Capabilities, Client, ClientSpec, Completions, ConnectError, Contract, Control, Deliver,
-    Effects, Failure, Journal, LaneId, Model, Publishes, SeekTo, Settings, Settlement, Span, Storage, Time, Token,
-    Unsupported, WaitOn, WorkCounts, Worker, Write,
+    Deliveries, Effects, Failure, Journal, LaneId, Model, Publishes, SeekTo, Settings, Settlement, Span, Storage, Time,
+    Token, Unsupported, WaitOn, WorkCounts, Worker, Write,
 };
 
 use crate::handoff::{Bell, Mailboxes, Origin};
@@ -48,6 +49,8 @@ pub(crate) struct State {
     /// Trims wait until what the same step delivers was looked up.
     trims: Vec<(LaneId, u64)>,
     boxes: Mailboxes,
+    /// Where a delivery settles what it hands out: deliveries until that is stored.
+    held: Option<VecDeque<Held>>,
     /// What the model's time was when this life began: the latest in the journal that it took over.
     base: Span,
     /// The latest time seen, as the model counts it: two loops read their clocks before they take the lock.
@@ -59,6 +62,13 @@ pub(crate) struct State {
     /// Rung for the worker that flushes.
     flusher: Option<Bell>,
     next_deadline: Option<Time>,
+}
+
+/// Deliveries to one client that wait for so many frames to be stored.
+struct Held {
+    frames: u64,
+    client: u32,
+    deliveries: Deliveries,
 }
 
 impl std::fmt::Debug for State {
@@ -105,6 +115,7 @@ impl EngineBroker {
     fn host(model: Box<dyn Model>, storage: Storage, limits: Limits, store: Store) -> Result<Self, StoreError> {
         let capabilities = model.capabilities().clone();
         let next_deadline = model.next_deadline();
+        let held = (model.commits_first() && storage != Storage::Memory).then(VecDeque::new);
         let state = State {
             model,
             store,
@@ -112,6 +123,7 @@ impl EngineBroker {
             writes: Vec::new(),
             trims: Vec::new(),
             boxes: Mailboxes::default(),
+            held,
             base: Span::ZERO,
             latest: Time::ZERO,
             round_trips: 0,
@@ -338,6 +350,11 @@ impl State {
             } else {
                 control
             };
+            if matches!(control, Control::Close)
+                && let Some(held) = &mut self.held
+            {
+                held.retain(|held| held.client != client);
+            }
             self.model.control(now, client, *token, control, &mut self.effects);
             self.perform(now, None, origin);
         }
@@ -361,6 +378,7 @@ impl State {
                 break;
             }
         }
+        self.release(origin);
         self.hand_out(origin);
         for (lane, below) in self.trims.drain(..) {
             self.store.trim(lane, below);
@@ -405,17 +423,35 @@ impl State {
         true
     }
 
+    /// Hands out what waited until it was stored. After an error of the storage nothing is: it may come to somebody in another life.
+    fn release(&mut self, origin: Origin) {
+        let Self { held: Some(held), boxes, store, .. } = self else { return };
+        if store.error().is_some() {
+            held.clear();
+        }
+        while held.front().is_some_and(|first| first.frames <= store.stored_frames()) {
+            let Some(mut first) = held.pop_front() else { return };
+            if let Some(completions) = boxes.fill(first.client, origin) {
+                completions.deliveries.append(&mut first.deliveries);
+            }
+        }
+    }
+
     /// Puts everything that the model has for its clients into their mailboxes.
     fn hand_out(&mut self, origin: Origin) {
-        let Self { effects, boxes, store, .. } = self;
+        let Self { effects, boxes, store, held, .. } = self;
         for run in effects.outcomes.chunk_by(|a, b| a.0 == b.0) {
             if let Some(completions) = boxes.fill(run[0].0, origin) {
                 completions.outcomes.extend(run.iter().map(|(_, outcome)| *outcome));
             }
         }
-        for deliver in &effects.deliveries {
-            if let Some(completions) = boxes.fill(deliver.client, origin) {
-                deliver_run(store, deliver, completions);
+        if let Some(held) = held {
+            hold(store, &effects.deliveries, held);
+        } else {
+            for deliver in &effects.deliveries {
+                if let Some(completions) = boxes.fill(deliver.client, origin) {
+                    deliver_run(store, deliver, &mut completions.deliveries);
+                }
             }
         }
         for (client, token, answer) in effects.answers.drain(..) {
@@ -447,10 +483,21 @@ pub(crate) fn prefix_of(publishes: &Publishes, len: usize) -> Publishes {
 
 /// Hands out successive messages of a lane. What can't be read back is not delivered: the store keeps the error, and the engine
 /// takes nothing more.
-fn deliver_run(store: &mut Store, deliver: &Deliver, completions: &mut Completions) {
+fn deliver_run(store: &mut Store, deliver: &Deliver, deliveries: &mut Deliveries) {
     let Deliver { channel, receipt, count, redeliveries, .. } = *deliver;
     let _kept_by_the_store = store.read(receipt.lane, receipt.position, count, |position, bytes, slice| {
         let receipt = brokerlab_model::Receipt { position, ..receipt };
-        completions.deliveries.push(receipt, channel, redeliveries, bytes, slice);
+        deliveries.push(receipt, channel, redeliveries, bytes, slice);
     });
+}
+
+/// Keeps deliveries until the writes before them are stored; their space may be given back meanwhile.
+fn hold(store: &mut Store, deliveries: &[Deliver], held: &mut VecDeque<Held>) {
+    for run in deliveries.chunk_by(|a, b| a.client == b.client) {
+        let mut taken = Deliveries::default();
+        for deliver in run {
+            deliver_run(store, deliver, &mut taken);
+        }
+        held.push_back(Held { frames: store.press(), client: run[0].client, deliveries: taken });
+    }
 }

@@ -150,7 +150,8 @@ impl Frames {
                 }
             }
             Record::Committed { lane, group, position } => {
-                self.committed.insert((*lane, *group), *position);
+                let known = self.committed.entry((*lane, *group)).or_default();
+                *known = (*position).max(*known);
             }
             Record::Settled { .. } => {}
         }

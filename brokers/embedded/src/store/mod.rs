@@ -74,6 +74,8 @@ pub struct Store {
     building_messages: u32,
     /// The last ticket that waits, sealed or not.
     ticket: Option<u64>,
+    /// Somebody waits without a ticket.
+    pressed: bool,
     /// The segment to which the next frame goes, and where.
     segment: u64,
     segment_at: u64,
@@ -130,6 +132,7 @@ impl Store {
             building_records: 0,
             building_messages: 0,
             ticket: None,
+            pressed: false,
             segment: 0,
             segment_at: FIRST_FRAME,
             unwritten: Vec::new(),
@@ -398,9 +401,22 @@ impl Store {
         while self.held_bytes() + more > self.limits.max_memory && self.frames.evict_oldest(self.stored) {}
     }
 
+    /// Has everything so far stored, though no ticket waits for it; returns how many frames that are.
+    pub fn press(&mut self) -> u64 {
+        self.seal();
+        let frames = self.frames.next();
+        self.pressed |= self.files.is_some() && self.stored < frames;
+        frames
+    }
+
+    /// How many frames are stored as the contract says.
+    pub fn stored_frames(&self) -> u64 {
+        self.stored
+    }
+
     /// Whether a job would have work that a barrier waits for, or that has grown large.
     pub fn wants_writing(&self) -> bool {
-        self.ticket.is_some() || self.unwritten_bytes >= INLINE_WRITE_BYTES
+        self.ticket.is_some() || self.pressed || self.unwritten_bytes >= INLINE_WRITE_BYTES
     }
 
     /// Whether so much waits that it is written without being asked.
@@ -423,6 +439,7 @@ impl Store {
         self.writing = true;
         self.unwritten_bytes = 0;
         let ticket = self.ticket.take();
+        self.pressed = false;
         Some(Job {
             files,
             frames: std::mem::take(&mut self.unwritten),

@@ -81,6 +81,8 @@ struct Lane {
     line: VecDeque<(u32, u64)>,
     /// Under an order: each group's receiver of this endpoint's requests.
     active: Vec<u32>,
+    /// By group: everything below is known to the journal as done with. Groups differ when a crash came between their records.
+    recorded: Vec<u64>,
     /// Whether something was done with in the step at hand.
     touched: bool,
     gone: bool,
@@ -345,6 +347,10 @@ impl Model for DirectModel {
     fn on_deadline(&mut self, now: Time, out: &mut Effects) {
         self.expire(now, out);
         self.finish(now, out);
+    }
+
+    fn commits_first(&self) -> bool {
+        self.at_most_once
     }
 
     fn restore(&mut self, now: Time, journal: &Journal, out: &mut Effects) -> Result<(), JournalError> {

@@ -45,6 +45,7 @@ impl DirectModel {
                 index: VecDeque::new(),
                 line: VecDeque::new(),
                 active: Vec::new(),
+                recorded: Vec::new(),
                 touched: false,
                 gone: true,
             });
@@ -65,6 +66,9 @@ impl DirectModel {
             let base = open.first().copied().unwrap_or(journal.end());
             let entry = &mut self.lanes[lane as usize];
             (entry.base, entry.end) = (base, journal.end());
+            for (recorded, place) in entry.recorded.iter_mut().zip(0..) {
+                *recorded = journal.done(place).map_or(0, |done| done.committed);
+            }
             entry.index.extend((base..journal.end()).map(|_| NONE));
             for position in open {
                 let id = self.restore_request(now, made, lane, position, journal);

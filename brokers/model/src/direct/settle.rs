@@ -144,8 +144,9 @@ impl DirectModel {
             if entry.gone || below == before {
                 continue;
             }
-            for place in 0..entry.active.len() as u32 {
-                let record = Record::Committed { lane: LaneId(lane), group: place, position: below };
+            for (recorded, group) in entry.recorded.iter_mut().zip(0..).filter(|(recorded, _)| **recorded < below) {
+                *recorded = below;
+                let record = Record::Committed { lane: LaneId(lane), group, position: below };
                 out.writes.push(Write::Record(record));
             }
             out.writes.push(Write::Trim { lane: LaneId(lane), below });

@@ -71,6 +71,7 @@ impl DirectModel {
             index: VecDeque::new(),
             line: VecDeque::new(),
             active: vec![NOBODY; count as usize],
+            recorded: vec![0; count as usize],
             touched: false,
             gone: false,
         }));

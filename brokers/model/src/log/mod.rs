@@ -137,6 +137,10 @@ impl Model for LogModel {
         self.stream.on_deadline(now, out);
     }
 
+    fn commits_first(&self) -> bool {
+        self.stream.config.commit_first
+    }
+
     fn restore(&mut self, now: Time, journal: &Journal, out: &mut Effects) -> Result<(), JournalError> {
         self.stream.restore(now, journal, out)?;
         self.note_topics();

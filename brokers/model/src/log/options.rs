@@ -67,8 +67,8 @@ impl LogOptions {
         match contract.delivery {
             Delivery::AtMostOnce => settings.add(
                 "offset.commit",
-                "before delivery, in memory",
-                "at-most-once: nothing is handed out twice; the commit itself is written with the next publish",
+                "before delivery",
+                "at-most-once: a message is handed out once its commit is stored as the contract says, and never twice",
             ),
             Delivery::AtLeastOnce => settings.add(
                 "offset.commit",

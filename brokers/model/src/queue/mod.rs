@@ -33,7 +33,7 @@ use crate::batch::{Accepted, ChannelId, Control, Publishes, Settlement, Token};
 use crate::broker::{ClientSpec, ConnectError, Role};
 use crate::capabilities::{Capabilities, Settings, Unsupported};
 use crate::completion::{Failure, Refusal};
-use crate::contract::{Contract, Order};
+use crate::contract::{Contract, Delivery, Order};
 use crate::journal::{Journal, JournalError};
 use crate::machine::{Effects, Model};
 use crate::slots::Slots;
@@ -264,6 +264,10 @@ impl Model for QueueModel {
     fn on_deadline(&mut self, now: Time, out: &mut Effects) {
         self.expire(now);
         self.dispatch(now, out);
+    }
+
+    fn commits_first(&self) -> bool {
+        self.contract.delivery == Delivery::AtMostOnce
     }
 
     fn restore(&mut self, _now: Time, journal: &Journal, out: &mut Effects) -> Result<(), JournalError> {

@@ -90,8 +90,8 @@ impl ShardOptions {
             Delivery::AtMostOnce => {
                 settings.add(
                     "checkpoint",
-                    "before delivery, in memory",
-                    "at-most-once: nothing is handed out twice; the commit itself is written with the next publish",
+                    "before delivery",
+                    "at-most-once: a record is handed out once its checkpoint is stored as the contract says, and never twice",
                 );
             }
             Delivery::AtLeastOnce => {
