@@ -3,6 +3,7 @@
 //! First at random on a simulated disk, then one named case after another. Leaves out models, and damage to folders that nobody
 //! opens again, which is in `damaged` and `recovery`.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -174,6 +175,41 @@ fn a_lane_goes_on_at_its_end_when_all_its_messages_are_gone() {
     assert_eq!(store.positions(LaneId(1)), 5..5);
     assert!(store_all(&mut store, 1, 5..6));
     check(&mut store, 1, 5..6);
+}
+
+/// Stores on while the first segment is retired and then used again; says up to where it went well, until the machine ends.
+fn retire_and_begin(disk: &Arc<SimulatedDisk>, ends_after: u64) -> u64 {
+    let mut store = Store::create_on(Storage::Fsync, SMALL, on(disk)).expect("it opens");
+    assert!(store_all(&mut store, 0, 0..47));
+    store.trim(LaneId(0), 30);
+    disk.end_after(ends_after);
+    (47..80).find(|&position| !store_all(&mut store, 0, position..position + 1)).unwrap_or(80)
+}
+
+#[test]
+fn the_machine_may_end_in_any_call_that_retires_a_segment_or_begins_one_again() {
+    let mut ends_after = 0;
+    loop {
+        let mut ended = false;
+        for seed in 0..40 {
+            let disk = Arc::new(SimulatedDisk::new(seed));
+            let stored = retire_and_begin(&disk, ends_after);
+            ended |= disk.has_ended();
+            let disk = Arc::new(disk.cut(seed));
+            let mut store = reopen(&disk).unwrap_or_else(|error| panic!("call {ends_after}, seed {seed}: {error}"));
+            let Range { start, end } = store.positions(LaneId(0));
+            assert!(
+                start <= 30 && end >= stored,
+                "call {ends_after}, seed {seed}: {start}..{end}, {stored} were stored"
+            );
+            check(&mut store, 0, start..end);
+        }
+        if !ended {
+            break;
+        }
+        ends_after += 1;
+    }
+    assert!(ends_after > 66, "a write and a flush for each of 33 frames, and more: {ends_after}");
 }
 
 #[test]
