@@ -111,6 +111,7 @@ pub(super) fn scan(
         report: ScanReport::default(),
         last: None,
         stop: None,
+        begun: None,
         missing: None,
         end: None,
         unproven: VecDeque::new(),
@@ -118,7 +119,8 @@ pub(super) fn scan(
     for (&segment, name) in segments {
         scan.segment(segment, name, visit)?;
     }
-    Ok(Scanned { report: scan.report, end: scan.end, unproven: scan.unproven })
+    let torn = scan.report.torn.or(scan.begun);
+    Ok(Scanned { report: ScanReport { torn, ..scan.report }, end: scan.end, unproven: scan.unproven })
 }
 
 fn cut_tail(disk: &dyn Disk, segments: &BTreeMap<u64, String>, torn: &Path, at: u64) -> Result<(), StoreError> {
@@ -153,6 +155,8 @@ struct Scan<'a> {
     report: ScanReport,
     last: Option<u64>,
     stop: Option<Stop>,
+    /// Where a frame seems to have begun behind the last whole one.
+    begun: Option<(PathBuf, u64)>,
     /// The first segment that should be there and is not.
     missing: Option<u64>,
     end: Option<(u64, u64)>,
@@ -182,6 +186,7 @@ impl Scan<'_> {
             at += head.len as usize;
             self.stop = Some(Stop { path: path.clone(), at: at as u64, expected: head.number.saturating_add(1) });
             self.end = Some((segment, at as u64));
+            self.begun = None;
         }
         self.rest(segment, path, &bytes, at)
     }
@@ -219,7 +224,8 @@ impl Scan<'_> {
             }
         }
         if bytes.get(from..).is_some_and(|rest| frame_begins(rest, segment)) {
-            self.report.torn.get_or_insert_with(|| (path.to_owned(), from as u64));
+            // What an earlier life left may look like this. It is a torn frame only if the journal does not go on behind it.
+            self.begun.get_or_insert_with(|| (path.to_owned(), from as u64));
         }
         Ok(())
     }

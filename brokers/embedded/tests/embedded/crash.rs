@@ -44,6 +44,16 @@ fn nothing_acknowledged_is_lost_at_a_kill_where_nothing_is_flushed() {
 }
 
 #[test]
+fn what_an_earlier_life_left_in_a_segment_is_no_torn_frame() {
+    // In these, bytes behind the last frame of a segment that was used again look like the beginning of one.
+    for seed in [15_657, 35_228, 44_790, 56_608, 68_405, 98_952, 108_654, 153_878] {
+        trials(seed..seed + 1, Storage::Fsync);
+    }
+    trials(107_715..107_716, Storage::PageCache);
+    trials(112_455..112_456, Storage::PageCache);
+}
+
+#[test]
 fn a_trial_is_the_same_each_time() {
     assert_eq!(run(7, Storage::Fsync).unwrap(), run(7, Storage::Fsync).unwrap());
 }
