@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use anyhow::Context as _;
 use brokerlab_embedded::{BackendUrl, Kind, catalogue, honour};
-use brokerlab_model::{Contract, Feature};
+use brokerlab_model::{Capabilities, Contract, Feature};
 use brokerlab_reports::result::{LadderAnswer, LadderRow};
 use clap::Args;
 use serde_json::json;
@@ -69,6 +69,11 @@ fn row(contract: Contract, urls: &[BackendUrl]) -> LadderRow {
     LadderRow { contract, answers }
 }
 
+fn limits(capabilities: &Capabilities) -> Vec<serde_json::Value> {
+    let limits = capabilities.limits.iter();
+    limits.map(|limit| json!({ "name": limit.name, "value": limit.value, "source": limit.source })).collect()
+}
+
 fn listed(listed: &brokerlab_embedded::Listed) -> serde_json::Value {
     let capabilities = &listed.capabilities;
     json!({
@@ -76,11 +81,12 @@ fn listed(listed: &brokerlab_embedded::Listed) -> serde_json::Value {
         "lane": capabilities.words.lane,
         "features": capabilities.features,
         "max_message_bytes": capabilities.max_message_bytes,
-        "limits": capabilities.limits.iter()
-            .map(|limit| json!({ "name": limit.name, "value": limit.value, "source": limit.source }))
-            .collect::<Vec<_>>(),
+        "limits": limits(capabilities),
         "parameters": listed.parameters()
             .map(|parameter| json!({ "name": parameter.name, "what": parameter.what }))
+            .collect::<Vec<_>>(),
+        "presets": listed.presets.iter()
+            .map(|(name, capabilities)| json!({ "name": name, "limits": limits(capabilities) }))
             .collect::<Vec<_>>(),
     })
 }
@@ -108,6 +114,12 @@ fn overview(rows: &[LadderRow]) -> String {
         }
         for parameter in listed.parameters() {
             let _ = writeln!(text, "  ?{:<24} {}", parameter.name, parameter.what);
+        }
+        for (name, capabilities) in &listed.presets {
+            let _ = writeln!(text, "  ?as={name}");
+            for limit in &capabilities.limits {
+                let _ = writeln!(text, "      {}: {} ({})", limit.name, limit.value, limit.source);
+            }
         }
     }
     text.push_str("\nLanes default to what the profile's consumers, and for shards its rate and bytes, need; --lanes or a parameter sets them.\n");

@@ -91,9 +91,9 @@ impl Ended {
         notes.extend(left.missing);
         notes.extend(not_done(&left.declared));
         let limit = answer_limit(&left.declared);
-        let checker = std::mem::replace(&mut *locked(&shared.checker), Checker::new(EMPTY));
+        let mut checker = std::mem::replace(&mut *locked(&shared.checker), Checker::new(EMPTY));
         let (held, not_back) =
-            match still_held(spec, (&mut loops, &checker), &mut administrator, &mut workers, clock, limit) {
+            match still_held(spec, (&mut loops, &mut checker), &mut administrator, &mut workers, clock, limit) {
                 Ok(held) => (held, None),
                 Err(error) => {
                     notes.push(format!("what the backend still held is not known: {error}"));

@@ -2,7 +2,8 @@
 //!
 //! A backend that pushes may count only what it has pushed to nobody: what is between it and a member, it does not tell. So when the
 //! books accuse it of a loss, the members close, which gives everything back that was not settled, and it is asked again until
-//! the books agree or a limit is over. Leaves out what is lost, which the checker says.
+//! the books agree or a limit is over. What it gave up goes into the books with each answer. Leaves out what is lost, which the
+//! checker says.
 
 use brokerlab_model::{Client, Span, Worker};
 use brokerlab_workloads::check::Checker;
@@ -11,7 +12,7 @@ use crate::clock::Clock;
 use crate::drive::Loop;
 use crate::finish::close;
 use crate::spec::{RunError, RunSpec};
-use crate::start::Administrator;
+use crate::start::{Administrator, Described};
 use crate::wait::{Waiter, Waiting};
 
 /// How long a backend may take to count as its own what closed members gave back.
@@ -23,13 +24,15 @@ const ASK_AGAIN: Span = Span::from_millis(100);
 /// backend of a loss. `limit`: how long the first answer may take.
 pub(crate) fn still_held(
     spec: &RunSpec,
-    (loops, checker): (&mut [Loop<'_>], &Checker),
+    (loops, checker): (&mut [Loop<'_>], &mut Checker),
     administrator: &mut Administrator,
     workers: &mut [Box<dyn Worker>],
     clock: &dyn Clock,
     limit: Span,
 ) -> Result<Vec<u64>, RunError> {
-    let mut held = among_members(&administrator.describe(spec, workers, clock, limit)?, loops);
+    let described = administrator.describe(spec, workers, clock, limit)?;
+    note_given_up(checker, &described);
+    let mut held = among_members(&described, loops);
     if checker.lost(&held) == 0 {
         return Ok(held);
     }
@@ -39,6 +42,7 @@ pub(crate) fn still_held(
     loop {
         // An answer that does not come any more takes nothing from the first one.
         let Ok(described) = administrator.describe(spec, workers, clock, limit) else { return Ok(held) };
+        note_given_up(checker, &described);
         for (held, now) in held.iter_mut().zip(given_back(&described, loops, checker)) {
             *held = (*held).max(now);
         }
@@ -52,24 +56,30 @@ pub(crate) fn still_held(
     }
 }
 
+fn note_given_up(checker: &mut Checker, described: &[Described]) {
+    for (group, of) in described.iter().enumerate() {
+        checker.gave_up(group, of.given_up);
+    }
+}
+
 /// While members are there: ready, and of what is in flight the part that is not here.
-fn among_members(described: &[(u64, u64)], loops: &[Loop<'_>]) -> Vec<u64> {
+fn among_members(described: &[Described], loops: &[Loop<'_>]) -> Vec<u64> {
     let mut ours = vec![0; described.len()];
     for member in loops.iter().flat_map(|of| &of.members) {
         ours[member.group()] += member.unsettled();
     }
-    described.iter().zip(ours).map(|(&(ready, in_flight), ours)| ready + in_flight.saturating_sub(ours)).collect()
+    described.iter().zip(ours).map(|(of, ours)| of.ready + of.in_flight.saturating_sub(ours)).collect()
 }
 
 /// After members closed: all that the backend has, without what it gave them once already. A message that came again may stand in
 /// two members' hands and is held once, so that repeats are not taken off: rather too little is called lost than too much.
-fn given_back(described: &[(u64, u64)], loops: &[Loop<'_>], checker: &Checker) -> Vec<u64> {
+fn given_back(described: &[Described], loops: &[Loop<'_>], checker: &Checker) -> Vec<u64> {
     let mut ours = vec![0; described.len()];
     for member in loops.iter().flat_map(|of| &of.members) {
         ours[member.group()] += member.not_settled();
     }
     let ours = ours.iter().enumerate().map(|(group, ours)| ours - checker.repeats(group).min(*ours));
-    described.iter().zip(ours).map(|(&(ready, in_flight), ours)| (ready + in_flight).saturating_sub(ours)).collect()
+    described.iter().zip(ours).map(|(of, ours)| (of.ready + of.in_flight).saturating_sub(ours)).collect()
 }
 
 fn close_members(loops: &mut [Loop<'_>], workers: &mut [Box<dyn Worker>], clock: &dyn Clock) {

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use brokerlab_model::{
-    Answer, Batch, Broker, ChannelId, ChannelSpec, Client, ClientSpec, Completions, Control, Feature, Outcome, Role,
-    Span, Status, Time, WaitOn, Worker,
+    Answer, Batch, Broker, ChannelId, ChannelSpec, Client, ClientSpec, Completions, Control, Feature, GivenUp, Outcome,
+    Role, Span, Status, Time, WaitOn, Worker,
 };
 use brokerlab_workloads::profile::Work;
 use brokerlab_workloads::{Fold, Workload};
@@ -137,15 +137,14 @@ impl Administrator {
         Ok(())
     }
 
-    /// Of each group, how many messages the backend keeps for it that were not delivered, and how many it counts as delivered and
-    /// not settled. Asks again until `limit` is over when the connection is lost: the broker may be on its way back.
+    /// What the backend says of each group. Asks again until `limit` is over when the connection is lost: the broker may be on its way back.
     pub(crate) fn describe(
         &mut self,
         spec: &RunSpec,
         workers: &mut [Box<dyn Worker>],
         clock: &dyn Clock,
         limit: Span,
-    ) -> Result<Vec<(u64, u64)>, RunError> {
+    ) -> Result<Vec<Described>, RunError> {
         let what = "describe its channels";
         let until = clock.now() + limit;
         let mut waiter = Waiter::new(Waiting::Park);
@@ -180,15 +179,26 @@ impl Administrator {
     }
 }
 
-/// Ready and in flight of each group, over all lanes.
-fn described(spec: &RunSpec, answers: Vec<Answered>) -> Vec<(u64, u64)> {
-    let mut held = vec![(0, 0); spec.workload.profile().groups.len()];
+/// What the backend says of one group, over all lanes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Described {
+    /// Messages that it keeps for the group and has not delivered.
+    pub(crate) ready: u64,
+    /// Messages that it counts as delivered and not settled.
+    pub(crate) in_flight: u64,
+    /// Messages that it gave up.
+    pub(crate) given_up: GivenUp,
+}
+
+fn described(spec: &RunSpec, answers: Vec<Answered>) -> Vec<Described> {
+    let mut held = vec![Described::default(); spec.workload.profile().groups.len()];
     for answer in answers {
         if let Answered::Answer(Answer::Description(description)) = answer {
             for lane in description.lanes {
                 if let Some(of) = held.get_mut(lane.group as usize) {
-                    of.0 += lane.ready;
-                    of.1 += lane.in_flight;
+                    of.ready += lane.ready;
+                    of.in_flight += lane.in_flight;
+                    of.given_up += lane.given_up;
                 }
             }
         }

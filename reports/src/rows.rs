@@ -612,6 +612,10 @@ fn add_check(sum: &mut CheckRecord, cell: &CheckRecord, group: &str) {
     add(&mut sum.delivered_unacknowledged, cell.delivered_unacknowledged);
     add(&mut sum.lost, cell.lost);
     add(&mut sum.undelivered, cell.undelivered);
+    add(&mut sum.expired, cell.expired);
+    add(&mut sum.overflowed, cell.overflowed);
+    add(&mut sum.dropped, cell.dropped);
+    add(&mut sum.dead_lettered, cell.dead_lettered);
     add(&mut sum.duplicated, cell.duplicated);
     add(&mut sum.redelivered, cell.redelivered);
     add(&mut sum.reordered, cell.reordered);

@@ -312,7 +312,7 @@ pub struct GroupRecord {
 }
 
 /// What the checker found for one group, over the whole run. Every acknowledged message is in exactly one of `delivered`,
-/// `undelivered`, `lost` and `not_checked`.
+/// `undelivered`, `expired`, `overflowed`, `lost` and `not_checked`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckRecord {
     /// Acknowledged messages that the group should see.
@@ -325,6 +325,19 @@ pub struct CheckRecord {
     pub lost: u64,
     /// Acknowledged, not delivered, and still held by the backend: no broken contract.
     pub undelivered: u64,
+    /// Acknowledged, not delivered, and given up by the backend because their time to live was over: no broken contract, it was
+    /// set.
+    #[serde(default)]
+    pub expired: u64,
+    /// Acknowledged, not delivered, and given up by the backend because a queue was full: no broken contract, it was set.
+    #[serde(default)]
+    pub overflowed: u64,
+    /// What the backend counts as dropped without a dead letter, delivered before or not.
+    #[serde(default)]
+    pub dropped: u64,
+    /// What the backend counts as dead letters, delivered before or not.
+    #[serde(default)]
+    pub dead_lettered: u64,
     /// Deliveries of a message that the group had already been given, and that were not marked as redelivered.
     pub duplicated: u64,
     /// Deliveries marked as redelivered.

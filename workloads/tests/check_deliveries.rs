@@ -3,7 +3,7 @@
 //!
 //! Leaves out random runs, which are compared with a naive model beside the checker's source.
 
-use brokerlab_model::{Contract, Delivery, Order};
+use brokerlab_model::{Contract, Delivery, GivenUp, Order};
 use brokerlab_workloads::check::{Arrived, CheckPlan, Checker, MessageId};
 use brokerlab_workloads::measurement::CheckRecord;
 
@@ -184,6 +184,35 @@ fn what_the_backend_holds_is_undelivered_and_unacknowledged_deliveries_are_count
     let found = |r: &CheckRecord| (r.delivered, r.delivered_unacknowledged, r.undelivered, r.lost);
     assert_eq!(found(&records[0]), (54, 6, 30, 6));
     assert_eq!(found(&records[1]), (0, 0, 90, 0));
+    assert_eq!((records[0].broken.len(), records[1].broken.len()), (1, 0));
+}
+
+#[test]
+fn what_the_backend_gave_up_by_its_settings_is_not_lost() {
+    let contract = contract(Delivery::AtLeastOnce, Order::None);
+    let mut checker = Checker::new(plan(2, Order::None));
+    checker.acknowledged_many((0..100).map(id));
+    let first: Vec<Arrived> = (0..60).map(arrived).collect();
+    checker.delivered_many(0, &first);
+    // Of 15 that expired and 14 that overflowed, 5 and 4 had been delivered.
+    let said = GivenUp {
+        expired: 15,
+        overflowed: 14,
+        expired_unseen: 10,
+        overflowed_unseen: 10,
+        rejected: 3,
+        exhausted: 2,
+        dead_lettered: 0,
+    };
+    checker.gave_up(0, GivenUp { expired_unseen: 99, ..said });
+    checker.gave_up(0, said);
+    checker.gave_up(1, GivenUp { expired: 500, expired_unseen: 500, dead_lettered: 500, ..GivenUp::default() });
+    assert_eq!(checker.lost(&[15, 10]), 5);
+    let records = checker.finish(&[15, 10], &[100], &contract);
+    let found = |r: &CheckRecord| (r.delivered, r.undelivered, r.expired, r.overflowed, r.lost);
+    assert_eq!(found(&records[0]), (60, 15, 10, 10, 5));
+    assert_eq!(found(&records[1]), (0, 10, 90, 0, 0), "no more than is missing");
+    assert_eq!([0, 1].map(|n: usize| (records[n].dropped, records[n].dead_lettered)), [(34, 0), (0, 500)]);
     assert_eq!((records[0].broken.len(), records[1].broken.len()), (1, 0));
 }
 

@@ -71,6 +71,8 @@ pub struct Listed {
     pub kind: Kind,
     /// What it is and can do, under the default contract.
     pub capabilities: Capabilities,
+    /// The same with each preset that it knows (`?as=`), by the preset's name.
+    pub presets: Vec<(&'static str, Capabilities)>,
 }
 
 impl Listed {
@@ -82,13 +84,17 @@ impl Listed {
 
 /// Every backend that is listed, without opening any. `faulty` is none of them.
 pub fn catalogue() -> Vec<Listed> {
-    let listed = |&kind: &Kind| {
-        let url = BackendUrl::parse(kind.name()).expect("a listed name is a name");
-        let capabilities = match model(&url, Contract::default()) {
+    let of = |name: &str| {
+        let url = BackendUrl::parse(name).expect("a listed name is a name");
+        match model(&url, Contract::default()) {
             Ok(Some(model)) => model.capabilities().clone(),
             Ok(None) | Err(_) => null::capabilities(),
-        };
-        Listed { kind, capabilities }
+        }
+    };
+    let listed = |&kind: &Kind| {
+        let name = kind.name();
+        let presets = kind.presets().iter().map(|preset| (preset.name, of(&format!("{name}?as={}", preset.name))));
+        Listed { kind, capabilities: of(name), presets: presets.collect() }
     };
     Kind::ALL.iter().map(listed).collect()
 }

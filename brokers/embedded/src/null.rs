@@ -517,6 +517,7 @@ impl State {
                     committed,
                     ready,
                     in_flight,
+                    ..LaneState::default()
                 });
             }
         }

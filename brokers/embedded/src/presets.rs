@@ -4,6 +4,7 @@
 //! limit does and where its number comes from: the model has both, and prints them with its settings and capabilities.
 
 use brokerlab_model::log::LogOptions;
+use brokerlab_model::queue;
 use brokerlab_model::shard::ShardOptions;
 
 use crate::url::{Kind, Options};
@@ -21,6 +22,20 @@ pub struct Preset {
 const LOG: &[Preset] =
     &[Preset { name: "kafka", system: "Apache Kafka", set: |options| options.log = LogOptions::kafka() }];
 
+const QUEUE: &[Preset] = &[
+    Preset { name: "rabbitmq", system: "RabbitMQ", set: |options| options.queue = queue::Preset::RabbitMq.options() },
+    Preset {
+        name: "sqs",
+        system: "Amazon SQS, standard queues",
+        set: |options| options.queue = queue::Preset::Sqs.options(),
+    },
+    Preset {
+        name: "sqs-fifo",
+        system: "Amazon SQS, FIFO queues",
+        set: |options| options.queue = queue::Preset::SqsFifo.options(),
+    },
+];
+
 const SHARD: &[Preset] = &[Preset {
     name: "kinesis",
     system: "Amazon Kinesis Data Streams",
@@ -31,7 +46,8 @@ const SHARD: &[Preset] = &[Preset {
 pub(crate) const fn of(kind: Kind) -> &'static [Preset] {
     match kind {
         Kind::Log => LOG,
+        Kind::Queue => QUEUE,
         Kind::Shard => SHARD,
-        Kind::Queue | Kind::Direct | Kind::Null => &[],
+        Kind::Direct | Kind::Null => &[],
     }
 }

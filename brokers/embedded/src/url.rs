@@ -10,7 +10,7 @@ use std::str::FromStr;
 use brokerlab_model::Span;
 use brokerlab_model::direct::{Answer, DirectOptions, Overflow};
 use brokerlab_model::log::LogOptions;
-use brokerlab_model::queue::QueueOptions;
+use brokerlab_model::queue::{DeadLetter, OutOfBounds, Overflow as FullQueue, QueueOptions};
 use brokerlab_model::shard::ShardOptions;
 
 use crate::faulty::Faults;
@@ -58,8 +58,9 @@ impl Kind {
         };
         let preset: &[Parameter] = match self {
             Self::Log => LOG_AS,
+            Self::Queue => QUEUE_AS,
             Self::Shard => SHARD_AS,
-            Self::Queue | Self::Direct | Self::Null => &[],
+            Self::Direct | Self::Null => &[],
         };
         let files: &[Parameter] = if self == Self::Null { &[] } else { FILES };
         own.iter().chain(preset).chain(COMMON).chain(files)
@@ -159,6 +160,9 @@ pub enum UrlError {
         "`faulty` needs a fault; write for example faulty?drop=10000&inner=log, or duplicate=, reorder=, corrupt=, early="
     )]
     NoFault,
+    /// A value that the system of `as=` does not take.
+    #[error(transparent)]
+    OutOfBounds(#[from] OutOfBounds),
 }
 
 fn did_you_mean(nearest: Option<&String>) -> String {
@@ -253,6 +257,7 @@ impl FromStr for BackendUrl {
             let parameter = parameter.ok_or_else(|| unknown(kind, faults.is_some(), name))?;
             (parameter.set)(&mut options, value).map_err(|remedy| bad(name, value, remedy))?;
         }
+        options.queue.check()?;
         Ok(Self { text: text.to_owned(), kind, faults, options })
     }
 }
@@ -368,6 +373,29 @@ fn span(text: &str) -> Result<Span, &'static str> {
     with_unit(text, UNITS, SPAN).map(Span)
 }
 
+fn positive_span_or_forever(text: &str) -> Result<Option<Span>, &'static str> {
+    match span_or_forever(text)? {
+        Some(Span::ZERO) => Err("write a time above zero, or forever"),
+        span => Ok(span),
+    }
+}
+
+fn full_queue(text: &str) -> Result<FullQueue, &'static str> {
+    match text {
+        "drop-head" => Ok(FullQueue::DropHead),
+        "reject-publish" => Ok(FullQueue::RejectPublish),
+        _ => Err("write drop-head or reject-publish"),
+    }
+}
+
+fn dead_letter(text: &str) -> Result<DeadLetter, &'static str> {
+    match text {
+        "discard" => Ok(DeadLetter::Discard),
+        "keep" => Ok(DeadLetter::Keep),
+        _ => Err("write discard or keep"),
+    }
+}
+
 fn span_or_forever(text: &str) -> Result<Option<Span>, &'static str> {
     if text == "forever" { Ok(None) } else { span(text).map(Some) }
 }
@@ -432,6 +460,9 @@ const fn preset_of(what: &'static str) -> Parameter {
 const LOG_AS: &[Parameter] =
     &[preset_of("a documented system's limits and defaults, under what else is written: kafka")];
 
+const QUEUE_AS: &[Parameter] =
+    &[preset_of("a documented system's limits and defaults, under what else is written: rabbitmq, sqs or sqs-fifo")];
+
 const SHARD_AS: &[Parameter] =
     &[preset_of("a documented system's limits and defaults, under what else is written: kinesis")];
 
@@ -459,6 +490,14 @@ const QUEUE: &[Parameter] = parameters! {
     "prefetch", "unsettled messages a member may hold; 0 for as many as granted" => queue.prefetch = count_u32;
     "window", "unacknowledged publishes of one client; 65536" => queue.window = count_u32;
     "max_message", "the largest message; 16MiB" => queue.max_message_bytes = bytes_u32;
+    "max_length", "messages that may wait in a queue; 0 for any number" => queue.max_length = count;
+    "overflow", "what a full queue does: drop-head or reject-publish" => queue.overflow = full_queue;
+    "message_ttl", "how long a message may wait; forever, or 60s" => queue.message_ttl = positive_span_or_forever;
+    "delay", "how long a message is held back at first; 0s" => queue.delay = span;
+    "max_deliveries", "deliveries after which a message does not come again; 0 for any number"
+        => queue.max_deliveries = count_u32;
+    "max_in_flight", "unsettled messages of a queue; 0 for any number" => queue.max_in_flight = count_u32;
+    "dead_letter", "what is given up: discard, or keep the count as dead letters" => queue.dead_letter = dead_letter;
 };
 
 const SHARD: &[Parameter] = parameters! {
@@ -513,6 +552,36 @@ mod tests {
         assert_eq!((direct.answer, direct.overflow, direct.deadlines), (Answer::Served, Overflow::Block, false));
         assert_eq!((direct.try_timeout, direct.breaker.failures), (Some(Span::from_millis(50)), 0));
         assert_eq!(error("direct?overflow=drop"), "`overflow=drop`: write refuse or block");
+    }
+
+    #[test]
+    fn a_queues_presets_and_limits_are_read_and_bounds_are_kept() {
+        use brokerlab_model::queue::{Overflow, Preset};
+        let queue = |text: &str| BackendUrl::parse(text).unwrap().options.queue;
+        let sqs = queue("queue?as=sqs");
+        assert_eq!(sqs, Preset::Sqs.options());
+        assert_eq!(
+            (sqs.message_ttl, sqs.max_in_flight, sqs.max_message_bytes),
+            (Some(Span::from_secs(345_600)), 120_000, 1 << 20)
+        );
+        let expected = QueueOptions { visibility_timeout: Span::from_secs(5), ..sqs };
+        assert_eq!(queue("queue?as=sqs&visibility_timeout=5s"), expected);
+        assert_eq!(queue("queue?visibility_timeout=5s&as=sqs"), expected);
+        let rabbitmq = queue("queue?as=rabbitmq&max_length=10&overflow=reject-publish&dead_letter=keep");
+        assert_eq!((rabbitmq.visibility_timeout, rabbitmq.max_deliveries), (Span::from_secs(1_800), 21));
+        assert_eq!((rabbitmq.max_length, rabbitmq.overflow), (10, Overflow::RejectPublish));
+        assert_eq!(rabbitmq.dead_letter, DeadLetter::Keep);
+        let plain = queue("queue?message_ttl=60s&delay=5s&max_deliveries=3&max_in_flight=9");
+        assert_eq!((plain.message_ttl, plain.delay), (Some(Span::from_secs(60)), Span::from_secs(5)));
+        assert_eq!((plain.max_deliveries, plain.max_in_flight, plain.preset), (3, 9, None));
+        assert_eq!(error("queue?as=kafka"), "`queue` has no preset `kafka`; write as=rabbitmq, sqs, sqs-fifo");
+        assert_eq!(
+            error("queue?delay=20min&as=sqs"),
+            "sqs takes delay of at most 15 min; give another value, or leave `as=sqs` out"
+        );
+        assert_eq!(error("queue?message_ttl=0s"), "`message_ttl=0s`: write a time above zero, or forever");
+        assert_eq!(error("queue?overflow=drop"), "`overflow=drop`: write drop-head or reject-publish");
+        assert_eq!(error("queue?dead_letter=drop"), "`dead_letter=drop`: write discard or keep");
     }
 
     #[test]

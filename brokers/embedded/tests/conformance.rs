@@ -81,7 +81,8 @@ fn start(name: &str, contract: Contract, tuning: Tuning, folder: &TempDir, n: u3
             parameters.extend(on_files.then(|| "max_data=1MiB".to_owned()));
         }
     }
-    let text = format!("{name}?{}", parameters.join("&"));
+    let between = if name.contains('?') { '&' } else { '?' };
+    let text = format!("{name}{between}{}", parameters.join("&"));
     let url = BackendUrl::parse(&text).expect("the rig writes names that are known");
     let data = folder.path().join(format!("data-{n}"));
     match open(&url, &contract, &Place { data: Some(&data) }) {
@@ -189,6 +190,18 @@ macro_rules! in_virtual_time {
     };
 }
 
+/// A preset in virtual time, with every case.
+macro_rules! preset {
+    ($module:ident, $url:literal) => {
+        mod $module {
+            use super::super::EmbeddedRig;
+
+            brokerlab_model::conformance_suite!(EmbeddedRig::virtual_time($url));
+            brokerlab_model::conformance_timing_suite!(EmbeddedRig::virtual_time($url));
+        }
+    };
+}
+
 /// The control row, with what it claims.
 macro_rules! control {
     ($module:ident, $rig:expr) => {
@@ -215,6 +228,9 @@ macro_rules! on_the_wall_clock {
 mod virtual_time {
     in_virtual_time!(log);
     in_virtual_time!(queue);
+    preset!(queue_as_rabbitmq, "queue?as=rabbitmq");
+    preset!(queue_as_sqs, "queue?as=sqs");
+    preset!(queue_as_sqs_fifo, "queue?as=sqs-fifo");
     in_virtual_time!(shard);
     in_virtual_time!(direct);
     control!(null, EmbeddedRig::virtual_time("null"));

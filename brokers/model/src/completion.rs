@@ -2,6 +2,8 @@
 //!
 //! Leaves out what was asked, which is in [`batch`](crate::batch).
 
+use std::ops::AddAssign;
+
 use bytes::Bytes;
 
 use crate::batch::{ChannelId, LaneId, Receipt, Token};
@@ -319,6 +321,46 @@ pub struct LaneState {
     pub ready: u64,
     /// Messages delivered and not settled.
     pub in_flight: u64,
+    /// Messages that will not be delivered any more though no member has dealt with them.
+    pub given_up: GivenUp,
+}
+
+/// Messages that a queue gave up for one group, by reason. All zero where a model gives nothing up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GivenUp {
+    /// A member said so: a negative settlement without requeue.
+    pub rejected: u64,
+    /// They came back after as many deliveries as are allowed.
+    pub exhausted: u64,
+    /// Their time to live was over while they waited.
+    pub expired: u64,
+    /// They stood at the head of a queue that was full.
+    pub overflowed: u64,
+    /// Of the expired, those that the group was never given.
+    pub expired_unseen: u64,
+    /// Of the overflowed, those that the group was never given.
+    pub overflowed_unseen: u64,
+    /// Of all, those that are kept as dead letters.
+    pub dead_lettered: u64,
+}
+
+impl GivenUp {
+    /// All of them, whatever the reason.
+    pub fn total(&self) -> u64 {
+        self.rejected + self.exhausted + self.expired + self.overflowed
+    }
+}
+
+impl AddAssign for GivenUp {
+    fn add_assign(&mut self, other: Self) {
+        self.rejected += other.rejected;
+        self.exhausted += other.exhausted;
+        self.expired += other.expired;
+        self.overflowed += other.overflowed;
+        self.expired_unseen += other.expired_unseen;
+        self.overflowed_unseen += other.overflowed_unseen;
+        self.dead_lettered += other.dead_lettered;
+    }
 }
 
 /// What `Describe` answers.

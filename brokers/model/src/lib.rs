@@ -45,8 +45,8 @@ pub use batch::{
 pub use broker::{Broker, Client, ClientSpec, ConnectError, Role, WaitOn, WorkCounts, Worker};
 pub use capabilities::{Capabilities, Feature, Gaps, Limit, Missing, ModelKind, Setting, Settings, Unsupported, Words};
 pub use completion::{
-    Answer, Completions, Deliveries, Delivery as Delivered, Description, Event, Failure, LaneState, Outcome, Refusal,
-    Slice, Status,
+    Answer, Completions, Deliveries, Delivery as Delivered, Description, Event, Failure, GivenUp, LaneState, Outcome,
+    Refusal, Slice, Status,
 };
 pub use contract::{Availability, Contract, Delivery, Order, Storage};
 pub use journal::{Journal, JournalError};

@@ -131,6 +131,6 @@ pub(crate) fn assert_every_due_message_is_accounted_for(cell: &Value) {
 /// Asserts that every acknowledged message is in exactly one of the counts of what the first group got of it.
 pub(crate) fn assert_every_acknowledged_message_is_accounted_for(cell: &Value) {
     let check = &cell["groups"][0]["check"];
-    let ends = ["delivered", "undelivered", "lost", "not_checked"];
+    let ends = ["delivered", "undelivered", "expired", "overflowed", "lost", "not_checked"];
     assert_eq!(count(check, "acknowledged"), ends.iter().map(|end| count(check, end)).sum::<u64>(), "{check}");
 }

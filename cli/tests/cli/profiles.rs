@@ -72,7 +72,7 @@ fn backends_say_what_they_are_and_which_contracts_they_keep() {
     let lab = Lab::new();
     let overview = lab.brokerlab(&["backends"]);
     assert_eq!(overview.code, 0);
-    for name in ["log", "queue", "shard", "direct", "Promise ladder"] {
+    for name in ["log", "queue", "shard", "direct", "?as=sqs-fifo", "?max_length", "Promise ladder"] {
         assert!(overview.out.contains(name), "{name}");
     }
     let ladder = lab.brokerlab(&["backends", "--ladder"]);
@@ -92,6 +92,9 @@ fn backends_as_json_hold_every_backend_in_every_row_of_the_ladder() {
     for name in ["log", "queue", "shard", "direct"] {
         assert!(names.contains(&name), "{names:?}");
     }
+    let presets = document["backends"][names.iter().position(|name| *name == "queue").unwrap()]["presets"].clone();
+    assert_eq!(presets.as_array().unwrap().len(), 3, "{presets}");
+    assert!(presets[0]["limits"][0]["source"].as_str().is_some_and(|source| source.contains("RabbitMQ 4.0.1")));
     for row in document["promise_ladder"].as_array().unwrap() {
         assert_eq!(row["answers"].as_array().unwrap().len(), 4, "{row}");
     }

@@ -7,7 +7,7 @@ use brokerlab_host::{Clock, ManualClock, RunSpec, WallClock, run};
 use brokerlab_workloads::Workload;
 use brokerlab_workloads::measurement::Measurement;
 
-use crate::{assert_accounted, profile};
+use crate::{assert_accounted, at, profile};
 
 const BACKENDS: [&str; 5] = ["log", "queue", "shard", "direct", "null"];
 
@@ -37,6 +37,43 @@ fn every_model_is_driven_in_virtual_time_and_publishes_the_same_messages() {
         digests.push(measurement.digest);
     }
     assert!(digests.iter().all(|digest| *digest == digests[0]));
+}
+
+/// A queue whose only member takes 5 ms for each of a thousand messages a second.
+fn overrun(url: &str) -> Measurement {
+    let more = [("groups.*.work", "{ kind = \"constant\", time = \"5ms\" }"), ("drain_limit", "1s")];
+    let measurement = on(url, &ManualClock::new(), 1, 1, &more);
+    assert_accounted(&measurement);
+    let check = &measurement.groups[0].check;
+    assert_eq!((check.lost, check.duplicated, check.broken.len()), (0, 0, 0), "{url}: {check:?}");
+    measurement
+}
+
+#[test]
+fn what_a_queue_gives_up_by_its_settings_is_counted_by_reason_and_not_lost() {
+    let check = overrun("queue").groups[0].check.clone();
+    assert_eq!((check.expired, check.overflowed, check.dropped, check.dead_lettered), (0, 0, 0, 0));
+    let kept = check.undelivered;
+    let check = overrun("queue?max_length=50").groups[0].check.clone();
+    assert!(check.overflowed > 0 && check.undelivered <= 50 && kept > 50, "{check:?}");
+    assert_eq!((check.expired, check.dropped, check.dead_lettered), (0, check.overflowed, 0));
+    let check = overrun("queue?message_ttl=100ms&dead_letter=keep").groups[0].check.clone();
+    assert!(check.expired > 0, "{check:?}");
+    assert_eq!((check.undelivered, check.overflowed, check.dropped), (0, 0, 0), "nothing outlives the drain");
+    assert_eq!(check.dead_lettered, check.expired);
+    let measurement = overrun("queue?max_length=50&overflow=reject-publish");
+    let (counts, check) = (&measurement.counts, &measurement.groups[0].check);
+    assert!(counts.failed > 0 && check.undelivered <= 50, "{counts:?} {check:?}");
+    assert_eq!((check.expired, check.overflowed, check.dropped), (0, 0, 0));
+}
+
+#[test]
+fn a_delay_holds_every_message_back_and_loses_none() {
+    let measurement = on("queue?delay=100ms", &ManualClock::new(), 1, 4, &[("drain_limit", "1s")]);
+    assert_accounted(&measurement);
+    assert_eq!((measurement.counts.acknowledged, measurement.groups[0].check.delivered), (1_000, 1_000));
+    let least = at(&measurement.end_to_end.response, 0, 0.01);
+    assert!((100_000_000..101_000_000).contains(&least), "{least}");
 }
 
 #[test]

@@ -73,7 +73,7 @@ pub(crate) fn assert_accounted(measurement: &Measurement) {
         let check = &group.check;
         assert_eq!(
             check.acknowledged,
-            check.delivered + check.lost + check.undelivered + check.not_checked,
+            check.delivered + check.lost + check.undelivered + check.expired + check.overflowed + check.not_checked,
             "{check:?}"
         );
     }

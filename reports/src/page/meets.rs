@@ -195,7 +195,7 @@ type Count = (&'static str, fn(&Shown) -> u64);
 
 /// Counts that break a contract stand always, others where they are not zero everywhere; the rest is named below.
 fn checked(view: &View, rows: &[Shown]) -> Markup {
-    let all: [Count; 16] = [
+    let all: [Count; 20] = [
         ("Lost", |r| r.judged.row.check.lost),
         ("Duplicated", |r| r.judged.row.check.duplicated),
         ("Reordered", |r| r.judged.row.check.reordered),
@@ -203,6 +203,10 @@ fn checked(view: &View, rows: &[Shown]) -> Markup {
         ("Early", |r| r.judged.row.check.early),
         ("Foreign", |r| r.judged.row.check.foreign),
         ("Undelivered", |r| r.judged.row.check.undelivered),
+        ("Expired", |r| r.judged.row.check.expired),
+        ("Overflowed", |r| r.judged.row.check.overflowed),
+        ("Dropped", |r| r.judged.row.check.dropped),
+        ("Dead-lettered", |r| r.judged.row.check.dead_lettered),
         ("Redelivered", |r| r.judged.row.check.redelivered),
         ("Unfinished", |r| r.judged.row.end_to_end.response.unfinished()),
         ("Not sent", |r| r.judged.row.counts.not_sent),

@@ -13,6 +13,8 @@
 //!   exactly-once; at-least-once allows both. A mark on a first delivery breaks nothing.
 //! - *Lost* is acknowledged, not delivered, and not held. What the backend says it holds counts for undelivered messages first,
 //!   so that the checker errs by accusing too little. It breaks at-least-once and exactly-once.
+//! - What a backend says it gave up before it delivered it, because a time to live or a length limit was set, is *expired* or
+//!   *overflowed* and not lost.
 //! - A delivery whose bytes do not fit its checksum is nobody's: it is *corrupted*, and stands for one message that is then
 //!   neither lost nor checked.
 //! - *Reordered* is counted under every contract and breaks those that ask for order per key or more. Total order further asks
@@ -29,7 +31,7 @@ mod order_trace;
 mod prefix_set;
 mod verdict;
 
-use brokerlab_model::{Contract, Order};
+use brokerlab_model::{Contract, GivenUp, Order};
 
 use self::key_table::{Arrival, KeyTable};
 use self::order_trace::OrderTrace;
@@ -104,6 +106,7 @@ struct Group {
     early: Tallied,
     corrupted: Tallied,
     foreign: Tallied,
+    given_up: GivenUp,
     /// By channel; only where total order is asked.
     traces: Vec<OrderTrace>,
 }
@@ -230,6 +233,12 @@ impl Checker {
     /// A member of `group` was given a message of another run, or of none.
     pub fn foreign(&mut self, group: usize, claimed: Option<MessageId>) {
         self.groups[group].foreign.add(claimed);
+    }
+
+    /// What the backend says it gave up for `group` in all; a later answer replaces an earlier one. Panics when the group is not one
+    /// of the plan's.
+    pub fn gave_up(&mut self, group: usize, given_up: GivenUp) {
+        self.groups[group].given_up = given_up;
     }
 
     /// Closes the books. `held` says of each group how many messages the backend still holds for it that the host was not given:

@@ -7,7 +7,8 @@ use brokerlab_model::{Contract, Delivery, Order};
 use super::{Checker, Group, MessageId, Tallied};
 use crate::measurement::CheckRecord;
 
-/// One group's messages at the end. `delivered`, `undelivered`, `lost` and `not_checked` add up to `acknowledged`.
+/// One group's messages at the end. `delivered`, `undelivered`, `expired`, `overflowed`, `lost` and `not_checked` add up to
+/// `acknowledged`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Balance {
     acknowledged: u64,
@@ -15,6 +16,8 @@ pub(super) struct Balance {
     foreign: Tallied,
     not_checked: u64,
     undelivered: u64,
+    expired: u64,
+    overflowed: u64,
     lost: Tallied,
 }
 
@@ -23,6 +26,8 @@ pub(super) struct Balance {
 pub(super) struct Missing {
     pub(super) not_checked: u64,
     pub(super) undelivered: u64,
+    pub(super) expired: u64,
+    pub(super) overflowed: u64,
     pub(super) lost: u64,
 }
 
@@ -55,7 +60,7 @@ impl Checker {
                 }
             }
         }
-        let Missing { not_checked, undelivered, lost } = self.missing(group, held);
+        let Missing { not_checked, undelivered, expired, overflowed, lost } = self.missing(group, held);
         let first = if lost > 0 { self.first_missing(group) } else { None };
         Balance {
             acknowledged: self.acknowledged_count,
@@ -63,6 +68,8 @@ impl Checker {
             foreign,
             not_checked,
             undelivered,
+            expired,
+            overflowed,
             lost: Tallied { count: lost, first },
         }
     }
@@ -72,8 +79,16 @@ impl Checker {
         let missing = self.acknowledged_count.saturating_sub(group.delivered_acknowledged);
         // A corrupted delivery stands for a message that is missing and can't be told.
         let not_checked = (group.not_checked + group.corrupted.count).min(missing);
-        let undelivered = held.min(missing - not_checked);
-        Missing { not_checked, undelivered, lost: missing - not_checked - undelivered }
+        let mut left = missing - not_checked;
+        let mut of = |most: u64| {
+            let part = most.min(left);
+            left -= part;
+            part
+        };
+        let undelivered = of(held);
+        let expired = of(group.given_up.expired_unseen);
+        let overflowed = of(group.given_up.overflowed_unseen);
+        Missing { not_checked, undelivered, expired, overflowed, lost: left }
     }
 
     /// The first acknowledged message, by producer and sequence, that the group was not given.
@@ -110,6 +125,10 @@ pub(super) fn record(balance: &Balance, group: &Group, parted: Option<Parted>, c
         delivered_unacknowledged: balance.delivered_unacknowledged,
         lost: balance.lost.count,
         undelivered: balance.undelivered,
+        expired: balance.expired,
+        overflowed: balance.overflowed,
+        dropped: group.given_up.total() - group.given_up.dead_lettered,
+        dead_lettered: group.given_up.dead_lettered,
         duplicated: group.duplicated.count,
         redelivered: group.redelivered,
         reordered: group.reordered.count,

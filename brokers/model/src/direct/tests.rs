@@ -8,7 +8,7 @@ use crate::completion::{Failure, Status};
 use crate::contract::{Availability, Contract, Delivery, Order};
 use crate::time::Span;
 use crate::trial::crash::{Crash, crash};
-use crate::trial::{Command, Rules, Trial, command, exhaust};
+use crate::trial::{Command, Limits, Rules, Trial, command, exhaust};
 
 /// Restarts of a sequence of commands: one after each.
 const RESTARTS: usize = 40;
@@ -21,6 +21,7 @@ fn trial(contract: Contract, options: DirectOptions, lanes: u32, groups: u32, me
         in_order: contract.order != Order::None,
         work_conserving: false,
         counts_unstored: true,
+        limits: Limits::default(),
     };
     Trial::new(DirectModel::new(options, &contract).unwrap(), rules, lanes, groups, members)
 }

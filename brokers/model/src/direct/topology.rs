@@ -179,8 +179,7 @@ impl DirectModel {
             group: place,
             end: lane.end,
             committed: lane.end,
-            ready: 0,
-            in_flight: 0,
+            ..LaneState::default()
         };
         for (at, &id) in lane.index.iter().enumerate().filter(|(_, id)| **id != NONE) {
             match channel.requests.leg(id, place).stage {

@@ -1,12 +1,14 @@
 //! One queue: the messages of one lane as one group sees them, as a pure structure.
 //!
-//! Ready messages cost nothing: they are the positions from the cursor to the lane's stored end. Leaves out who gets what
-//! (`dispatch`), and effects.
+//! Ready messages cost nothing: they are the positions from the cursor to the lane's stored end. What is given up is counted here,
+//! and its positions are handed to the caller, except where everything before the cursor is settled: then the cursor says it.
+//! Leaves out who gets what (`dispatch`), when a message has to go (`limits`), and effects.
 
 use crate::batch::{LaneId, Receipt, Verdict};
-use crate::completion::Refusal;
+use crate::completion::{GivenUp, Refusal};
 use crate::journal::LaneJournal;
-use crate::queue::exceptions::{Exceptions, Stage};
+use crate::queue::exceptions::{Exception, Exceptions, Stage};
+use crate::queue::terms::{Terms, count};
 use crate::queue::window::{Place, Window};
 use crate::slots::NOBODY;
 use crate::time::Time;
@@ -45,24 +47,25 @@ pub(super) struct Backlog {
     pub(super) touched: bool,
     /// Everything below is known to the journal as settled.
     pub(super) recorded: u64,
-    /// Messages dropped because a member said so.
-    pub(super) dropped: u64,
+    /// Messages that were given up.
+    pub(super) given_up: GivenUp,
     /// Messages below came from the journal of an earlier life, in which they may have been delivered.
     restored: u64,
 }
 
-impl Default for Backlog {
-    fn default() -> Self {
+impl Backlog {
+    /// An empty queue. `ageing` says whether its messages expire.
+    pub(super) fn new(ageing: bool) -> Self {
         Self {
             cursor: 0,
             window: Window::default(),
-            late: Exceptions::default(),
+            late: Exceptions::new(ageing),
             active: NOBODY,
             armed: Time::NEVER,
             listed: false,
             touched: false,
             recorded: 0,
-            dropped: 0,
+            given_up: GivenUp::default(),
             restored: 0,
         }
     }
@@ -90,10 +93,10 @@ impl Backlog {
         self.window.open() - self.late.ready()
     }
 
-    /// Messages that could be delivered now.
-    pub(super) fn ready(&self, stored: u64, holes: &Holes) -> u64 {
+    /// Messages that wait: to be delivered again, or for the first time and below `stored`.
+    pub(super) fn waiting(&self, stored: u64, holes: &Holes) -> u64 {
         let from = self.cursor;
-        let missing: u64 = holes.iter().map(|&(start, end)| end.saturating_sub(start.max(from))).sum();
+        let missing: u64 = holes.iter().map(|&(start, end)| end.min(stored).saturating_sub(start.max(from))).sum();
         self.late.ready() + stored.saturating_sub(from).saturating_sub(missing)
     }
 
@@ -178,14 +181,30 @@ impl Backlog {
         }
     }
 
-    /// Ends a delivery, if `member` holds it under that receipt at `now`.
+    /// Ends a delivery, if `member` holds it under that receipt at `now`. What is given back is gone when `terms` end it.
     pub(super) fn settle(
         &mut self,
         now: Time,
         member: u32,
         receipt: &Receipt,
         verdict: Verdict,
+        terms: Terms,
     ) -> Result<Settled, Refusal> {
+        let verdict = match verdict {
+            Verdict::Nack { requeue: true } => match terms.end(receipt.position, receipt.epoch.saturating_add(1)) {
+                Some(end) => {
+                    self.settle_held(now, member, receipt, Verdict::Ack)?;
+                    count(&mut self.given_up, end);
+                    return Ok(Settled::Gone);
+                }
+                None => verdict,
+            },
+            Verdict::Ack | Verdict::Nack { requeue: false } | Verdict::Extend(_) => verdict,
+        };
+        self.settle_held(now, member, receipt, verdict)
+    }
+
+    fn settle_held(&mut self, now: Time, member: u32, receipt: &Receipt, verdict: Verdict) -> Result<Settled, Refusal> {
         let position = receipt.position;
         match self.window.find(position) {
             Place::Absent => Err(Refusal::StaleReceipt),
@@ -216,7 +235,7 @@ impl Backlog {
             }
             Verdict::Nack { requeue: false } => {
                 self.window.settle(position, index);
-                self.dropped += 1;
+                self.given_up.rejected += 1;
                 Settled::Gone
             }
             Verdict::Nack { requeue: true } => {
@@ -242,7 +261,7 @@ impl Backlog {
             Verdict::Nack { requeue: false } => {
                 self.late.settle(position);
                 self.window.settle_moved(position);
-                self.dropped += 1;
+                self.given_up.rejected += 1;
                 Settled::Gone
             }
             Verdict::Nack { requeue: true } => {
@@ -270,36 +289,136 @@ impl Backlog {
         }
     }
 
-    /// Requeues everything whose lease ended by `now`; `ended` is called once a message with the slot of who held it.
-    pub(super) fn expire(&mut self, now: Time, scratch: &mut Vec<u64>, mut ended: impl FnMut(u32)) {
-        self.late.expire(now, &mut ended);
+    /// Ends every lease that is over by `now`; `ended` is called once a message with the slot of who held it. The message waits
+    /// again unless `terms` end it; the positions of those are added to `gone`.
+    pub(super) fn expire(
+        &mut self,
+        now: Time,
+        terms: Terms,
+        scratch: &mut Vec<u64>,
+        gone: &mut Vec<u64>,
+        mut ended: impl FnMut(u32),
+    ) {
+        let Self { window, late, given_up, .. } = self;
+        late.expire(now, |entry| {
+            ended(entry.member);
+            waits_again(entry, terms, window, given_up, gone)
+        });
         self.window.advance(self.cursor);
         while self.window.next_deadline().is_some_and(|deadline| deadline <= now) {
             scratch.clear();
             if let Some(lease) = self.window.take_oldest(scratch) {
-                for &position in scratch.iter() {
-                    self.late.add_ready(position, self.before(position) + 1);
+                for _ in 0..scratch.len() {
                     ended(lease.member);
                 }
+                self.come_back(terms, scratch, gone);
             }
         }
         self.window.advance(self.cursor);
     }
 
-    /// Requeues everything that `member` holds. Returns how many messages those were.
-    pub(super) fn release(&mut self, member: u32, scratch: &mut Vec<u64>) -> u64 {
-        let late = self.late.release(member);
+    /// Ends everything that `member` holds, as [`expire`](Self::expire) does. Returns how many messages those were.
+    pub(super) fn release(&mut self, member: u32, terms: Terms, scratch: &mut Vec<u64>, gone: &mut Vec<u64>) -> u64 {
+        let Self { window, late, given_up, .. } = self;
+        let held = late.release(member, |entry| waits_again(entry, terms, window, given_up, gone));
         scratch.clear();
         self.window.take_member(member, scratch);
-        for &position in scratch.iter() {
-            self.late.add_ready(position, self.before(position) + 1);
-        }
+        self.come_back(terms, scratch, gone);
         self.window.advance(self.cursor);
-        late + scratch.len() as u64
+        held + scratch.len() as u64
+    }
+
+    /// Messages whose first delivery ended and that left the fast path wait again, or are given up.
+    fn come_back(&mut self, terms: Terms, positions: &[u64], gone: &mut Vec<u64>) {
+        for &position in positions {
+            let deliveries = self.before(position) + 1;
+            match terms.end(position, deliveries) {
+                None => self.late.add_ready(position, deliveries),
+                Some(end) => {
+                    self.window.settle_moved(position);
+                    count(&mut self.given_up, end);
+                    gone.push(position);
+                }
+            }
+        }
+    }
+
+    /// Gives up everything that waits at a position below `end`, which is stored: it has expired. Returns whether that was anything.
+    pub(super) fn expire_waiting(&mut self, end: u64, holes: &Holes, gone: &mut Vec<u64>) -> bool {
+        let before = self.given_up.expired;
+        let Self { window, late, given_up, .. } = self;
+        late.drop_below(end, |position| {
+            window.settle_moved(position);
+            given_up.expired += 1;
+            gone.push(position);
+        });
+        let unseen = self.step_over(end, holes, gone);
+        self.given_up.expired += unseen;
+        self.given_up.expired_unseen += unseen;
+        self.given_up.expired > before
+    }
+
+    /// Gives up what waits at the head until no more than `most` messages wait. Returns whether that was anything.
+    pub(super) fn shorten(&mut self, most: u64, stored: u64, holes: &Holes, gone: &mut Vec<u64>) -> bool {
+        let over = self.waiting(stored, holes).saturating_sub(most);
+        let mut left = over;
+        while left > 0
+            && let Some(position) = self.late.drop_first()
+        {
+            self.window.settle_moved(position);
+            gone.push(position);
+            left -= 1;
+        }
+        while left > 0 {
+            self.skip_holes(holes);
+            let run = self.run_length(stored, holes, left.min(u64::from(u32::MAX)) as u32);
+            if run == 0 {
+                break;
+            }
+            let unseen = self.step_over(self.cursor + u64::from(run), holes, gone);
+            self.given_up.overflowed_unseen += unseen;
+            left -= unseen;
+        }
+        debug_assert_eq!(left, 0, "what is over the limit waits");
+        self.given_up.overflowed += over - left;
+        over > left
+    }
+
+    /// Moves the cursor to `end` without a delivery. Returns how many messages it passed.
+    fn step_over(&mut self, end: u64, holes: &Holes, gone: &mut Vec<u64>) -> u64 {
+        if end <= self.cursor {
+            return 0;
+        }
+        let within = |&(start, stop): &(u64, u64)| stop.min(end).saturating_sub(start.max(self.cursor));
+        let missing: u64 = holes.iter().map(within).sum();
+        let passed = end - self.cursor - missing;
+        // Positions that were never stored are nobody's to bury.
+        if passed > 0 && self.window.open() > 0 {
+            gone.extend(self.cursor..end);
+        }
+        self.cursor = end;
+        passed
     }
 
     /// The receipt of a run's first message.
     pub(super) fn receipt(lane: u32, run: &Run) -> Receipt {
         Receipt { lane: LaneId(lane), position: run.position, epoch: run.redeliveries }
     }
+}
+
+/// Whether a message whose further delivery ended waits again; if not, it is given up.
+fn waits_again(
+    entry: &Exception,
+    terms: Terms,
+    window: &mut Window,
+    given_up: &mut GivenUp,
+    gone: &mut Vec<u64>,
+) -> bool {
+    let end = terms.end(entry.position, entry.redeliveries.saturating_add(1));
+    if let Some(end) = end {
+        window.settle_moved(entry.position);
+        count(given_up, end);
+        gone.push(entry.position);
+    }
+    end.is_none()
 }

@@ -38,6 +38,9 @@ impl QueueModel {
             backlog.listed = true;
             self.groups[group as usize].ready.push_back(lane);
         }
+        if self.shortens {
+            self.grown_queues.push((lane, group));
+        }
         self.mark(group);
     }
 
@@ -79,6 +82,9 @@ impl QueueModel {
             } else {
                 self.dispatch_evenly(now, group, out);
             }
+        }
+        if !self.grown_queues.is_empty() {
+            self.shorten(out);
         }
     }
 
@@ -164,9 +170,9 @@ impl QueueModel {
             let entry = &self.lanes[lane as usize];
             let backlog = &mut self.backlogs[queue];
             let run = if automatic {
-                backlog.take_run(most, entry.stored, &entry.holes)
+                backlog.take_run(most, entry.deliverable(), &entry.holes)
             } else {
-                backlog.deliver(member, deadline, most, entry.stored, &entry.holes, &mut self.scratch)
+                backlog.deliver(member, deadline, most, entry.deliverable(), &entry.holes, &mut self.scratch)
             };
             let Some(run) = run else { break };
             left -= u64::from(run.count);
@@ -222,8 +228,14 @@ impl QueueModel {
         }
     }
 
-    /// Ends the leases that are over at `now`.
-    pub(super) fn expire(&mut self, now: Time) {
+    /// Ends the leases that are over at `now`, lets messages appear that were held back, and gives up those that expired.
+    pub(super) fn expire(&mut self, now: Time, out: &mut Effects) {
+        self.age(now);
+        self.end_leases(now);
+        self.record_settled(out);
+    }
+
+    fn end_leases(&mut self, now: Time) {
         while let Some(&Reverse((at, lane, group))) = self.timers.peek() {
             if at > now {
                 break;
@@ -234,14 +246,18 @@ impl QueueModel {
                 continue;
             }
             self.backlogs[queue].armed = Time::NEVER;
+            let terms = self.terms(lane);
             let (backlog, clients, freed) = (&mut self.backlogs[queue], &mut self.clients, &mut self.freed);
-            backlog.expire(now, &mut self.scratch, |member| {
+            backlog.expire(now, terms, &mut self.scratch, &mut self.graves, |member| {
                 clients.get_mut(member).in_flight -= 1;
                 if freed.last() != Some(&member) {
                     freed.push(member);
                 }
             });
             self.arm(lane, group);
+            if !self.graves.is_empty() {
+                self.bury(lane, group);
+            }
             if !self.freed.is_empty() {
                 self.list(lane, group);
             }
@@ -254,7 +270,7 @@ impl QueueModel {
     /// What a queue could deliver now.
     pub(super) fn ready(&self, lane: u32, queue: usize) -> u64 {
         let lane = &self.lanes[lane as usize];
-        self.backlogs[queue].ready(lane.stored, &lane.holes)
+        self.backlogs[queue].waiting(lane.deliverable(), &lane.holes).min(self.room_in_flight(queue))
     }
 
     /// Takes a member out of its groups; everything that it holds waits to be delivered again.
@@ -273,7 +289,11 @@ impl QueueModel {
             }
             for lane in first..first + lanes {
                 let queue = self.queue_of(lane, group);
-                let released = self.backlogs[queue].release(member, &mut self.scratch);
+                let terms = self.terms(lane);
+                let released = self.backlogs[queue].release(member, terms, &mut self.scratch, &mut self.graves);
+                if !self.graves.is_empty() {
+                    self.bury(lane, group);
+                }
                 self.clients.get_mut(member).in_flight -= released as u32;
                 if self.backlogs[queue].active == member {
                     self.backlogs[queue].active = NOBODY;

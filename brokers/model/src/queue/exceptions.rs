@@ -1,7 +1,8 @@
 //! The messages of one queue that left the fast path: requeued, expired, extended, or outlived by many later leases.
 //!
-//! A slab of 40-byte entries, an index by position, one list of those that are ready again and a heap of lease ends with lazy
-//! deletion. Leaves out the bitmap, which still counts these messages as unsettled.
+//! A slab of entries, an index by position, one list of those that are ready again, a heap of lease ends and, where messages
+//! expire, a heap of ready positions, both with lazy deletion. Leaves out the bitmap, which still counts these messages as
+//! unsettled, and why a message is given up.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -19,6 +20,8 @@ pub(super) enum Stage {
     Ready,
     /// Under a lease of its own.
     Leased,
+    /// Given up while it waited; the entry is free once the list of the ready has come to it.
+    Buried,
     /// The entry is free.
     Free,
 }
@@ -52,6 +55,10 @@ pub(super) struct Exceptions {
     /// Lease ends, at most a few per entry; stale ones are skipped.
     ends: BinaryHeap<Reverse<(Time, u32)>>,
     leased: usize,
+    /// Whether messages expire.
+    ageing: bool,
+    /// Where messages expire: those that wait, oldest position first; stale ones are skipped.
+    oldest: BinaryHeap<Reverse<(u64, u32)>>,
 }
 
 impl Default for Exceptions {
@@ -65,11 +72,18 @@ impl Default for Exceptions {
             ready: 0,
             ends: BinaryHeap::new(),
             leased: 0,
+            ageing: false,
+            oldest: BinaryHeap::new(),
         }
     }
 }
 
 impl Exceptions {
+    /// None yet. `ageing` says whether those that wait are asked for by age.
+    pub(super) fn new(ageing: bool) -> Self {
+        Self { ageing, ..Self::default() }
+    }
+
     /// How many wait to be delivered again.
     pub(super) fn ready(&self) -> u64 {
         self.ready
@@ -118,6 +132,74 @@ impl Exceptions {
         }
         self.ready_tail = at;
         self.ready += 1;
+        if self.ageing {
+            self.note_waiting(at);
+        }
+    }
+
+    fn note_waiting(&mut self, at: u32) {
+        self.oldest.push(Reverse((self.entries[at as usize].position, at)));
+        if self.oldest.len() as u64 > 2 * self.ready + 64 {
+            self.oldest.clear();
+            let entries = self.entries.iter().enumerate();
+            let waiting = entries.filter(|(_, entry)| entry.stage == Stage::Ready);
+            self.oldest.extend(waiting.map(|(at, entry)| Reverse((entry.position, at as u32))));
+        }
+    }
+
+    /// Takes the first that waits out of the list; those that were buried before it are free now.
+    fn pop_ready(&mut self) -> Option<u32> {
+        loop {
+            let at = self.ready_head;
+            let entry = *self.entries.get(at as usize)?;
+            self.ready_head = entry.next;
+            if self.ready_head == NIL {
+                self.ready_tail = NIL;
+            }
+            if entry.stage == Stage::Ready {
+                self.ready -= 1;
+                return Some(at);
+            }
+            self.release_entry(at);
+        }
+    }
+
+    fn release_entry(&mut self, at: u32) {
+        let entry = &mut self.entries[at as usize];
+        (entry.stage, entry.next) = (Stage::Free, self.free);
+        self.free = at;
+    }
+
+    /// Takes the first that waits away for good and returns its position.
+    pub(super) fn drop_first(&mut self) -> Option<u64> {
+        let at = self.pop_ready()?;
+        let position = self.entries[at as usize].position;
+        self.index.remove(position);
+        self.release_entry(at);
+        Some(position)
+    }
+
+    /// Takes away for good everything that waits at a position below `end`, the oldest first, and calls `gone` with each position.
+    pub(super) fn drop_below(&mut self, end: u64, mut gone: impl FnMut(u64)) {
+        debug_assert!(self.ageing, "positions that wait are noted");
+        while let Some(&Reverse((position, at))) = self.oldest.peek().filter(|Reverse((position, _))| *position < end) {
+            self.oldest.pop();
+            let entry = &mut self.entries[at as usize];
+            if entry.stage == Stage::Ready && entry.position == position {
+                entry.stage = Stage::Buried;
+                self.index.remove(position);
+                self.ready -= 1;
+                gone(position);
+            }
+        }
+        while self.entries.get(self.ready_head as usize).is_some_and(|entry| entry.stage == Stage::Buried) {
+            let at = self.ready_head;
+            self.ready_head = self.entries[at as usize].next;
+            self.release_entry(at);
+        }
+        if self.ready_head == NIL {
+            self.ready_tail = NIL;
+        }
     }
 
     fn hold(&mut self, at: u32, member: u32, deadline: Time) {
@@ -139,13 +221,8 @@ impl Exceptions {
 
     /// Hands the first that waits to `member` until `deadline`. Returns its position and how often it was delivered again.
     pub(super) fn deliver(&mut self, member: u32, deadline: Time) -> Option<(u64, u32)> {
-        let at = self.ready_head;
-        let entry = *self.entries.get(at as usize)?;
-        self.ready_head = entry.next;
-        if self.ready_head == NIL {
-            self.ready_tail = NIL;
-        }
-        self.ready -= 1;
+        let at = self.pop_ready()?;
+        let entry = self.entries[at as usize];
         self.hold(at, member, deadline);
         Some((entry.position, entry.redeliveries))
     }
@@ -153,10 +230,8 @@ impl Exceptions {
     /// Removes a leased message: it is settled.
     pub(super) fn settle(&mut self, position: u64) {
         if let Some(at) = self.index.remove(position) {
-            let entry = &mut self.entries[at as usize];
-            debug_assert_eq!(entry.stage, Stage::Leased, "only a delivered message is settled");
-            (entry.stage, entry.next) = (Stage::Free, self.free);
-            self.free = at;
+            debug_assert_eq!(self.entries[at as usize].stage, Stage::Leased, "only a delivered message is settled");
+            self.release_entry(at);
             self.leased -= 1;
         }
     }
@@ -189,8 +264,8 @@ impl Exceptions {
         self.ends.peek().map(|Reverse((deadline, _))| *deadline)
     }
 
-    /// Requeues every message whose lease ended by `now` and calls `ended` with the member that held it.
-    pub(super) fn expire(&mut self, now: Time, mut ended: impl FnMut(u32)) {
+    /// Ends every lease that is over by `now`. `back` says whether the message waits again; otherwise it is taken away.
+    pub(super) fn expire(&mut self, now: Time, mut back: impl FnMut(&Exception) -> bool) {
         while let Some(&Reverse((noted, at))) = self.ends.peek() {
             let entry = self.entries[at as usize];
             let current = entry.stage == Stage::Leased && entry.deadline == noted;
@@ -199,21 +274,28 @@ impl Exceptions {
             }
             self.ends.pop();
             if current {
-                ended(entry.member);
-                self.requeue_at(at);
+                if back(&entry) {
+                    self.requeue_at(at);
+                } else {
+                    self.settle(entry.position);
+                }
             }
         }
     }
 
-    /// Requeues everything that `member` holds, oldest first. Returns how many those were.
-    pub(super) fn release(&mut self, member: u32) -> u64 {
+    /// Ends everything that `member` holds, oldest first, as [`expire`](Self::expire) does. Returns how many those were.
+    pub(super) fn release(&mut self, member: u32, mut back: impl FnMut(&Exception) -> bool) -> u64 {
         let held = |entry: &&Exception| entry.stage == Stage::Leased && entry.member == member;
-        let mut positions: Vec<u64> = self.entries.iter().filter(held).map(|entry| entry.position).collect();
-        positions.sort_unstable();
-        for &position in &positions {
-            self.requeue(position);
+        let mut ended: Vec<Exception> = self.entries.iter().filter(held).copied().collect();
+        ended.sort_unstable_by_key(|entry| entry.position);
+        for entry in &ended {
+            if back(entry) {
+                self.requeue(entry.position);
+            } else {
+                self.settle(entry.position);
+            }
         }
-        positions.len() as u64
+        ended.len() as u64
     }
 }
 
@@ -245,12 +327,17 @@ mod tests {
         late.add_leased(2, 0, 6, Time(20));
         late.extend(2, Time(15));
         let mut ended = Vec::new();
-        late.expire(Time(14), |member| ended.push(member));
-        assert!(ended.is_empty());
-        late.expire(Time(29), |member| ended.push(member));
-        assert_eq!(ended, [6]);
-        late.expire(Time(30), |member| ended.push(member));
-        assert_eq!((ended, late.ready(), late.next_deadline()), (vec![6, 5], 2, None));
+        let mut end = |late: &mut Exceptions, now| {
+            late.expire(now, |entry| {
+                ended.push(entry.member);
+                true
+            });
+            ended.clone()
+        };
+        assert!(end(&mut late, Time(14)).is_empty());
+        assert_eq!(end(&mut late, Time(29)), [6]);
+        assert_eq!(end(&mut late, Time(30)), [6, 5]);
+        assert_eq!((late.ready(), late.next_deadline()), (2, None));
     }
 
     #[test]
@@ -261,7 +348,41 @@ mod tests {
             late.extend(1, Time(n));
         }
         assert!(late.ends.len() <= 70, "{}", late.ends.len());
-        assert_eq!(late.release(5), 1);
+        assert_eq!(late.release(5, |_| true), 1);
         assert_eq!(late.ready(), 1);
+    }
+
+    #[test]
+    fn what_is_given_up_leaves_nothing_behind() {
+        let mut late = Exceptions::new(true);
+        for position in [8, 3, 5, 9] {
+            late.add_ready(position, 1);
+        }
+        let mut gone = Vec::new();
+        late.drop_below(6, |position| gone.push(position));
+        assert_eq!((gone, late.ready(), late.get(3)), (vec![3, 5], 2, None));
+        assert_eq!(late.deliver(0, Time(10)), Some((8, 1)), "the buried ones after it are stepped over");
+        assert_eq!((late.drop_first(), late.drop_first(), late.ready()), (Some(9), None, 0));
+        late.expire(Time(10), |entry| entry.position != 8);
+        assert_eq!((late.ready(), late.get(8), late.leased), (0, None, 0));
+        assert!(late.entries.iter().all(|entry| entry.stage == Stage::Free));
+        for _ in 0..10_000 {
+            late.add_ready(7, 1);
+            assert_eq!(late.drop_first(), Some(7));
+        }
+        assert!(late.oldest.len() <= 70 && late.entries.len() == 4, "{} {}", late.oldest.len(), late.entries.len());
+    }
+
+    #[test]
+    fn what_was_buried_at_the_head_is_free_at_once() {
+        let mut late = Exceptions::new(true);
+        for position in 0..4 {
+            late.add_ready(position, 1);
+        }
+        let mut gone = 0;
+        late.drop_below(4, |_| gone += 1);
+        assert_eq!((gone, late.ready(), late.ready_head, late.ready_tail), (4, 0, NIL, NIL));
+        late.add_ready(9, 1);
+        assert_eq!((late.entries.len(), late.deliver(0, Time(1))), (4, Some((9, 1))));
     }
 }

@@ -6,41 +6,54 @@
 //! and then the message is delivered again before newer ones.
 //!
 //! Under an order, `x-single-active-consumer` is set: one member at a time reads a queue, so that first deliveries come in
-//! order. At most once means automatic settlement at delivery. Leaves out routing by topic or header, dead-lettering,
-//! priorities, time to live, length limits and deduplication.
+//! order. At most once means automatic settlement at delivery.
+//!
+//! A queue may have a length limit, a time to live, a delay before the first delivery and a limit on deliveries
+//! ([`QueueOptions`]); what it gives up is counted by reason, and the journal knows it as settled. Presets ([`Preset`]) set
+//! what RabbitMQ and SQS document. Leaves out routing by topic or header, a dead-letter queue that can be read, priorities and
+//! deduplication: a message carries neither a priority nor an identity, and a model sees no payload.
 
+mod ages;
 mod backlog;
 mod clients;
 mod dispatch;
 mod exceptions;
+mod limits;
 mod options;
 mod positions;
+mod preset;
 mod publish;
 mod restore;
 mod settle;
+mod terms;
 mod topology;
 mod window;
 
+#[cfg(test)]
+mod limits_tests;
 #[cfg(test)]
 mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-pub use options::QueueOptions;
+pub use options::{DeadLetter, Overflow, QueueOptions};
+pub use preset::{OutOfBounds, Preset};
 
 use crate::batch::{Accepted, ChannelId, Control, Publishes, Settlement, Token};
 use crate::broker::{ClientSpec, ConnectError, Role};
 use crate::capabilities::{Capabilities, Settings, Unsupported};
 use crate::completion::{Failure, Refusal};
-use crate::contract::{Contract, Delivery, Order};
+use crate::contract::{Contract, Delivery};
 use crate::journal::{Journal, JournalError};
 use crate::machine::{Effects, Model};
 use crate::slots::Slots;
 use crate::time::{Span, Time};
+use ages::Ages;
 use backlog::{Backlog, Holes};
 use clients::{Binding, Client, Part};
 use dispatch::done;
+use limits::Front;
 use publish::{Pending, refused};
 
 /// An exchange.
@@ -71,6 +84,14 @@ struct Lane {
     trimmed: u64,
     /// What was lost.
     holes: Holes,
+    /// Everything below may be delivered.
+    visible: u64,
+    /// Everything below has outlived its time to live.
+    expired_below: u64,
+    /// Since when messages are there; kept only where that matters.
+    ages: Ages,
+    /// By front, whether its timer stands.
+    armed: [bool; 2],
     /// Whether `stored` moved in the step at hand.
     grown: bool,
     gone: bool,
@@ -101,6 +122,10 @@ pub struct QueueModel {
     settings: Settings,
     /// Whether one member at a time reads a queue.
     exclusive: bool,
+    /// Whether messages are held back or expire.
+    ageing: bool,
+    /// Whether a full queue gives up what waits at its head.
+    shortens: bool,
     channels: Vec<Channel>,
     lanes: Vec<Lane>,
     backlogs: Vec<Backlog>,
@@ -109,6 +134,8 @@ pub struct QueueModel {
     pending: Pending,
     /// Lease ends by queue (lane, group); at most one that counts for each, the others are skipped.
     timers: BinaryHeap<Reverse<(Time, u32, u32)>>,
+    /// When messages appear or expire, by lane; one of each for a lane that has such messages.
+    lane_timers: BinaryHeap<Reverse<(Time, u32, Front)>>,
     // Within one step:
     dirty: Vec<u32>,
     grown: Vec<u32>,
@@ -116,16 +143,26 @@ pub struct QueueModel {
     settled: Vec<(u32, u32, u64)>,
     freed: Vec<u32>,
     scratch: Vec<u64>,
+    /// Positions of one queue that were given up and are to be buried.
+    graves: Vec<u64>,
+    /// Queues (lane, group) in which something waits since this step, where there is a limit to be kept.
+    grown_queues: Vec<(u32, u32)>,
 }
 
 impl QueueModel {
     /// A queue without channels that keeps `contract`, or what is missing.
     pub fn new(options: QueueOptions, contract: &Contract) -> Result<Self, Unsupported> {
-        let options = QueueOptions { visibility_timeout: options.visibility_timeout.max(Span(1)), ..options };
+        let options = QueueOptions {
+            visibility_timeout: options.visibility_timeout.max(Span(1)),
+            message_ttl: options.message_ttl.map(|ttl| ttl.max(Span(1))),
+            ..options
+        };
         Ok(Self {
             settings: options.honour(contract)?,
             capabilities: options.capabilities(*contract),
-            exclusive: contract.order != Order::None,
+            exclusive: options.one_reader(contract.order),
+            ageing: options.delay > Span::ZERO || options.message_ttl.is_some(),
+            shortens: options.max_length > 0 && options.overflow == Overflow::DropHead,
             options,
             contract: *contract,
             channels: Vec::new(),
@@ -135,12 +172,15 @@ impl QueueModel {
             clients: Slots::default(),
             pending: Pending::default(),
             timers: BinaryHeap::new(),
+            lane_timers: BinaryHeap::new(),
             dirty: Vec::new(),
             grown: Vec::new(),
             touched: Vec::new(),
             settled: Vec::new(),
             freed: Vec::new(),
             scratch: Vec::new(),
+            graves: Vec::new(),
+            grown_queues: Vec::new(),
         })
     }
 
@@ -177,6 +217,7 @@ impl QueueModel {
 
     fn close(&mut self, slot: u32, token: Token, out: &mut Effects) {
         self.leave(slot);
+        self.record_settled(out);
         let client = self.clients.get_mut(slot);
         let number = client.number;
         client.closing = true;
@@ -212,14 +253,14 @@ impl Model for QueueModel {
             self.groups[group as usize].members.push(slot);
             self.mark(group);
         }
-        self.expire(now);
+        self.expire(now, out);
         self.dispatch(now, out);
         Ok(())
     }
 
     fn publish(&mut self, now: Time, client: u32, batch: &Publishes, out: &mut Effects) -> Accepted {
-        self.expire(now);
-        let accepted = self.publish_all(client, batch, out);
+        self.expire(now, out);
+        let accepted = self.publish_all(now, client, batch, out);
         self.dispatch(now, out);
         accepted
     }
@@ -229,7 +270,7 @@ impl Model for QueueModel {
     }
 
     fn control(&mut self, now: Time, client: u32, token: Token, control: &Control, out: &mut Effects) {
-        self.expire(now);
+        self.expire(now, out);
         match self.clients.slot(client).filter(|&slot| !self.clients.get(slot).closing) {
             None => out.outcomes.push((client, refused(token, Refusal::Closed))),
             Some(slot) => match control {
@@ -252,17 +293,19 @@ impl Model for QueueModel {
     }
 
     fn stored(&mut self, now: Time, ticket: u64, result: Result<(), Failure>, out: &mut Effects) {
-        self.expire(now);
+        self.expire(now, out);
         self.stored_upto(ticket, result, out);
         self.dispatch(now, out);
     }
 
     fn next_deadline(&self) -> Option<Time> {
-        self.timers.peek().map(|Reverse((at, ..))| *at)
+        let lease = self.timers.peek().map(|Reverse((at, ..))| *at);
+        let lane = self.lane_timers.peek().map(|Reverse((at, ..))| *at);
+        lease.into_iter().chain(lane).min()
     }
 
     fn on_deadline(&mut self, now: Time, out: &mut Effects) {
-        self.expire(now);
+        self.expire(now, out);
         self.dispatch(now, out);
     }
 

@@ -2,9 +2,31 @@
 //!
 //! Leaves out `max_memory` and `max_data`, which bound the storage below and belong to its host.
 
-use crate::capabilities::{Capabilities, Feature, Gaps, Limit, ModelKind, Settings, Unsupported, Words};
+use crate::capabilities::{Capabilities, Feature, Gaps, ModelKind, Settings, Unsupported, Words};
 use crate::contract::{Contract, Delivery, Order, Storage};
+use crate::queue::preset::{self, Preset};
 use crate::time::Span;
+
+/// What a queue that holds as many messages as it may does with one more (RabbitMQ: x-overflow).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// It takes the message, hands out what it can, and gives up what waits at its head.
+    #[default]
+    DropHead,
+    /// It refuses the message: the publish fails as overloaded. One full queue refuses for all groups of the channel, whose messages
+    /// are stored once; in RabbitMQ the other queues take it, and the publisher hears the same.
+    RejectPublish,
+}
+
+/// What becomes of messages that are given up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeadLetter {
+    /// They are counted as dropped.
+    #[default]
+    Discard,
+    /// They are counted as dead letters. Nobody can read them, and their bytes are not kept.
+    Keep,
+}
 
 /// The settings of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +40,24 @@ pub struct QueueOptions {
     pub window: u32,
     /// Largest message, key and headers included, in bytes.
     pub max_message_bytes: u32,
+    /// The system whose documented limits are set.
+    pub preset: Option<Preset>,
+    /// How many messages may wait in a queue, without those that members hold (RabbitMQ: x-max-length); 0 means any number.
+    pub max_length: u64,
+    /// What a full queue does.
+    pub overflow: Overflow,
+    /// How long a message may wait, from its publish on (RabbitMQ: x-message-ttl; SQS: MessageRetentionPeriod). What a member holds
+    /// does not expire before it comes back. Taken as 1 ns when it is zero.
+    pub message_ttl: Option<Span>,
+    /// How long after its publish a message is first delivered at the earliest (SQS: DelaySeconds).
+    pub delay: Span,
+    /// How often a message is delivered to a group; after the last it is given up when it comes back (SQS: maxReceiveCount;
+    /// RabbitMQ: x-delivery-limit, which counts redeliveries and so is one less). 0 means any number.
+    pub max_deliveries: u32,
+    /// How many messages of one queue members may hold at a time (SQS: in flight); 0 means any number.
+    pub max_in_flight: u32,
+    /// What becomes of messages that are given up.
+    pub dead_letter: DeadLetter,
 }
 
 impl Default for QueueOptions {
@@ -28,6 +68,14 @@ impl Default for QueueOptions {
             prefetch: 0,
             window: 65_536,
             max_message_bytes: 16 * 1024 * 1024,
+            preset: None,
+            max_length: 0,
+            overflow: Overflow::DropHead,
+            message_ttl: None,
+            delay: Span::ZERO,
+            max_deliveries: 0,
+            max_in_flight: 0,
+            dead_letter: DeadLetter::Discard,
         }
     }
 }
@@ -46,11 +94,26 @@ impl QueueOptions {
         if contract.copies > 1 {
             gaps.add("copies", contract.copies, "the queue's journal is on one machine; replication is not built yet");
         }
+        if self.preset == Some(Preset::Sqs) && contract.order != Order::None {
+            gaps.add(Order::AXIS, contract.order, "a standard queue keeps no order; take queue?as=sqs-fifo");
+        }
         gaps.or("queue", self.settings(*contract))
+    }
+
+    /// Whether one member at a time reads a queue.
+    pub(super) fn one_reader(self, order: Order) -> bool {
+        order != Order::None || self.is_fifo()
+    }
+
+    fn is_fifo(self) -> bool {
+        self.preset == Some(Preset::SqsFifo)
     }
 
     fn settings(self, contract: Contract) -> Settings {
         let mut settings = Settings::default();
+        if let Some(preset) = self.preset {
+            settings.add("as", preset.name(), "that system's documented limits, where nothing else is given");
+        }
         match contract.delivery {
             Delivery::AtMostOnce => settings.add("auto-ack", true, "a message is settled when it is delivered"),
             Delivery::AtLeastOnce | Delivery::ExactlyOnce => {
@@ -59,6 +122,9 @@ impl QueueOptions {
             }
         };
         match contract.order {
+            Order::None if self.is_fifo() => {
+                settings.add("x-single-active-consumer", true, "a FIFO queue: one member at a time reads it")
+            }
             Order::None => settings.add("x-single-active-consumer", false, "no order is asked: members compete"),
             Order::PerKey => {
                 settings.add("x-single-active-consumer", true, "one member at a time reads a queue");
@@ -78,7 +144,45 @@ impl QueueOptions {
         let prefetch = if self.prefetch == 0 { "as granted".to_owned() } else { self.prefetch.to_string() };
         settings.add("prefetch", prefetch, "how much a member holds at a time");
         settings.add("confirm-window", self.window, "unacknowledged publishes a client may have");
+        self.add_limits(&mut settings, contract.delivery);
         settings
+    }
+
+    /// What is limited beyond what every queue has; nothing else is said.
+    fn add_limits(self, settings: &mut Settings, delivery: Delivery) {
+        if self.max_length > 0 {
+            settings.add("max-length", self.max_length, "messages that may wait in a queue");
+            match self.overflow {
+                Overflow::DropHead => settings.add(
+                    "overflow",
+                    "drop-head",
+                    "a full queue gives up its oldest message: overflowed, not lost",
+                ),
+                Overflow::RejectPublish => {
+                    settings.add("overflow", "reject-publish", "a publish to a full queue fails")
+                }
+            };
+        }
+        if let Some(ttl) = self.message_ttl {
+            settings.add("message-ttl", ttl, "what waits longer is given up: expired, not lost");
+        }
+        if self.delay > Span::ZERO {
+            settings.add("delay", self.delay, "after its publish a message is held back");
+        }
+        let gives_back = delivery != Delivery::AtMostOnce;
+        if self.max_deliveries > 0 && gives_back {
+            settings.add("max-deliveries", self.max_deliveries, "a message that comes back after them is given up");
+        }
+        if self.max_in_flight > 0 && gives_back {
+            settings.add(
+                "max-in-flight",
+                self.max_in_flight,
+                "unsettled messages of a queue; then nothing is delivered",
+            );
+        }
+        if self.dead_letter == DeadLetter::Keep {
+            settings.add("dead-letter", "keep", "what is given up counts as dead letters; they can't be read");
+        }
     }
 
     /// What a queue under `contract` is and can do.
@@ -94,7 +198,7 @@ impl QueueOptions {
         if contract.delivery != Delivery::AtMostOnce {
             features.extend([Feature::SettleEach, Feature::Requeue, Feature::Lease]);
         }
-        if contract.order == Order::None {
+        if !self.one_reader(contract.order) {
             features.push(Feature::CompetingConsumers);
         }
         features.sort_unstable();
@@ -104,11 +208,7 @@ impl QueueOptions {
             words: Words { lane: "queue", position: "delivery tag", grant: "prefetch", settle: "ack" },
             features,
             max_message_bytes: self.max_message_bytes,
-            limits: vec![Limit {
-                name: "largest message",
-                value: format!("{} bytes", self.max_message_bytes),
-                source: "RabbitMQ 4, max_message_size",
-            }],
+            limits: preset::limits(self),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::queue::QueueModel;
 use crate::queue::clients::Part;
 use crate::queue::dispatch::done;
 use crate::routing::{choose, key_hash};
+use crate::time::Time;
 
 /// What stands before one barrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +49,7 @@ impl Pending {
 }
 
 impl QueueModel {
-    pub(super) fn publish_all(&mut self, client: u32, batch: &Publishes, out: &mut Effects) -> Accepted {
+    pub(super) fn publish_all(&mut self, now: Time, client: u32, batch: &Publishes, out: &mut Effects) -> Accepted {
         let refusal = match self.clients.slot(client) {
             Some(slot) if self.clients.get(slot).closing => Some(Refusal::Closed),
             Some(slot) => (self.clients.get(slot).part != Part::Producer).then_some(Refusal::WrongRole),
@@ -66,6 +67,11 @@ impl QueueModel {
         while taken < batch.len() && u64::from(stored) < room {
             let message = batch.get(taken);
             match self.place(&message) {
+                Ok(lane) if self.is_full(lane) => {
+                    let status = Status::Failed(Failure::Overloaded);
+                    let outcome = Outcome { token: message.token, status, lane: LaneId(lane), position: 0 };
+                    out.outcomes.push((client, outcome));
+                }
                 Ok(lane) => {
                     let entry = &mut self.lanes[lane as usize];
                     let position = entry.end;
@@ -73,6 +79,9 @@ impl QueueModel {
                     stored += 1;
                     out.writes.push(Write::Message { lane: LaneId(lane), position, index: taken as u32 });
                     self.pending.messages.push_back((message.token, lane));
+                    if self.ageing {
+                        self.came(lane, now);
+                    }
                 }
                 Err(refusal) => out.outcomes.push((client, refused(message.token, refusal))),
             }
@@ -139,9 +148,12 @@ impl QueueModel {
                 self.trim(lane, out);
             }
             for index in 0..self.channels[channel].groups.len() {
-                self.list(lane, self.channels[channel].groups[index]);
+                let group = self.channels[channel].groups[index];
+                self.expire_waiting(lane, group);
+                self.list(lane, group);
             }
         }
+        self.record_settled(out);
     }
 
     fn messages_stored(&mut self, number: u32, count: u32, result: Result<(), Failure>, out: &mut Effects) {

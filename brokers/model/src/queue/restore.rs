@@ -32,18 +32,17 @@ impl QueueModel {
     fn pass_over(&mut self, to: u32) {
         let first_queue = self.backlogs.len() as u32;
         while (self.lanes.len() as u32) < to {
-            let (holes, grown) = (Vec::new(), false);
-            self.lanes.push(Lane {
-                channel: u32::MAX,
-                first_queue,
-                end: 0,
-                stored: 0,
-                trimmed: 0,
-                holes,
-                grown,
-                gone: true,
-            });
+            self.lanes.push(Lane { channel: u32::MAX, gone: true, ..Lane::new(first_queue) });
         }
+    }
+
+    /// Notes when what a lane holds was written: from then on it is held back, and lives.
+    fn came_before(&mut self, lane: u32, journal: &LaneJournal) {
+        let ends = journal.written.iter().skip(1).map(|next| next.position).chain([journal.end()]);
+        for (written, end) in journal.written.iter().zip(ends) {
+            self.lanes[lane as usize].ages.note(end, written.time);
+        }
+        self.arm_fronts(lane);
     }
 
     /// Takes over what the lanes of a channel that was just added hold.
@@ -56,6 +55,9 @@ impl QueueModel {
             let entry = &mut self.lanes[lane as usize];
             (entry.end, entry.stored, entry.trimmed) = (journal.end(), journal.end(), journal.first());
             entry.holes.extend(journal.holes());
+            if self.ageing {
+                self.came_before(lane, journal);
+            }
             for (&group, place) in groups.iter().zip(0..) {
                 let queue = self.queue_of(lane, group);
                 self.backlogs[queue].restore(journal, place, automatic);

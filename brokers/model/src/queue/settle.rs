@@ -21,7 +21,7 @@ impl QueueModel {
             Some(_) => Err(Refusal::WrongRole),
             None => Err(Refusal::Closed),
         };
-        self.expire(now);
+        self.expire(now, out);
         for settlement in settlements {
             let result = member.and_then(|member| self.settle_one(now, member, settlement));
             let status = result.map_or_else(Status::Refused, |()| Status::Done);
@@ -29,7 +29,8 @@ impl QueueModel {
             let outcome = Outcome { token: settlement.token, status, lane: receipt.lane, position: receipt.position };
             out.outcomes.push((client, outcome));
         }
-        self.record_settled(out);
+        // An extension by nothing ends a lease at once.
+        self.expire(now, out);
         if let Ok(member) = member {
             self.wait(member);
         }
@@ -49,14 +50,18 @@ impl QueueModel {
         if self.contract.delivery == Delivery::AtMostOnce {
             return self.settled_by_delivery(queue, settlement);
         }
+        let terms = self.terms(lane);
         let backlog = &mut self.backlogs[queue];
-        match backlog.settle(now, member, &receipt, settlement.verdict)? {
+        match backlog.settle(now, member, &receipt, settlement.verdict, terms)? {
             Settled::Gone => {
                 self.clients.get_mut(member).in_flight -= 1;
                 self.settled.push((lane, group, receipt.position));
                 if !backlog.touched {
                     backlog.touched = true;
                     self.touched.push((lane, group));
+                }
+                if self.options.max_in_flight > 0 {
+                    self.list(lane, group);
                 }
             }
             Settled::Requeued => {
@@ -68,7 +73,8 @@ impl QueueModel {
         Ok(())
     }
 
-    /// A delivery that settled itself: an ack or a drop changes nothing, and there is nothing to give back or extend.
+    /// A delivery that settled itself: an ack or a drop changes nothing, and there is nothing to give back or extend. What was given
+    /// up undelivered can't be told from it.
     fn settled_by_delivery(&self, queue: usize, settlement: &Settlement) -> Result<(), Refusal> {
         let delivered = settlement.receipt.position < self.backlogs[queue].cursor && settlement.receipt.epoch == 0;
         match settlement.verdict {
@@ -78,8 +84,8 @@ impl QueueModel {
         }
     }
 
-    /// Tells the journal what the step settled, and gives back what no group needs.
-    fn record_settled(&mut self, out: &mut Effects) {
+    /// Tells the journal what the step settled or gave up, and gives back what no group needs.
+    pub(super) fn record_settled(&mut self, out: &mut Effects) {
         for index in 0..self.touched.len() {
             let (lane, group) = self.touched[index];
             let queue = self.queue_of(lane, group);
@@ -117,6 +123,7 @@ impl QueueModel {
             let entry = &mut self.lanes[lane as usize];
             entry.trimmed = below;
             entry.holes.retain(|&(_, end)| end > below);
+            entry.ages.forget(below);
             out.writes.push(Write::Trim { lane: LaneId(lane), below });
         }
     }

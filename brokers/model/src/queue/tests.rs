@@ -9,7 +9,7 @@ use crate::contract::{Contract, Delivery, Order};
 use crate::machine::{Effects, Model};
 use crate::time::Span;
 use crate::trial::crash::{Crash, crash};
-use crate::trial::{Command, Rules, Trial, command, exhaust};
+use crate::trial::{Command, Limits, Rules, Trial, command, exhaust};
 
 /// Restarts of a sequence of commands: one after each.
 const RESTARTS: usize = 40;
@@ -26,6 +26,7 @@ fn trial(contract: Contract, prefetch: u32, lanes: u32, groups: u32, members: u3
         in_order: true,
         work_conserving: contract.order == Order::None && prefetch == 0,
         counts_unstored: false,
+        limits: Limits::default(),
     };
     Trial::new(QueueModel::new(options, &contract).unwrap(), rules, lanes, groups, members)
 }

@@ -3,13 +3,13 @@
 //! Leaves out members, which join when they connect.
 
 use crate::batch::{ChannelId, ChannelSpec, LaneId, Token};
-use crate::completion::{Answer, Description, LaneState, Outcome, Refusal, Status};
+use crate::completion::{Answer, Description, GivenUp, LaneState, Outcome, Refusal, Status};
 use crate::machine::{ChannelRecord, Effects, Record, Write};
-use crate::queue::QueueModel;
 use crate::queue::backlog::Backlog;
 use crate::queue::clients::Part;
 use crate::queue::publish::refused;
-use crate::queue::{Channel, Group, Lane};
+use crate::queue::{Channel, DeadLetter, Group, Lane, QueueModel};
+use crate::time::Span;
 
 impl QueueModel {
     /// Why an administrator's command is refused, if it is.
@@ -62,17 +62,9 @@ impl QueueModel {
         }));
         for _ in 0..lanes {
             let first_queue = self.backlogs.len() as u32;
-            self.backlogs.extend((0..count).map(|_| Backlog::default()));
-            self.lanes.push(Lane {
-                channel: number,
-                first_queue,
-                end: 0,
-                stored: 0,
-                trimmed: 0,
-                holes: Vec::new(),
-                grown: false,
-                gone: false,
-            });
+            self.backlogs.extend((0..count).map(|_| Backlog::new(self.options.message_ttl.is_some())));
+            let visible = if self.options.delay > Span::ZERO { 0 } else { u64::MAX };
+            self.lanes.push(Lane { channel: number, visible, ..Lane::new(first_queue) });
         }
         self.channels.push(Channel {
             name: made.name.clone(),
@@ -116,7 +108,9 @@ impl QueueModel {
     fn empty_queue(&mut self, lane: u32, group: u32) {
         let queue = self.queue_of(lane, group);
         for member in self.groups[group as usize].members.clone() {
-            let released = self.backlogs[queue].release(member, &mut self.scratch);
+            let terms = self.terms(lane);
+            let released = self.backlogs[queue].release(member, terms, &mut self.scratch, &mut self.graves);
+            self.graves.clear();
             let client = self.clients.get_mut(member);
             client.in_flight -= released as u32;
             if self.backlogs[queue].active == member {
@@ -124,7 +118,7 @@ impl QueueModel {
             }
             self.wait(member);
         }
-        self.backlogs[queue] = Backlog::default();
+        self.backlogs[queue] = Backlog::new(self.options.message_ttl.is_some());
     }
 
     pub(super) fn describe(&mut self, slot: u32, token: Token, channel: ChannelId, out: &mut Effects) {
@@ -138,25 +132,46 @@ impl QueueModel {
             }
         };
         let mut description = Description::default();
-        let mut dropped = 0;
+        let mut given_up = GivenUp::default();
         for lane in entry.first_lane..entry.first_lane + entry.lanes {
             for &group in &entry.groups {
-                let queue = self.queue_of(lane, group);
-                let backlog = &self.backlogs[queue];
-                dropped += backlog.dropped;
-                description.lanes.push(LaneState {
-                    lane: LaneId(lane),
-                    group: self.groups[group as usize].place,
-                    end: self.lanes[lane as usize].end,
-                    committed: backlog.head(),
-                    ready: self.ready(lane, queue),
-                    in_flight: backlog.in_flight(),
-                });
+                let state = self.lane_state(lane, group);
+                given_up += state.given_up;
+                description.lanes.push(state);
             }
         }
         let settings = self.settings.0.iter().map(|setting| (setting.name.clone(), setting.value.clone()));
         description.settings = settings.collect();
-        description.settings.push(("dropped".to_owned(), dropped.to_string()));
+        let dropped = given_up.total() - given_up.dead_lettered;
+        let counts = [
+            ("dropped", dropped),
+            ("dead-lettered", given_up.dead_lettered),
+            ("rejected", given_up.rejected),
+            ("over max-deliveries", given_up.exhausted),
+            ("expired", given_up.expired),
+            ("overflowed", given_up.overflowed),
+        ];
+        description.settings.extend(counts.map(|(name, count)| (name.to_owned(), count.to_string())));
         out.answers.push((number, token, Answer::Description(description)));
+    }
+
+    /// One queue. What is held back counts as ready: it waits.
+    fn lane_state(&self, lane: u32, group: u32) -> LaneState {
+        let entry = &self.lanes[lane as usize];
+        let backlog = &self.backlogs[self.queue_of(lane, group)];
+        let mut given_up = backlog.given_up;
+        given_up.dead_lettered = match self.options.dead_letter {
+            DeadLetter::Discard => 0,
+            DeadLetter::Keep => given_up.total(),
+        };
+        LaneState {
+            lane: LaneId(lane),
+            group: self.groups[group as usize].place,
+            end: entry.end,
+            committed: backlog.head(),
+            ready: backlog.waiting(entry.stored, &entry.holes),
+            in_flight: backlog.in_flight(),
+            given_up,
+        }
     }
 }

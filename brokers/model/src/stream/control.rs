@@ -233,6 +233,7 @@ impl Stream {
                 committed: cursor.committed,
                 ready: lane.messages(cursor.position, lane.stable),
                 in_flight: lane.messages(cursor.committed, cursor.position.max(cursor.committed)),
+                ..LaneState::default()
             }));
         }
         let description = Description { lanes, settings: self.config.settings.clone() };

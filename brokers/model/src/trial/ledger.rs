@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::batch::{LaneId, Receipt, Token, Verdict};
-use crate::completion::{Refusal, Status};
+use crate::completion::{GivenUp, Refusal, Status};
 use crate::time::{Span, Time};
 use crate::trial::crash::Known;
 
@@ -26,6 +26,34 @@ pub(crate) struct Rules {
     pub(crate) work_conserving: bool,
     /// Whether what is not stored yet counts as ready.
     pub(crate) counts_unstored: bool,
+    /// What else happens to messages.
+    pub(crate) limits: Limits,
+}
+
+/// What happens to messages besides being handed out; nothing by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// How long after its publish a message is held back.
+    pub(crate) delay: Span,
+    /// How long after its publish a message may wait.
+    pub(crate) ttl: Option<Span>,
+    /// How often a message is delivered; 0 for any number.
+    pub(crate) max_deliveries: u32,
+    /// How many messages of one queue may wait; 0 for any number.
+    pub(crate) max_length: u64,
+    /// Whether a full queue refuses a message; otherwise it gives up the one at its head.
+    pub(crate) rejects: bool,
+    /// How many messages of one queue may be held; 0 for any number.
+    pub(crate) max_in_flight: u64,
+}
+
+/// Why a message was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Rejected,
+    Exhausted,
+    Expired,
+    Overflowed,
 }
 
 /// How a message stands with one group.
@@ -43,6 +71,24 @@ pub(crate) struct Entry {
     pub(crate) deliveries: u32,
     /// How many of those count from before the restart.
     pub(crate) before: u32,
+    /// When it was published.
+    pub(crate) came: Time,
+    /// Why it is settled, if nobody has dealt with it.
+    pub(crate) fate: Option<Fate>,
+}
+
+impl Entry {
+    pub(crate) fn give_up(&mut self, fate: Fate) {
+        (self.standing, self.fate) = (Standing::Settled, Some(fate));
+    }
+
+    fn come_back(&mut self, limits: Limits) {
+        if limits.max_deliveries > 0 && self.deliveries >= limits.max_deliveries {
+            self.give_up(Fate::Exhausted);
+        } else {
+            self.standing = Standing::Waiting;
+        }
+    }
 }
 
 /// A message's place for a group: lane, group, position.
@@ -54,7 +100,7 @@ pub(crate) struct Ledger {
     pub(crate) groups: u32,
     pub(crate) entries: BTreeMap<Key, Entry>,
     /// Written and neither stored nor failed, by lane and position.
-    pub(crate) unstored: BTreeMap<(u32, u64), Token>,
+    pub(crate) unstored: BTreeMap<(u32, u64), (Token, Time)>,
     pub(crate) failed: BTreeMap<(u32, u64), Token>,
     /// The next position of each lane.
     pub(crate) ends: BTreeMap<u32, u64>,
@@ -73,12 +119,12 @@ impl Ledger {
     pub(crate) fn restarted(&self, known: &Known) -> Self {
         let mut next = Self::new(self.rules, self.groups);
         let before = u32::from(!self.rules.automatic);
-        for &(lane, position) in known.messages.keys() {
+        for (&(lane, position), &came) in &known.messages {
             for group in 0..self.groups {
                 let done = known.is_done(lane, group, position);
                 let standing = if done { Standing::Settled } else { Standing::Waiting };
                 let deliveries = if done { 1 } else { before };
-                next.entries.insert((lane, group, position), Entry { standing, deliveries, before });
+                next.entries.insert((lane, group, position), Entry { standing, deliveries, before, came, fate: None });
             }
         }
         for (key, entry) in self.entries.iter().filter(|(_, entry)| entry.standing != Standing::Settled) {
@@ -90,25 +136,26 @@ impl Ledger {
         next
     }
 
-    pub(crate) fn written(&mut self, lane: u32, position: u64, token: Token) {
+    pub(crate) fn written(&mut self, now: Time, lane: u32, position: u64, token: Token) {
         let end = self.ends.entry(lane).or_default();
         assert_eq!(position, *end, "positions of lane {lane} are dense");
         *end += 1;
-        self.unstored.insert((lane, position), token);
+        self.unstored.insert((lane, position), (token, now));
     }
 
     pub(crate) fn published(&mut self, lane: LaneId, position: u64, token: Token, status: Status) {
         let key = (lane.0, position);
         match status {
             Status::Done => {
-                assert_eq!(self.unstored.remove(&key), Some(token), "lane {}, position {position}", lane.0);
+                let (of, came) = self.unstored.remove(&key).expect("what is stored was written");
+                assert_eq!(of, token, "lane {}, position {position}", lane.0);
                 for group in 0..self.groups {
-                    let entry = Entry { standing: Standing::Waiting, deliveries: 0, before: 0 };
+                    let entry = Entry { standing: Standing::Waiting, deliveries: 0, before: 0, came, fate: None };
                     self.entries.insert((lane.0, group, position), entry);
                 }
             }
             Status::Failed(_) => {
-                if self.unstored.get(&key) == Some(&token) {
+                if self.unstored.get(&key).is_some_and(|(of, _)| *of == token) {
                     self.unstored.remove(&key);
                     self.failed.insert(key, token);
                 }
@@ -117,11 +164,16 @@ impl Ledger {
         }
     }
 
-    /// Ends the leases that are over at `now`.
+    /// Ends the leases that are over at `now`, and then the lives of those that wait.
     pub(crate) fn expire(&mut self, now: Time) {
+        let limits = self.rules.limits;
         for entry in self.entries.values_mut() {
             if matches!(entry.standing, Standing::Held { until, .. } if until <= now) {
-                entry.standing = Standing::Waiting;
+                entry.come_back(limits);
+            }
+            let over = limits.ttl.is_some_and(|ttl| entry.came + ttl <= now);
+            if over && entry.standing == Standing::Waiting {
+                entry.give_up(Fate::Expired);
             }
         }
     }
@@ -130,7 +182,7 @@ impl Ledger {
     pub(crate) fn leave(&mut self, leaving: u32) {
         for entry in self.entries.values_mut() {
             if matches!(entry.standing, Standing::Held { member, .. } if member == leaving) {
-                entry.standing = Standing::Waiting;
+                entry.come_back(self.rules.limits);
             }
         }
     }
@@ -144,17 +196,19 @@ impl Ledger {
         }
         let Some(entry) = self.entries.get_mut(&(receipt.lane.0, group, receipt.position)) else { return stale };
         if self.rules.automatic {
-            return if entry.deliveries == 0 { stale } else { Status::Done };
+            // Nothing is kept of what was delivered, nor of what was given up instead.
+            return if entry.deliveries == 0 && entry.fate.is_none() { stale } else { Status::Done };
         }
         let held = matches!(entry.standing, Standing::Held { member: holder, .. } if holder == member);
         if !held || receipt.epoch + 1 != entry.deliveries {
             return stale;
         }
-        entry.standing = match verdict {
-            Verdict::Ack | Verdict::Nack { requeue: false } => Standing::Settled,
-            Verdict::Nack { requeue: true } => Standing::Waiting,
-            Verdict::Extend(span) => Standing::Held { member, until: now + span },
-        };
+        match verdict {
+            Verdict::Ack => entry.standing = Standing::Settled,
+            Verdict::Nack { requeue: false } => entry.give_up(Fate::Rejected),
+            Verdict::Nack { requeue: true } => entry.come_back(self.rules.limits),
+            Verdict::Extend(span) => entry.standing = Standing::Held { member, until: now + span },
+        }
         Status::Done
     }
 
@@ -180,17 +234,69 @@ impl Ledger {
         let entry = self.entries.get_mut(&(lane, group, receipt.position)).expect("what is delivered was acknowledged");
         assert_eq!(entry.standing, Standing::Waiting, "{receipt:?} was delivered to {member}");
         assert_eq!(receipt.epoch, entry.deliveries, "{receipt:?} counts its deliveries");
+        assert!(entry.came + rules.limits.delay <= now, "{receipt:?} was delivered at {now:?}: {entry:?}");
         entry.deliveries += 1;
         entry.standing = if rules.automatic {
             Standing::Settled
         } else {
             Standing::Held { member, until: rules.lease.map_or(Time::NEVER, |lease| now + lease) }
         };
+        let held = self.state(lane, group).1;
+        let most = rules.limits.max_in_flight;
+        assert!(most == 0 || held <= most, "{held} messages of lane {lane} are in flight for group {group}");
     }
 
     /// Whether a group has something that could be delivered.
-    pub(crate) fn has_waiting(&self, group: u32) -> bool {
-        self.entries.iter().any(|(key, entry)| key.1 == group && entry.standing == Standing::Waiting)
+    pub(crate) fn has_waiting(&self, now: Time, group: u32) -> bool {
+        let due = |entry: &Entry| entry.standing == Standing::Waiting && entry.came + self.rules.limits.delay <= now;
+        self.entries.iter().any(|(key, entry)| key.1 == group && due(entry))
+    }
+
+    /// What of a queue was given up, without what became of it.
+    pub(crate) fn given_up(&self, lane: u32, group: u32) -> GivenUp {
+        let mut sum = GivenUp::default();
+        for (_, entry) in self.entries.range((lane, group, 0)..(lane, group + 1, 0)) {
+            let unseen = u64::from(entry.deliveries == 0);
+            match entry.fate {
+                Some(Fate::Rejected) => sum.rejected += 1,
+                Some(Fate::Exhausted) => sum.exhausted += 1,
+                Some(Fate::Expired) => {
+                    (sum.expired, sum.expired_unseen) = (sum.expired + 1, sum.expired_unseen + unseen);
+                }
+                Some(Fate::Overflowed) => {
+                    (sum.overflowed, sum.overflowed_unseen) = (sum.overflowed + 1, sum.overflowed_unseen + unseen);
+                }
+                None => {}
+            }
+        }
+        sum
+    }
+
+    /// How many messages wait in a queue or come into it when they are stored.
+    pub(crate) fn length(&self, lane: u32, group: u32) -> u64 {
+        let entries = self.entries.range((lane, group, 0)..(lane, group + 1, 0));
+        let waiting = entries.filter(|(_, entry)| entry.standing == Standing::Waiting).count();
+        (waiting + self.unstored.range((lane, 0)..(lane + 1, 0)).count()) as u64
+    }
+
+    /// A queue is too long: those that `gone` tells were given up, and they have to be the ones at its head.
+    pub(crate) fn overflow(&mut self, lane: u32, group: u32, gone: impl Fn(u64) -> bool) {
+        let most = self.rules.limits.max_length;
+        let entries = self.entries.range_mut((lane, group, 0)..(lane, group + 1, 0));
+        let waiting = entries.filter(|(_, entry)| entry.standing == Standing::Waiting);
+        let (removed, kept): (Vec<_>, Vec<_>) = waiting.partition(|(key, _)| gone(key.2));
+        let over = ((removed.len() + kept.len()) as u64).saturating_sub(most);
+        assert_eq!(removed.len() as u64, over, "lane {lane}, group {group}: {removed:?} were given up, not {kept:?}");
+        let first = |fresh: bool, of: &[(&Key, &mut Entry)]| {
+            of.iter().filter(|(_, entry)| (entry.deliveries == 0) == fresh).map(|(key, _)| key.2).collect::<Vec<_>>()
+        };
+        if let Some(last) = first(true, &removed).last() {
+            assert!(first(false, &kept).is_empty(), "what came back stands before what is new: {kept:?}");
+            assert!(first(true, &kept).first().is_none_or(|kept| kept > last), "{last} was given up before {kept:?}");
+        }
+        for (_, entry) in removed {
+            entry.give_up(Fate::Overflowed);
+        }
     }
 
     /// Ready, in flight, and the oldest that is not settled, of one queue.

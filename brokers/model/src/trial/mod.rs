@@ -12,11 +12,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use proptest::prelude::*;
 
 use crash::{Crash, Log};
-pub(crate) use ledger::{Ledger, Rules, Standing};
+pub(crate) use ledger::{Ledger, Limits, Rules, Standing};
 
 use crate::batch::{ChannelId, ChannelSpec, Control, LaneId, Publishes, Receipt, Settlement, Token, Verdict};
 use crate::broker::{ClientSpec, Role};
-use crate::completion::{Answer, Failure, Outcome, Status};
+use crate::completion::{Answer, Failure, GivenUp, Outcome, Status};
 use crate::machine::{Effects, Model, Record, Write};
 use crate::time::{Span, Time};
 
@@ -283,6 +283,7 @@ impl<M: Model + Clone> Trial<M> {
             // Who is handed a message can't be handed it again: that it was settled is stored before.
             self.log.all_stored();
         }
+        self.judge_lengths(&out);
         let mut grants = Vec::new();
         for &(client, outcome) in &out.outcomes {
             let operation = self.open.remove(&outcome.token);
@@ -297,6 +298,7 @@ impl<M: Model + Clone> Trial<M> {
                 Asked::Other => {}
             }
         }
+        self.ledger.expire(self.now);
         for &(client, token, _) in &out.answers {
             assert_eq!(self.open.remove(&token).map(|(owner, _)| owner), Some(client));
         }
@@ -315,8 +317,37 @@ impl<M: Model + Clone> Trial<M> {
             assert!(member.grants.front().is_none_or(|grant| grant.1 > 0), "{number}: {:?} is used up", member.grants);
         }
         assert!(out.events.is_empty(), "nobody is assigned anything");
+        self.judge_overflow();
         self.out = out;
         self.out.clear();
+    }
+
+    /// Where full queues refuse: no message was written to one, and none was refused without reason.
+    fn judge_lengths(&self, out: &Effects) {
+        let Limits { max_length, rejects: true, .. } = self.ledger.rules.limits else { return };
+        let longest = |lane| (0..self.ledger.groups).map(|group| self.ledger.length(lane, group)).max().unwrap_or(0);
+        for write in &out.writes {
+            if let Write::Message { lane, position, .. } = *write {
+                assert!(longest(lane.0) <= max_length, "position {position} of lane {} was taken", lane.0);
+            }
+        }
+        for (_, outcome) in &out.outcomes {
+            if outcome.status == Status::Failed(Failure::Overloaded) {
+                assert!(longest(outcome.lane.0) >= max_length, "{outcome:?}");
+            }
+        }
+    }
+
+    /// Where full queues give up their head: exactly what is too much, and in order.
+    fn judge_overflow(&mut self) {
+        let Limits { max_length: 1.., rejects: false, .. } = self.ledger.rules.limits else { return };
+        for lane in 0..self.lanes {
+            for group in 0..self.ledger.groups {
+                let below = self.committed.get(&(lane, group)).copied().unwrap_or(0);
+                let gone = |position| position < below || self.settled.contains(&(lane, group, position));
+                self.ledger.overflow(lane, group, gone);
+            }
+        }
     }
 
     fn judge_delivery(&mut self, client: u32, receipt: Receipt) {
@@ -341,7 +372,9 @@ impl<M: Model + Clone> Trial<M> {
     fn judge_write(&mut self, write: &Write, batch: &[Token]) {
         self.log.write(self.now, write, |_| 100);
         match *write {
-            Write::Message { lane, position, index } => self.ledger.written(lane.0, position, batch[index as usize]),
+            Write::Message { lane, position, index } => {
+                self.ledger.written(self.now, lane.0, position, batch[index as usize]);
+            }
             Write::Barrier(ticket) => {
                 assert_eq!(ticket, self.next_ticket, "tickets rise by one");
                 self.next_ticket += 1;
@@ -375,6 +408,11 @@ impl<M: Model + Clone> Trial<M> {
                 assert_eq!(row.end, self.ledger.ends.get(&lane).copied().unwrap_or(0));
                 let (ready, in_flight, oldest) = self.ledger.state(lane, group);
                 assert_eq!((row.ready, row.in_flight), (ready, in_flight), "{row:?}");
+                let given_up = self.ledger.given_up(lane, group);
+                let dead_lettered = row.given_up.dead_lettered;
+                assert!(dead_lettered == 0 || dead_lettered == given_up.total(), "{row:?}");
+                let given_up = GivenUp { dead_lettered, ..given_up };
+                assert!(self.ledger.rules.lease.is_none() || row.given_up == given_up, "{row:?}, not {given_up:?}");
                 if let Some(oldest) = oldest.filter(|_| self.ledger.failed.is_empty() && !self.ledger.gaps) {
                     assert_eq!(row.committed, oldest, "{row:?}");
                 }
@@ -400,7 +438,10 @@ impl<M: Model + Clone> Trial<M> {
         for (number, member) in &self.members {
             let credit: u32 = member.grants.iter().map(|grant| grant.1).sum();
             let waits = self.ledger.rules.work_conserving && credit > 0;
-            assert!(!waits || !self.ledger.has_waiting(member.group), "{number} could have been given something");
+            assert!(
+                !waits || !self.ledger.has_waiting(self.now, member.group),
+                "{number} could have been given something"
+            );
         }
     }
 
@@ -454,7 +495,8 @@ impl<M: Model + Clone> Trial<M> {
         assert!(open.is_empty(), "never ended: {open:?}");
         for (key, entry) in &self.ledger.entries {
             assert_eq!(entry.standing, Standing::Settled, "{key:?}");
-            assert!(entry.deliveries > 0, "{key:?} was acknowledged and never delivered");
+            let given_up = entry.fate.is_some();
+            assert!(entry.deliveries > 0 || given_up, "{key:?} was acknowledged and never delivered");
         }
         self.compare();
         self

@@ -112,6 +112,7 @@ fn get_description(from: &mut Bytes) -> Description {
             committed: from.get_u64_le(),
             ready: from.get_u64_le(),
             in_flight: from.get_u64_le(),
+            ..LaneState::default()
         });
     }
     for _ in 0..from.get_u32_le() {

@@ -213,6 +213,7 @@ impl Store {
                     committed: cursor.committed,
                     ready: lane.end() - cursor.position,
                     in_flight: cursor.position.saturating_sub(cursor.committed),
+                    ..LaneState::default()
                 });
             }
         }

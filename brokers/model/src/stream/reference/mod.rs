@@ -487,6 +487,7 @@ impl Reference {
                 committed: cursor.committed,
                 ready: lane.count(cursor.position, lane.stable()),
                 in_flight: lane.count(cursor.committed, cursor.position),
+                ..LaneState::default()
             }
         };
         described.map(state).collect()
