@@ -20,19 +20,20 @@ use crate::table::Figure;
 pub const FIGURES: &[(&str, &str)] = &[
     ("aa", "how often a winner is named between identical rows (about ten minutes)"),
     ("crash", "what power cuts and kills leave of the store's promises (`--cuts N`, else 10,000; `--seed N`)"),
-    ("limits", "the engines against bare system calls, a channel and each other (about ten minutes)"),
+    ("limits", "the engines against bare system calls, a channel and each other (parts of rows' names may follow)"),
     ("live", "real brokers beside the vendors' own tools (up to 55 minutes; row names may follow)"),
     ("overhead", "what generator, recorder and checker cost per message"),
     ("trait", "what the trait adds to calling `log` in memory directly"),
 ];
 
 /// Takes the figure of that name; none when there is no such figure. What follows the name on the command line is `more`: for `aa` the
-/// folder into which goes what it has to keep beside its table, for `crash` how many cuts, for `live` the names of rows.
+/// folder into which goes what it has to keep beside its table, for `crash` how many cuts, for `live` the names of rows,
+/// for `limits` parts of them.
 pub fn take(name: &str, more: &[String]) -> Option<anyhow::Result<Figure>> {
     match name {
         "aa" => Some(identical::figure(20, more.first().map(Path::new))),
         "crash" => Some(crash::figure(more)),
-        "limits" => Some(limits::figure(5, limits::Size::Whole)),
+        "limits" => Some(limits::figure(5, limits::Size::Whole, more)),
         "live" => Some(live(more)),
         "overhead" => Some(overhead::figure(7, 4_096)),
         "trait" => Some(through_trait::figure(7, 4_096)),
