@@ -3,7 +3,7 @@
 //! Effects state work, not time: "append these bytes", "store up to here". The embedded host performs them on files, the
 //! simulator prices them. Leaves out payloads: a model sees lengths and keys, never a payload's bytes.
 
-use crate::batch::{Accepted, ChannelId, Control, LaneId, Publishes, Receipt, Settlement, Token};
+use crate::batch::{Accepted, ChannelId, ChannelSpec, Control, LaneId, Publishes, Receipt, Settlement, Token};
 use crate::broker::{ClientSpec, ConnectError};
 use crate::capabilities::{Capabilities, Settings, Unsupported};
 use crate::completion::{Answer, Event, Failure, Outcome};
@@ -98,6 +98,19 @@ pub struct ChannelRecord {
     pub name: String,
     /// Its groups' names in order, each once and at most [`NAME_BYTES_MAX`] bytes; at most [`GROUPS_MAX`] of them.
     pub groups: Vec<String>,
+}
+
+impl ChannelRecord {
+    /// What is written of a channel that is made after `channels` others, with its lanes after `lanes` others.
+    pub(crate) fn new(spec: &ChannelSpec, channels: usize, lanes: usize) -> Self {
+        Self {
+            channel: ChannelId(channels as u32),
+            first: LaneId(lanes as u32),
+            lanes: spec.lanes,
+            name: spec.name.clone(),
+            groups: spec.distinct_groups(),
+        }
+    }
 }
 
 /// The longest name of a channel or group, in bytes of UTF-8: what RabbitMQ takes for a queue (Kafka's topics: 249).

@@ -37,13 +37,7 @@ impl DirectModel {
             out.outcomes.push((number, refused(token, refusal)));
             return;
         }
-        let made = ChannelRecord {
-            channel: ChannelId(self.channels.len() as u32),
-            first: LaneId(self.lanes.len() as u32),
-            lanes: spec.lanes,
-            name: spec.name.clone(),
-            groups: spec.distinct_groups(),
-        };
+        let made = ChannelRecord::new(spec, self.channels.len(), self.lanes.len());
         self.add_channel(&made);
         let outcome = Outcome { token, status: Status::Done, lane: made.first, position: u64::from(made.channel.0) };
         out.writes.push(Write::Record(Record::Channel(Box::new(made))));

@@ -70,20 +70,7 @@ proptest! {
         steps in prop::collection::vec((command(), crash()), RESTARTS),
     ) {
         let mut trial = trial(contract, prefetch, lanes, groups, members);
-        let mut restarts = 0;
-        for (command, crash) in steps {
-            trial.run(command);
-            let mut other = trial.clone();
-            other.crash(crash);
-            restarts += 1;
-            if crash.stays() {
-                trial = other;
-                for group in 0..groups {
-                    trial.run(Command::Join { group: group as u8 });
-                }
-            }
-        }
-        prop_assert_eq!(restarts, RESTARTS);
+        prop_assert_eq!(trial.run_with_crashes(steps), RESTARTS);
         trial.drain();
     }
 }

@@ -160,13 +160,7 @@ impl Stream {
         if !spec.is_in_bounds() || spec.lanes > room || (self.config.single_lane && spec.lanes > 1) {
             return Err(Refusal::OutOfRange);
         }
-        let made = ChannelRecord {
-            channel: ChannelId(self.channels.len() as u32),
-            first: LaneId(self.lanes.len() as u32),
-            lanes: spec.lanes,
-            name: spec.name.clone(),
-            groups: spec.distinct_groups(),
-        };
+        let made = ChannelRecord::new(spec, self.channels.len(), self.lanes.len());
         self.add_channel(now, &made);
         out.outcomes.push(placed(client, token, Status::Done, made.first, u64::from(made.channel.0)));
         out.writes.push(Write::Record(Record::Channel(Box::new(made))));

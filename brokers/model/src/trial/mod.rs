@@ -445,6 +445,28 @@ impl<M: Model + Clone> Trial<M> {
         }
     }
 
+    /// Does each command, after which a twin crashes and is judged; now and then the trial goes on as that twin, with one member of each
+    /// group. Returns how many restarts those were.
+    pub(crate) fn run_with_crashes(&mut self, steps: Vec<(Command, Crash)>) -> usize
+    where
+        M: Clone,
+    {
+        let mut restarts = 0;
+        for (command, crash) in steps {
+            self.run(command);
+            let mut other = self.clone();
+            other.crash(crash);
+            restarts += 1;
+            if crash.stays() {
+                *self = other;
+                for group in 0..self.ledger.groups {
+                    self.run(Command::Join { group: group as u8 });
+                }
+            }
+        }
+        restarts
+    }
+
     /// The process ends, and another takes over what is left of the journal. All clients are gone.
     pub(crate) fn crash(&mut self, crash: Crash) {
         let failed = &self.ledger.failed;
