@@ -135,10 +135,10 @@ impl Direct {
             std::mem::swap(&mut self.writes, &mut self.effects.writes);
             for write in self.writes.drain(..) {
                 match (write, batch) {
-                    (Write::Message { lane, position, index }, Some(batch)) => {
-                        self.store.append(lane, position, &batch.get(index as usize), true);
+                    (Write::Messages { lane, position, index, count }, Some(batch)) => {
+                        self.store.append_run(lane, position, batch, index..index + count);
                     }
-                    (Write::Message { .. }, None) => anyhow::bail!("a message without its batch"),
+                    (Write::Messages { .. }, None) => anyhow::bail!("a message without its batch"),
                     (Write::Record(record), _) => self.store.record(&record),
                     (Write::Barrier(ticket), _) => {
                         self.store.barrier(ticket);

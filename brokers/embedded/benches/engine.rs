@@ -66,9 +66,9 @@ impl Bare {
             std::mem::swap(&mut self.writes, &mut self.effects.writes);
             for write in self.writes.drain(..) {
                 match write {
-                    Write::Message { lane, position, index } => {
+                    Write::Messages { lane, position, index, count } => {
                         let batch = batch.expect("only a publish appends");
-                        self.store.append(lane, position, &batch.get(index as usize), true);
+                        self.store.append_run(lane, position, batch, index..index + count);
                     }
                     Write::Record(record) => self.store.record(&record),
                     Write::Barrier(ticket) => {

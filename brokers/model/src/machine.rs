@@ -62,15 +62,17 @@ pub trait Model: Send {
 /// A piece of work for the storage below. To be performed in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// Append message `index` of the publish batch in hand to `lane`; it is the lane's message number `position`. Positions of a
-    /// lane are dense from 0 and come in order.
-    Message {
+    /// Append successive messages of the publish batch in hand to `lane`; the first is the lane's message number `position`.
+    /// Positions of a lane are dense from 0 and come in order.
+    Messages {
         /// The lane.
         lane: LaneId,
-        /// The message's position in it.
+        /// The first message's position in it.
         position: u64,
-        /// Which message of the batch, counted from its first.
+        /// Which message of the batch is the first, counted from the batch's first.
         index: u32,
+        /// How many; at least 1.
+        count: u32,
     },
     /// Append a bookkeeping record, so that a restart knows it.
     Record(Record),
@@ -83,6 +85,22 @@ pub enum Write {
         /// The first position that is still needed.
         below: u64,
     },
+}
+
+impl Write {
+    /// Adds message `index` of the batch in hand to the last of `writes` where it goes on from there, or else as a write of its own.
+    #[inline]
+    pub(crate) fn append(writes: &mut Vec<Self>, lane: LaneId, position: u64, index: u32) {
+        if let Some(Self::Messages { lane: to, position: first, index: from, count }) = writes.last_mut()
+            && *to == lane
+            && *first + u64::from(*count) == position
+            && *from + *count == index
+        {
+            *count += 1;
+        } else {
+            writes.push(Self::Messages { lane, position, index, count: 1 });
+        }
+    }
 }
 
 /// A channel, whole: a restart makes it again from this. Lanes `first .. first + lanes` are its own.
@@ -178,6 +196,13 @@ pub struct Effects {
 }
 
 impl Effects {
+    /// Asks for message `index` of the batch in hand to be appended to `lane` as number `position`: with the write before it, where it
+    /// goes on from there.
+    #[inline]
+    pub(crate) fn append(&mut self, lane: LaneId, position: u64, index: u32) {
+        Write::append(&mut self.writes, lane, position, index);
+    }
+
     /// Empties the buffer and keeps its memory.
     pub fn clear(&mut self) {
         self.writes.clear();

@@ -393,9 +393,9 @@ impl State {
         let mut stored = None;
         for write in self.writes.drain(..) {
             match write {
-                Write::Message { lane, position, index } => {
+                Write::Messages { lane, position, index, count } => {
                     let batch = batch.expect("a model appends messages only of the batch that it was handed");
-                    self.store.append(lane, position, &batch.get(index as usize), !batch.is_lengths_only());
+                    self.store.append_run(lane, position, batch, index..index + count);
                 }
                 Write::Record(record) => self.store.record(&record),
                 Write::Barrier(ticket) => {

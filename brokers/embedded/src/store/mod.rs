@@ -256,6 +256,13 @@ impl Store {
         self.counts.payload_copies += 1;
     }
 
+    /// Appends messages `run` of a batch to `lane`, the first as number `position`.
+    pub fn append_run(&mut self, lane: LaneId, position: u64, batch: &Publishes, run: Range<u32>) {
+        for (position, index) in (position..).zip(run) {
+            self.append(lane, position, &batch.get(index as usize), !batch.is_lengths_only());
+        }
+    }
+
     fn lane(&mut self, lane: LaneId) -> &mut Lane {
         let at = lane.0 as usize;
         if at >= self.lanes.len() {

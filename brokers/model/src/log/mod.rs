@@ -88,7 +88,7 @@ impl Model for LogModel {
             Err(refusal) => return refuse_all(client, batch, refusal, out),
         };
         let taken = room.min(batch.len());
-        self.stream.reserve(taken, out);
+        self.stream.reserve(taken);
         self.calls += 1;
         for index in 0..taken {
             let message = batch.get(index);

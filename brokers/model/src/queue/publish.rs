@@ -77,7 +77,7 @@ impl QueueModel {
                     let position = entry.end;
                     entry.end += 1;
                     stored += 1;
-                    out.writes.push(Write::Message { lane: LaneId(lane), position, index: taken as u32 });
+                    out.append(LaneId(lane), position, taken as u32);
                     self.pending.messages.push_back((message.token, lane));
                     if self.ageing {
                         self.came(lane, now);

@@ -142,7 +142,7 @@ impl Model for ShardModel {
         };
         let room = room.min(batch.len());
         let mut held_at = None;
-        self.stream.reserve(room, out);
+        self.stream.reserve(room);
         for index in 0..room {
             let message = batch.get(index);
             let bytes = message.key.len() as u64 + message.headers.len() as u64 + u64::from(message.payload_len);

@@ -151,7 +151,8 @@ fn put_records_fails_in_part_and_the_rest_is_written() {
     let (mut model, mut out) = one_shard(ShardOptions::default(), Contract::default());
     let took = model.publish(Time(0), 1, &records(1_300, 100), &mut out);
     assert_eq!(took, Accepted { taken: 1_300, blocked: None });
-    let written = out.writes.iter().filter(|write| matches!(write, Write::Message { .. })).count();
+    let written = |write: &Write| if let Write::Messages { count, .. } = write { *count } else { 0 };
+    let written: u32 = out.writes.iter().map(written).sum();
     let throttled: Vec<u64> = out.outcomes.iter().map(|(_, outcome)| outcome.token.0).collect();
     assert_eq!((written, throttled), (1_000, (1_000..1_300).collect()), "a second's worth at once");
     assert!(out.outcomes.iter().all(|(client, outcome)| *client == 1 && outcome.status == Status::Throttled));

@@ -35,13 +35,12 @@ impl Stream {
         at.bytes += u64::from(bytes);
         self.pending.sent.push_back(Sent { token, position, lane });
         self.open_call += 1;
-        out.writes.push(Write::Message { lane: LaneId(lane), position, index });
+        out.append(LaneId(lane), position, index);
     }
 
     /// Makes room for `count` messages at once.
-    pub(crate) fn reserve(&mut self, count: usize, out: &mut Effects) {
+    pub(crate) fn reserve(&mut self, count: usize) {
         self.pending.sent.reserve(count);
-        out.writes.reserve(count + 1);
     }
 
     /// Ends a publish call: one barrier for all that was appended.

@@ -237,8 +237,10 @@ impl<M: Model + Clone> Trial<M> {
             self.tokens.remove(&batch.get(index).token);
         }
         for write in &self.out.writes {
-            if let Write::Message { lane, position, index } = *write {
-                self.written.insert((lane, position), (keys[index as usize], self.numbers + u64::from(index)));
+            if let Write::Messages { lane, position, index, count } = *write {
+                for (position, index) in (position..).zip(index..index + count) {
+                    self.written.insert((lane, position), (keys[index as usize], self.numbers + u64::from(index)));
+                }
             }
         }
         self.numbers += keys.len() as u64;

@@ -92,17 +92,19 @@ pub(crate) struct Log {
 impl Log {
     /// Something is written at `now`; `bytes` is asked for a message's size.
     pub(crate) fn write(&mut self, now: Time, write: &Write, bytes: impl Fn(u32) -> u32) {
-        self.entries.push(match write {
-            Write::Message { lane, position, index } => {
-                Logged::Message { lane: lane.0, position: *position, bytes: bytes(*index), written: now }
+        match write {
+            Write::Messages { lane, position, index, count } => {
+                for (position, index) in (*position..).zip(*index..index + count) {
+                    let bytes = bytes(index);
+                    self.entries.push(Logged::Message { lane: lane.0, position, bytes, written: now });
+                }
             }
-            Write::Record(record) => Logged::Record(record.clone()),
-            Write::Trim { lane, below } => Logged::GivenBack { lane: lane.0, below: *below },
+            Write::Record(record) => self.entries.push(Logged::Record(record.clone())),
+            Write::Trim { lane, below } => self.entries.push(Logged::GivenBack { lane: lane.0, below: *below }),
             Write::Barrier(ticket) => {
                 self.barriers.insert(*ticket, self.entries.len());
-                return;
             }
-        });
+        }
     }
 
     /// Everything up to this barrier is stored.

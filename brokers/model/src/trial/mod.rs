@@ -327,7 +327,7 @@ impl<M: Model + Clone> Trial<M> {
         let Limits { max_length, rejects: true, .. } = self.ledger.rules.limits else { return };
         let longest = |lane| (0..self.ledger.groups).map(|group| self.ledger.length(lane, group)).max().unwrap_or(0);
         for write in &out.writes {
-            if let Write::Message { lane, position, .. } = *write {
+            if let Write::Messages { lane, position, .. } = *write {
                 assert!(longest(lane.0) <= max_length, "position {position} of lane {} was taken", lane.0);
             }
         }
@@ -372,8 +372,10 @@ impl<M: Model + Clone> Trial<M> {
     fn judge_write(&mut self, write: &Write, batch: &[Token]) {
         self.log.write(self.now, write, |_| 100);
         match *write {
-            Write::Message { lane, position, index } => {
-                self.ledger.written(self.now, lane.0, position, batch[index as usize]);
+            Write::Messages { lane, position, index, count } => {
+                for (position, token) in (position..).zip(&batch[index as usize..(index + count) as usize]) {
+                    self.ledger.written(self.now, lane.0, position, *token);
+                }
             }
             Write::Barrier(ticket) => {
                 assert_eq!(ticket, self.next_ticket, "tickets rise by one");

@@ -207,7 +207,7 @@ impl Reference {
                     let position = lane.messages.len() as u64;
                     lane.messages.push((now, Fate::Pending));
                     self.waiting.push(Waiting { ticket, client, token: message.token, lane: number, position });
-                    expected.writes.push(Write::Message { lane: LaneId(number), position, index: index as u32 });
+                    Write::append(&mut expected.writes, LaneId(number), position, index as u32);
                 }
                 Err(Status::Throttled) if self.contract.order != Order::None => {
                     due = Accepted { taken: index, blocked: Some(Blocked::RateLimit) };
