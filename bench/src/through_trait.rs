@@ -26,7 +26,12 @@ fn contract() -> Contract {
 }
 
 fn channel() -> ChannelSpec {
-    ChannelSpec { name: "messages".to_owned(), lanes: 1, groups: vec!["consumers".to_owned()] }
+    ChannelSpec {
+        name: "messages".to_owned(),
+        lanes: 1,
+        groups: vec!["consumers".to_owned()],
+        ..ChannelSpec::default()
+    }
 }
 
 fn clients() -> [ClientSpec; 3] {

@@ -122,7 +122,7 @@ pub(crate) fn clean(url: &LiveUrl, prefix: &str, profile: &Profile, lanes: u32) 
         .channels
         .resolved()
         .into_iter()
-        .map(|name| ChannelSpec { name, lanes, groups: groups.clone() })
+        .map(|name| ChannelSpec { name, lanes, groups: groups.clone(), ..ChannelSpec::default() })
         .collect();
     let place = Place { prefix: prefix.to_owned(), existing: false, origin_utc_ns: 0 };
     brokerlab_live::remove(url, &place, &channels)

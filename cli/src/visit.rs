@@ -34,7 +34,7 @@ fn opened(spec: &VisitSpec, origin_utc_ns: u64) -> Result<Opened, String> {
             let profile = spec.profile().map_err(|error| error.to_string())?;
             let first = profile.channels.resolved().into_iter().next().unwrap_or_default();
             let groups = profile.groups.iter().map(|group| group.name.clone()).collect();
-            let channel = ChannelSpec { name: first, lanes: spec.lanes, groups };
+            let channel = ChannelSpec { name: first, lanes: spec.lanes, groups, ..ChannelSpec::default() };
             let leader = move || {
                 let host = brokerlab_live::leader(&url, &place, &channel).map_err(|error| error.to_string())?;
                 Ok(host.to_string())

@@ -118,7 +118,9 @@ impl Administrator {
     ) -> Result<(), RunError> {
         let profile = spec.workload.profile();
         let groups: Vec<String> = profile.groups.iter().map(|group| group.name.clone()).collect();
-        let channel = |name| Control::Create(ChannelSpec { name, lanes: spec.lanes, groups: groups.clone() });
+        let channel = |name| {
+            Control::Create(ChannelSpec { name, lanes: spec.lanes, groups: groups.clone(), ..ChannelSpec::default() })
+        };
         let controls = profile.channels.resolved().into_iter().map(channel).collect();
         let answers = self.ask(controls, "create the channels", workers, clock, clock.now() + ANSWER_LIMIT)?;
         for (number, answer) in answers.into_iter().enumerate() {

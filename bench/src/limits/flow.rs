@@ -157,7 +157,12 @@ fn two_threads(count: usize) -> anyhow::Result<u64> {
     let mut broker = open(&BackendUrl::parse("queue?max_memory=64MiB")?, &contract, &Place::default())?;
     let mut administrator =
         broker.connect(Time::ZERO, &ClientSpec { number: 0, role: Role::Administrator, placement: 0 })?;
-    let channel = ChannelSpec { name: "messages".to_owned(), lanes: 1, groups: vec!["consumers".to_owned()] };
+    let channel = ChannelSpec {
+        name: "messages".to_owned(),
+        lanes: 1,
+        groups: vec!["consumers".to_owned()],
+        ..ChannelSpec::default()
+    };
     let mut create = Batch::Control(vec![(Token(0), Control::Create(channel))]);
     anyhow::ensure!(administrator.submit(Time::ZERO, &mut create).taken == 1, "the channel was not created");
     let role = Role::Member { group: "consumers".to_owned(), channels: vec![ChannelId(0)] };

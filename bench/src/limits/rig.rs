@@ -57,7 +57,12 @@ impl Rig {
         let spec = |number, role| ClientSpec { number, role, placement: 0 };
         let mut administrator = broker.connect(Time::ZERO, &spec(0, Role::Administrator))?;
         let groups: Vec<String> = (0..setup.groups).map(|group| format!("group-{group}")).collect();
-        let channel = ChannelSpec { name: "messages".to_owned(), lanes: setup.lanes, groups: groups.clone() };
+        let channel = ChannelSpec {
+            name: "messages".to_owned(),
+            lanes: setup.lanes,
+            groups: groups.clone(),
+            ..ChannelSpec::default()
+        };
         let mut create = Batch::Control(vec![(OTHER, Control::Create(channel))]);
         anyhow::ensure!(administrator.submit(Time::ZERO, &mut create).taken == 1, "the channel was not created");
         let mut completions = Completions::default();

@@ -25,7 +25,7 @@ fn model() -> LogModel {
 }
 
 fn spec() -> ChannelSpec {
-    ChannelSpec { name: "bench".into(), lanes: 1, groups: vec!["g".into()] }
+    ChannelSpec { name: "bench".into(), lanes: 1, groups: vec!["g".into()], ..ChannelSpec::default() }
 }
 
 fn clients() -> [ClientSpec; 3] {

@@ -466,6 +466,9 @@ impl State {
     }
 
     fn create(&mut self, step: Step, token: Token, spec: &ChannelSpec) {
+        if !spec.is_plain() {
+            return self.answer(step, token, Status::Refused(Refusal::Unsupported));
+        }
         if self.channels.iter().flatten().any(|channel| channel.name == spec.name) {
             return self.answer(step, token, Status::Refused(Refusal::Exists));
         }

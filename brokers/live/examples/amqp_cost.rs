@@ -52,7 +52,7 @@ fn main() -> Result<(), Failed> {
     let utc = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?;
     let place = Place { prefix: format!("cost-{utc}."), existing: false, origin_utc_ns: utc };
     let mut broker = brokerlab_live::open(&url, "page-cache,decoupled".parse()?, &place)?;
-    let spec = ChannelSpec { name: "channel".into(), lanes: 1, groups: vec!["g".into()] };
+    let spec = ChannelSpec { name: "channel".into(), lanes: 1, groups: vec!["g".into()], ..ChannelSpec::default() };
     let ran = run(&mut *broker, &spec, bytes, seconds);
     brokerlab_live::remove(&url, &place, &[spec])?;
     let [from, to] = ran?;

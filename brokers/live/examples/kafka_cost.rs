@@ -164,7 +164,8 @@ fn main() -> Result<(), Failure> {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64;
     let prefix = format!("brokerlab-cost-{}-", std::process::id());
     let place = Place { prefix, existing: false, origin_utc_ns: since_1970 };
-    let spec = ChannelSpec { name: "cost".to_owned(), lanes: 1, groups: vec!["g".to_owned()] };
+    let spec =
+        ChannelSpec { name: "cost".to_owned(), lanes: 1, groups: vec!["g".to_owned()], ..ChannelSpec::default() };
     let mut broker = open(&url, Contract::default(), &place)?;
     let clock = Clock(Instant::now());
     let result = create(clock, &mut *broker, &spec)

@@ -152,7 +152,8 @@ fn an_existing_topic_is_used_as_it_is_or_refused() {
     let Some(server) = rig::server("kafka", "BROKERLAB_TEST_KAFKA") else { return };
     let url = LiveUrl::parse(&server).unwrap();
     let place = rig::place();
-    let spec = |name: String, lanes| ChannelSpec { name, lanes, groups: vec!["g".to_owned()] };
+    let spec =
+        |name: String, lanes| ChannelSpec { name, lanes, groups: vec!["g".to_owned()], ..ChannelSpec::default() };
     let mut own = open(&url, Contract::default(), &place).unwrap();
     let made = spec("made".to_owned(), 2);
     assert_eq!(ended(&mut *own, Control::Create(made.clone())).status, Status::Done);

@@ -30,7 +30,8 @@ impl<M: Model> Bench<M> {
         let member = Role::Member { group: "g".to_owned(), channels: vec![ChannelId(0)] };
         let admin = ClientSpec { number: 0, role: Role::Administrator, placement: 0 };
         model.connect(Time(0), &admin, &mut out).expect("the first client");
-        let spec = ChannelSpec { name: "c".to_owned(), lanes: LANES, groups: vec!["g".to_owned()] };
+        let spec =
+            ChannelSpec { name: "c".to_owned(), lanes: LANES, groups: vec!["g".to_owned()], ..ChannelSpec::default() };
         model.control(Time(0), 0, Token(0), &Control::Create(spec), &mut out);
         for (number, role) in [(1, Role::Producer), (2, member)] {
             model.connect(Time(0), &ClientSpec { number, role, placement: 0 }, &mut out).expect("a client");

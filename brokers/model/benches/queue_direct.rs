@@ -35,7 +35,8 @@ impl<M: Model> Bench<M> {
         let mut out = Effects::default();
         let admin = ClientSpec { number: 0, role: Role::Administrator, placement: 0 };
         model.connect(Time(0), &admin, &mut out).expect("the first client");
-        let spec = ChannelSpec { name: "c".to_owned(), lanes: 1, groups: vec!["g".to_owned()] };
+        let spec =
+            ChannelSpec { name: "c".to_owned(), lanes: 1, groups: vec!["g".to_owned()], ..ChannelSpec::default() };
         model.control(Time(0), 0, Token(0), &Control::Create(spec), &mut out);
         if let Some(Write::Barrier(ticket)) = out.writes.last() {
             let ticket = *ticket;

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::binding::{BINDINGS_MAX, Binding};
 use crate::machine::{GROUPS_MAX, NAME_BYTES_MAX};
 use crate::time::{Span, Time};
 
@@ -71,7 +72,9 @@ pub enum SeekTo {
 }
 
 /// What the administrator asks to be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Made from its default, so that what nobody asks for need not be named: `ChannelSpec { name, lanes, groups, ..Default::default() }`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChannelSpec {
     /// The channel's name, unique in the broker.
     pub name: String,
@@ -79,14 +82,30 @@ pub struct ChannelSpec {
     pub lanes: u32,
     /// The consumer groups that will read it, by name; each gets every message. Queue models bind a queue for each.
     pub groups: Vec<String>,
+    /// Which messages each group gets; without any, every group gets every message. Refused by a backend without
+    /// [`Feature::Routing`](crate::capabilities::Feature::Routing).
+    pub bindings: Vec<Binding>,
+    /// The channel whose dead letters go to this one. Refused by a backend without
+    /// [`Feature::DeadLetters`](crate::capabilities::Feature::DeadLetters).
+    pub dead_letters_of: Option<ChannelId>,
 }
 
 impl ChannelSpec {
     /// Whether a model can make such a channel and a journal can hold its record: it has a lane, its names are at most
-    /// [`NAME_BYTES_MAX`] bytes long, and its groups at most [`GROUPS_MAX`].
+    /// [`NAME_BYTES_MAX`] bytes long, its groups at most [`GROUPS_MAX`], and its bindings are of its groups.
     pub(crate) fn is_in_bounds(&self) -> bool {
         let mut names = std::iter::once(&self.name).chain(&self.groups);
-        self.lanes > 0 && self.groups.len() <= GROUPS_MAX && names.all(|name| name.len() <= NAME_BYTES_MAX)
+        let bound = |binding: &Binding| self.groups.contains(&binding.group) && binding.pattern.is_in_bounds();
+        self.lanes > 0
+            && self.groups.len() <= GROUPS_MAX
+            && names.all(|name| name.len() <= NAME_BYTES_MAX)
+            && self.bindings.len() <= BINDINGS_MAX
+            && self.bindings.iter().all(bound)
+    }
+
+    /// Whether it asks for nothing but lanes and groups: neither bindings nor another channel's dead letters.
+    pub fn is_plain(&self) -> bool {
+        self.bindings.is_empty() && self.dead_letters_of.is_none()
     }
 
     /// Its groups' names, each once, in the order in which they were first named.
@@ -138,7 +157,8 @@ pub struct Message<'a> {
     pub channel: ChannelId,
     /// The key's bytes; empty means no key.
     pub key: &'a [u8],
-    /// Encoded headers; opaque to every model.
+    /// Encoded headers: a [block](crate::headers) of names and values, of which a model may read those that it knows, or bytes that
+    /// are opaque. Carried as they are.
     pub headers: &'a [u8],
     /// The payload's length in bytes, whether or not its bytes are here.
     pub payload_len: u32,

@@ -70,6 +70,22 @@ pub enum Feature {
     RedeliveryCount,
     /// What a member was not granted stays in the broker. Without it a member that leaves may take along what was on its way.
     ExactCredit,
+    /// A message of a higher priority is delivered before those of a lower one.
+    Priorities,
+    /// A message can be held back, by its queue or by itself.
+    Delay,
+    /// What waits too long is given up, by its queue's limit or by its own.
+    TimeToLive,
+    /// A limit on how many messages wait, and what becomes of one more.
+    LengthLimit,
+    /// Repeats of an id are acknowledged and not stored, for a time.
+    Deduplication,
+    /// Messages of a group are delivered in order while members compete.
+    MessageGroups,
+    /// A group gets what its bindings let through, and a publisher hears of what nobody gets.
+    Routing,
+    /// What is given up goes to a channel that is made for it.
+    DeadLetters,
 }
 
 impl Feature {
@@ -89,6 +105,14 @@ impl Feature {
         Self::FullDepth,
         Self::RedeliveryCount,
         Self::ExactCredit,
+        Self::Priorities,
+        Self::Delay,
+        Self::TimeToLive,
+        Self::LengthLimit,
+        Self::Deduplication,
+        Self::MessageGroups,
+        Self::Routing,
+        Self::DeadLetters,
     ];
 
     /// What it is called where people read it.
@@ -108,6 +132,14 @@ impl Feature {
             Self::FullDepth => "depth tells what is in flight",
             Self::RedeliveryCount => "redeliveries counted",
             Self::ExactCredit => "no more sent than granted",
+            Self::Priorities => "priorities",
+            Self::Delay => "delayed delivery",
+            Self::TimeToLive => "time to live",
+            Self::LengthLimit => "length limit",
+            Self::Deduplication => "deduplication window",
+            Self::MessageGroups => "message groups",
+            Self::Routing => "routing by bindings",
+            Self::DeadLetters => "dead letters can be read",
         }
     }
 }

@@ -53,6 +53,9 @@ pub enum Refusal {
     /// The client is closed or was never connected.
     #[error("the client is closed")]
     Closed,
+    /// No group is bound to such a message: nobody would get it, and it is not stored (AMQP 0-9-1: a mandatory message comes back).
+    #[error("no group is bound to what the message's routing key and headers say; bind one, or leave the bindings out")]
+    Unroutable,
 }
 
 /// Why an operation failed.

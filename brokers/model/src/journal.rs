@@ -311,7 +311,14 @@ mod tests {
 
     fn made(channel: u32, first: u32, lanes: u32) -> Record {
         let (channel, first, name) = (ChannelId(channel), LaneId(first), format!("c{channel}"));
-        Record::Channel(Box::new(ChannelRecord { channel, first, lanes, name, groups: vec!["g".to_owned()] }))
+        Record::Channel(Box::new(ChannelRecord {
+            channel,
+            first,
+            lanes,
+            name,
+            groups: vec!["g".to_owned()],
+            ..ChannelRecord::default()
+        }))
     }
 
     fn committed(lane: u32, position: u64) -> Record {

@@ -18,6 +18,7 @@
 //! | group | consumer group | queues bound for one purpose | application | service that is called |
 
 pub mod batch;
+pub mod binding;
 pub mod broker;
 pub mod capabilities;
 pub mod completion;
@@ -25,6 +26,7 @@ pub mod conformance;
 pub mod contract;
 pub mod credit;
 pub mod direct;
+pub mod headers;
 pub mod journal;
 pub mod log;
 pub mod machine;
@@ -42,6 +44,7 @@ pub use batch::{
     Accepted, Batch, Blocked, ChannelId, ChannelSpec, Control, LaneId, Message, Publishes, Receipt, SeekTo, Settlement,
     Token, Verdict,
 };
+pub use binding::{Binding, Pattern};
 pub use broker::{Broker, Client, ClientSpec, ConnectError, Role, WaitOn, WorkCounts, Worker};
 pub use capabilities::{Capabilities, Feature, Gaps, Limit, Missing, ModelKind, Setting, Settings, Unsupported, Words};
 pub use completion::{
@@ -49,6 +52,7 @@ pub use completion::{
     Refusal, Slice, Status,
 };
 pub use contract::{Availability, Contract, Delivery, Order, Storage};
+pub use headers::{HeaderBlock, HeaderError, Headers};
 pub use journal::{Journal, JournalError};
 pub use machine::{ChannelRecord, Deliver, Effects, GROUPS_MAX, Model, NAME_BYTES_MAX, Record, Write};
 pub use time::{Span, Time};

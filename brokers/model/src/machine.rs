@@ -4,6 +4,7 @@
 //! simulator prices them. Leaves out payloads: a model sees lengths and keys, never a payload's bytes.
 
 use crate::batch::{Accepted, ChannelId, ChannelSpec, Control, LaneId, Publishes, Receipt, Settlement, Token};
+use crate::binding::Binding;
 use crate::broker::{ClientSpec, ConnectError};
 use crate::capabilities::{Capabilities, Settings, Unsupported};
 use crate::completion::{Answer, Event, Failure, Outcome};
@@ -104,7 +105,7 @@ impl Write {
 }
 
 /// A channel, whole: a restart makes it again from this. Lanes `first .. first + lanes` are its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChannelRecord {
     /// Its number.
     pub channel: ChannelId,
@@ -116,9 +117,18 @@ pub struct ChannelRecord {
     pub name: String,
     /// Its groups' names in order, each once and at most [`NAME_BYTES_MAX`] bytes; at most [`GROUPS_MAX`] of them.
     pub groups: Vec<String>,
+    /// Which messages each group gets: every one, without any. At most [`BINDINGS_MAX`](crate::binding::BINDINGS_MAX) of them.
+    pub bindings: Vec<Binding>,
+    /// The channel whose dead letters go to this one.
+    pub dead_letters_of: Option<ChannelId>,
 }
 
 impl ChannelRecord {
+    /// Whether it has nothing but lanes and groups.
+    pub fn is_plain(&self) -> bool {
+        self.bindings.is_empty() && self.dead_letters_of.is_none()
+    }
+
     /// What is written of a channel that is made after `channels` others, with its lanes after `lanes` others.
     pub(crate) fn new(spec: &ChannelSpec, channels: usize, lanes: usize) -> Self {
         Self {
@@ -127,6 +137,8 @@ impl ChannelRecord {
             lanes: spec.lanes,
             name: spec.name.clone(),
             groups: spec.distinct_groups(),
+            bindings: spec.bindings.clone(),
+            dead_letters_of: spec.dead_letters_of,
         }
     }
 }

@@ -5,7 +5,10 @@
 //! A segment is a header of 64 bytes and frames back to back. A frame is a header of 40 bytes and records, padded to 8 bytes. A
 //! record is 24 bytes, followed for a message by its key, headers and payload, and for a channel by its name and its groups' names.
 
-use brokerlab_model::{ChannelId, ChannelRecord, GROUPS_MAX, Journal, LaneId, Message, NAME_BYTES_MAX, Record, Time};
+use brokerlab_model::binding::BINDINGS_MAX;
+use brokerlab_model::{
+    Binding, ChannelId, ChannelRecord, GROUPS_MAX, Journal, LaneId, Message, NAME_BYTES_MAX, Pattern, Record, Time,
+};
 
 /// Bytes of a segment's header.
 pub(super) const SEGMENT_HEADER: usize = 64;
@@ -27,6 +30,10 @@ const COMMITTED: u16 = 5;
 const SETTLED: u16 = 6;
 const TRIMMED: u16 = 7;
 const GIVEN_OUT: u16 = 8;
+/// A channel with bindings, or with another channel's dead letters.
+const ARRANGED_CHANNEL: u16 = 16;
+/// No channel.
+const NO_CHANNEL: u32 = u32::MAX;
 
 /// CRC-32C (Castagnoli), as Kafka's record batches and ext4 use it.
 pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
@@ -252,17 +259,50 @@ pub(super) fn record_bytes(record: &Record) -> usize {
     }
 }
 
-/// The name, and each group's after its length in two bytes.
+/// The name, and each group's after its length in two bytes; then what is asked for beyond.
 fn name_bytes(made: &ChannelRecord) -> usize {
-    made.name.len() + made.groups.iter().map(|group| 2 + group.len()).sum::<usize>()
+    let names = made.name.len() + made.groups.iter().map(|group| 2 + group.len()).sum::<usize>();
+    names + arrangement(made).len()
+}
+
+/// Whose dead letters the channel takes, and its bindings, each the group's place in two bytes and a pattern; nothing for a plain
+/// channel.
+fn arrangement(made: &ChannelRecord) -> Vec<u8> {
+    let mut out = Vec::new();
+    if made.is_plain() {
+        return out;
+    }
+    out.extend_from_slice(&made.dead_letters_of.map_or(NO_CHANNEL, |of| of.0).to_le_bytes());
+    for binding in &made.bindings {
+        let group = made.groups.iter().position(|group| *group == binding.group);
+        let group = u16::try_from(group.expect("models refuse a binding of no group")).expect("groups are bounded");
+        out.extend_from_slice(&group.to_le_bytes());
+        binding.pattern.put(&mut out);
+    }
+    out
+}
+
+/// What `arrangement` wrote: all of `bytes`.
+fn take_arrangement(mut bytes: &[u8], groups: &[String]) -> Option<(Option<ChannelId>, Vec<Binding>)> {
+    let (of, rest) = bytes.split_first_chunk::<4>()?;
+    bytes = rest;
+    let of = Some(u32::from_le_bytes(*of)).filter(|&of| of != NO_CHANNEL).map(ChannelId);
+    let mut bindings = Vec::new();
+    while let Some((group, rest)) = bytes.split_first_chunk::<2>() {
+        bytes = rest;
+        let group = groups.get(usize::from(u16::from_le_bytes(*group)))?.clone();
+        bindings.push(Binding { group, pattern: Pattern::take(&mut bytes)? });
+    }
+    (bytes.is_empty() && bindings.len() <= BINDINGS_MAX).then_some((of, bindings))
 }
 
 fn put_channel(frame: &mut Vec<u8>, made: &ChannelRecord) {
-    let ChannelRecord { channel, first, lanes, name, groups } = made;
+    let ChannelRecord { channel, first, lanes, name, groups, .. } = made;
+    let kind = if made.is_plain() { CHANNEL } else { ARRANGED_CHANNEL };
     let in_bounds = name.len() <= NAME_BYTES_MAX && groups.len() <= GROUPS_MAX;
     assert!(in_bounds && groups.iter().all(|group| group.len() <= NAME_BYTES_MAX), "models refuse longer names");
     let mut head = [0; RECORD];
-    head[..2].copy_from_slice(&CHANNEL.to_le_bytes());
+    head[..2].copy_from_slice(&kind.to_le_bytes());
     head[2..4].copy_from_slice(&(name.len() as u16).to_le_bytes());
     head[4..6].copy_from_slice(&(groups.len() as u16).to_le_bytes());
     head[8..12].copy_from_slice(&channel.0.to_le_bytes());
@@ -275,6 +315,7 @@ fn put_channel(frame: &mut Vec<u8>, made: &ChannelRecord) {
         frame.extend_from_slice(&(group.len() as u16).to_le_bytes());
         frame.extend_from_slice(group.as_bytes());
     }
+    frame.extend_from_slice(&arrangement(made));
 }
 
 /// Appends what a lane no longer needs.
@@ -296,7 +337,7 @@ pub(super) fn read_entry(frame: &[u8], at: usize) -> Option<(Entry<'_>, usize)> 
     let next = at + RECORD;
     let entry = match kind {
         MESSAGE | MESSAGE_LENGTH => return read_message(frame, at),
-        CHANNEL => return read_channel(frame, at),
+        CHANNEL | ARRANGED_CHANNEL => return read_channel(frame, at),
         CHANNEL_GONE => Entry::Record(Record::ChannelGone(ChannelId(a))),
         COMMITTED => Entry::Record(Record::Committed { lane: LaneId(a), group: b, position }),
         SETTLED => Entry::Record(Record::Settled { lane: LaneId(a), group: b, position }),
@@ -325,7 +366,12 @@ fn read_channel(frame: &[u8], at: usize) -> Option<(Entry<'_>, usize)> {
         groups.push(take_name(&mut names, usize::from(u16::from_le_bytes(*len)))?);
     }
     let distinct = groups.iter().collect::<std::collections::BTreeSet<_>>().len() == count;
-    let made = ChannelRecord { channel, first, lanes, name, groups };
+    let (dead_letters_of, bindings) = if u16_at(head, 0) == CHANNEL {
+        (None, Vec::new())
+    } else {
+        take_arrangement(std::mem::take(&mut names), &groups)?
+    };
+    let made = ChannelRecord { channel, first, lanes, name, groups, bindings, dead_letters_of };
     (distinct && names.is_empty()).then(|| (Entry::Record(Record::Channel(Box::new(made))), next))
 }
 
@@ -377,6 +423,7 @@ mod tests {
         let mut frame = vec![0; FRAME_HEADER];
         let records = [
             channel(&["workers", "", "żółw"]),
+            arranged(),
             Record::ChannelGone(ChannelId(4)),
             Record::Committed { lane: LaneId(5), group: 6, position: 1 << 40 },
             Record::Settled { lane: LaneId(7), group: 8, position: 9 },
@@ -385,14 +432,13 @@ mod tests {
             put_record(&mut frame, record);
         }
         let at = put_message(&mut frame, LaneId(3), 11, &message(b"key", b"hd", b"payload"), true);
-        assert_eq!(at, FRAME_HEADER + 5 * RECORD + 6 + 2 + 7 + 2 + 2 + 7);
         assert_eq!(at, FRAME_HEADER + RECORD + records.iter().map(record_bytes).sum::<usize>());
         put_trimmed(&mut frame, LaneId(1), 12);
         put_given_out(&mut frame, 5, 1 << 20);
-        seal_frame(&mut frame, 2, 5, 4, Time(77), 7);
+        seal_frame(&mut frame, 2, 5, 4, Time(77), 8);
         let head = read_frame(&frame, 2).unwrap();
         let len = frame.len() as u32;
-        assert_eq!(head, FrameHead { len, segment: 2, number: 5, stored: 4, written: Time(77), records: 7 });
+        assert_eq!(head, FrameHead { len, segment: 2, number: 5, stored: 4, written: Time(77), records: 8 });
 
         let mut at = FRAME_HEADER;
         let mut seen = Vec::new();
@@ -401,19 +447,32 @@ mod tests {
             seen.push(entry);
             at = next;
         }
-        assert_eq!(&seen[..4], &records.map(Entry::Record));
+        assert_eq!(&seen[..5], &records.map(Entry::Record));
         let (key, headers, payload) = (&b"key"[..], &b"hd"[..], &b"payload"[..]);
         let (lane, payload, written) = (LaneId(3), Some(payload), Time(77));
         let expected = Entry::Message { lane, position: 11, key, headers, payload_len: 7, payload, written };
-        assert_eq!(seen[4], expected);
-        assert_eq!(seen[5], Entry::Trimmed { lane: LaneId(1), below: 12 });
-        assert_eq!(seen[6], Entry::GivenOut { channels: 5, lanes: 1 << 20 });
+        assert_eq!(seen[5], expected);
+        assert_eq!(seen[6], Entry::Trimmed { lane: LaneId(1), below: 12 });
+        assert_eq!(seen[7], Entry::GivenOut { channels: 5, lanes: 1 << 20 });
     }
 
     fn channel(groups: &[&str]) -> Record {
         let groups = groups.iter().map(|&group| group.to_owned()).collect();
         let (channel, first, name) = (ChannelId(1), LaneId(2), "orders".to_owned());
-        Record::Channel(Box::new(ChannelRecord { channel, first, lanes: 3, name, groups }))
+        Record::Channel(Box::new(ChannelRecord { channel, first, lanes: 3, name, groups, ..ChannelRecord::default() }))
+    }
+
+    fn arranged() -> Record {
+        let Record::Channel(mut made) = channel(&["eu", "us"]) else { unreachable!() };
+        let binding = |group: &str, pattern| Binding { group: group.to_owned(), pattern };
+        let pairs = vec![(b"type".to_vec(), b"report".to_vec())];
+        made.dead_letters_of = Some(ChannelId(0));
+        made.bindings = vec![
+            binding("us", Pattern::Topic(b"us.#".to_vec())),
+            binding("eu", Pattern::Headers { all: true, pairs }),
+            binding("eu", Pattern::Everything),
+        ];
+        Record::Channel(made)
     }
 
     type Change<'a> = &'a dyn Fn(&mut Vec<u8>);

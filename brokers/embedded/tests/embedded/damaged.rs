@@ -28,6 +28,7 @@ fn journal() -> Vec<Vec<u8>> {
         lanes: 2,
         name: "orders".to_owned(),
         groups: vec!["workers".to_owned()],
+        ..ChannelRecord::default()
     })));
     for position in 0..MESSAGES {
         let (token, channel, payload) = (Token(0), ChannelId(0), &[position as u8; 3000]);

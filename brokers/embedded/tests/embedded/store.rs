@@ -183,7 +183,14 @@ fn a_trimmed_segment_is_used_again_and_bookkeeping_outlives_it() {
     let folder = folder();
     let mut store = Store::create(Storage::PageCache, SMALL, Some(folder.path())).unwrap();
     let (channel, name, groups) = (ChannelId(0), "orders".to_owned(), vec!["workers".to_owned()]);
-    store.record(&Record::Channel(Box::new(ChannelRecord { channel, first: LaneId(0), lanes: 1, name, groups })));
+    store.record(&Record::Channel(Box::new(ChannelRecord {
+        channel,
+        first: LaneId(0),
+        lanes: 1,
+        name,
+        groups,
+        ..ChannelRecord::default()
+    })));
     store.record(&Record::Committed { lane: LaneId(0), group: 0, position: 7 });
     for position in 0..200 {
         store.append(LaneId(0), position, &message(b"", &[0; 4096]), true);
@@ -205,7 +212,14 @@ fn of_a_channel_that_is_gone_only_its_number_outlives_its_segment() {
     let mut store = Store::create(Storage::PageCache, SMALL, Some(folder.path())).unwrap();
     for number in 0..2 {
         let (channel, first, name) = (ChannelId(number), LaneId(number), format!("orders-{number}"));
-        let made = ChannelRecord { channel, first, lanes: 1, name, groups: vec!["workers".to_owned()] };
+        let made = ChannelRecord {
+            channel,
+            first,
+            lanes: 1,
+            name,
+            groups: vec!["workers".to_owned()],
+            ..ChannelRecord::default()
+        };
         store.record(&Record::Channel(Box::new(made)));
         store.record(&Record::Committed { lane: first, group: 0, position: 0 });
     }

@@ -87,7 +87,8 @@ impl World {
     /// Creates a channel and waits until that is done.
     pub(crate) fn create(&mut self, administrator: usize, lanes: u32, groups: &[&str]) -> ChannelId {
         let groups = groups.iter().map(|&group| group.to_owned()).collect();
-        let spec = ChannelSpec { name: format!("channel-{}", self.next_token), lanes, groups };
+        let spec =
+            ChannelSpec { name: format!("channel-{}", self.next_token), lanes, groups, ..ChannelSpec::default() };
         let token = self.control(administrator, Control::Create(spec));
         ChannelId(self.done(administrator, token).position as u32)
     }

@@ -450,6 +450,10 @@ impl AmqpClient {
                 self.end(token, Status::Refused(Refusal::Unsupported));
                 return Ok(());
             }
+            Control::Create(spec) if !spec.is_plain() => {
+                self.end(token, Status::Refused(Refusal::Unsupported));
+                return Ok(());
+            }
             Control::Create(spec) => Asked::Create(spec.clone()),
             Control::Delete(id) => Asked::Delete(*id),
             Control::Describe(id) => Asked::Describe(*id),

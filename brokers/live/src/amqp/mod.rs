@@ -172,7 +172,8 @@ pub(crate) fn open(url: &LiveUrl, contract: Contract, place: &Place) -> Result<B
 
 /// Makes a queue as the run's will be, binds it and removes it again: what is not allowed or does not fit shows before the run.
 fn try_out(connection: &mut Blocking, rules: &Rules) -> Result<(), Trouble> {
-    let spec = ChannelSpec { name: "try".to_owned(), lanes: 1, groups: vec!["out".to_owned()] };
+    let spec =
+        ChannelSpec { name: "try".to_owned(), lanes: 1, groups: vec!["out".to_owned()], ..ChannelSpec::default() };
     let channel = Channel::planned(&rules.prefix, &spec, false);
     let (exchange, queue) = (channel.exchange.as_str(), channel.queues[0].as_str());
     let arguments = rules.arguments();
@@ -328,7 +329,7 @@ mod tests {
             max_message_bytes: 1_000,
             nack: Failure::Storage,
         };
-        let spec = ChannelSpec { name: "c".into(), lanes: 1, groups: vec!["g".into()] };
+        let spec = ChannelSpec { name: "c".into(), lanes: 1, groups: vec!["g".into()], ..ChannelSpec::default() };
         common.registry.add(Channel::planned("", &spec, false));
         let capabilities = contract::capabilities(contract, &options, &server);
         let (common, product) = (Arc::new(common), String::new());

@@ -194,7 +194,12 @@ mod tests {
     use super::*;
 
     fn spec(lanes: u32, groups: &[&str]) -> ChannelSpec {
-        ChannelSpec { name: "orders".into(), lanes, groups: groups.iter().map(|&g| g.to_owned()).collect() }
+        ChannelSpec {
+            name: "orders".into(),
+            lanes,
+            groups: groups.iter().map(|&g| g.to_owned()).collect(),
+            ..ChannelSpec::default()
+        }
     }
 
     #[test]

@@ -185,6 +185,9 @@ impl Administrator {
     }
 
     fn create(&self, spec: ChannelSpec) -> Result<(What, Vec<Question>), Refusal> {
+        if !spec.is_plain() {
+            return Err(Refusal::Unsupported);
+        }
         let channels = self.base.shared.channels();
         if channels.iter().any(|channel| !channel.gone && channel.name == spec.name) {
             return Err(Refusal::Exists);

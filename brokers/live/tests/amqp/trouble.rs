@@ -76,7 +76,8 @@ fn a_wrong_login_and_a_missing_virtual_host_are_told_apart() {
 #[test]
 fn a_queue_with_other_settings_is_named_and_left_alone() {
     let Some(server) = server() else { return };
-    let spec = ChannelSpec { name: "try".to_owned(), lanes: 1, groups: vec!["out".to_owned()] };
+    let spec =
+        ChannelSpec { name: "try".to_owned(), lanes: 1, groups: vec!["out".to_owned()], ..ChannelSpec::default() };
     let mut rig = at(&server, "queue=classic");
     let place = rig.places[0].1.clone();
     let mut session = Session::open(&mut rig);

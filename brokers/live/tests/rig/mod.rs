@@ -91,7 +91,12 @@ impl Drop for LiveRig {
         let groups: Vec<String> = GROUPS.iter().map(|&group| group.to_owned()).collect();
         let specs: Vec<ChannelSpec> = CHANNELS
             .iter()
-            .map(|&name| ChannelSpec { name: name.to_owned(), lanes: 4, groups: groups.clone() })
+            .map(|&name| ChannelSpec {
+                name: name.to_owned(),
+                lanes: 4,
+                groups: groups.clone(),
+                ..ChannelSpec::default()
+            })
             .collect();
         for (url, place) in &self.places {
             if let Err(error) = remove(url, place, &specs) {

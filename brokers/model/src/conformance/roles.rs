@@ -22,7 +22,8 @@ pub fn an_operation_of_another_role_is_refused(rig: &mut dyn Rig) {
         assert_eq!(session.settled(who, &[receipt], Verdict::Ack), [WRONG], "{who:?} settled");
     }
     for who in [producer, member] {
-        let spec = ChannelSpec { name: "mine".to_owned(), lanes: 1, groups: vec!["g".to_owned()] };
+        let spec =
+            ChannelSpec { name: "mine".to_owned(), lanes: 1, groups: vec!["g".to_owned()], ..ChannelSpec::default() };
         session.refused(who, Control::Create(spec), Refusal::WrongRole);
         session.refused(who, Control::Delete(channel.id), Refusal::WrongRole);
         session.refused(who, Control::Describe(channel.id), Refusal::WrongRole);

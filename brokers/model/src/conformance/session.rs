@@ -155,7 +155,10 @@ impl<'r> Session<'r> {
     /// Asks for a channel and waits for the outcome.
     pub fn try_create(&mut self, name: &str, lanes: u32, groups: &[&str]) -> Outcome {
         let groups = groups.iter().map(|&g| g.to_owned()).collect();
-        self.ended(self.admin, Control::Create(ChannelSpec { name: name.to_owned(), lanes, groups }))
+        self.ended(
+            self.admin,
+            Control::Create(ChannelSpec { name: name.to_owned(), lanes, groups, ..ChannelSpec::default() }),
+        )
     }
 
     /// Asks for a channel's state and waits for it.

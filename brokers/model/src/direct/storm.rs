@@ -60,7 +60,7 @@ impl Rig {
         };
         rig.connect(ADMIN, Role::Administrator);
         let groups = (0..groups).map(|group| format!("g{group}")).collect();
-        let spec = ChannelSpec { name: "service".to_owned(), lanes: 1, groups };
+        let spec = ChannelSpec { name: "service".to_owned(), lanes: 1, groups, ..ChannelSpec::default() };
         rig.control(ADMIN, &Control::Create(spec));
         rig.connect(CALLER, Role::Producer);
         rig
@@ -341,7 +341,8 @@ fn a_service_that_is_removed_ends_its_calls_and_their_tries() {
 fn after_a_restart_what_was_written_down_is_worked_on_and_answers_nobody() {
     let mut journal = Journal::default();
     let (name, groups) = ("service".to_owned(), vec!["g0".to_owned(), "g1".to_owned()]);
-    let made = ChannelRecord { channel: ChannelId(0), first: LaneId(0), lanes: 1, name, groups };
+    let made =
+        ChannelRecord { channel: ChannelId(0), first: LaneId(0), lanes: 1, name, groups, ..ChannelRecord::default() };
     journal.record(&Record::Channel(Box::new(made)));
     journal.message(LaneId(0), 0, 100, Time(1));
     let mut rig = Rig::new(served(), 2);

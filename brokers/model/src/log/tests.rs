@@ -177,7 +177,7 @@ fn age_and_size_trim_the_oldest_whether_or_not_they_were_read() {
     };
     connect(0, Role::Administrator);
     connect(1, Role::Producer);
-    let spec = ChannelSpec { name: "c".to_owned(), lanes: 1, groups: Vec::new() };
+    let spec = ChannelSpec { name: "c".to_owned(), lanes: 1, groups: Vec::new(), ..ChannelSpec::default() };
     model.control(Time(0), 0, Token(0), &Control::Create(spec), &mut out);
     let mut trims = Vec::new();
     for n in 0..10u64 {
@@ -253,6 +253,7 @@ fn a_journal_of_several_partitions_can_t_keep_a_total_order() {
         lanes: 3,
         name: "orders".to_owned(),
         groups: vec!["g".to_owned()],
+        ..ChannelRecord::default()
     };
     let mut journal = Journal::default();
     journal.record(&Record::Channel(Box::new(made)));

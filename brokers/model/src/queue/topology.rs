@@ -25,6 +25,7 @@ impl QueueModel {
         let exists = self.channels.iter().any(|channel| !channel.gone && channel.name == spec.name);
         let refusal = match self.administrator(slot) {
             Err(refusal) => Some(refusal),
+            Ok(()) if !spec.is_plain() => Some(Refusal::Unsupported),
             Ok(()) if exists => Some(Refusal::Exists),
             Ok(()) => (!spec.is_in_bounds()).then_some(Refusal::OutOfRange),
         };

@@ -128,7 +128,8 @@ fn one_shard(options: ShardOptions, contract: Contract) -> (ShardModel, Effects)
     let member = Role::Member { group: "g".to_owned(), channels: vec![ChannelId(0)] };
     for (number, role) in [(0, Role::Administrator), (1, Role::Producer), (2, member)] {
         if number == 1 {
-            let spec = ChannelSpec { name: "s".to_owned(), lanes: 1, groups: vec!["g".to_owned()] };
+            let spec =
+                ChannelSpec { name: "s".to_owned(), lanes: 1, groups: vec!["g".to_owned()], ..ChannelSpec::default() };
             model.control(Time(0), 0, Token(900), &Control::Create(spec), &mut out);
         }
         model.connect(Time(0), &ClientSpec { number, role, placement: 0 }, &mut out).expect("a new number");
@@ -250,7 +251,7 @@ fn created(options: ShardOptions, applications: u32) -> Status {
     let administrator = ClientSpec { number: 0, role: Role::Administrator, placement: 0 };
     model.connect(Time(0), &administrator, &mut out).expect("nobody else has the number");
     let groups = (0..applications).map(|n| format!("application-{n}")).collect();
-    let spec = ChannelSpec { name: "s".to_owned(), lanes: 1, groups };
+    let spec = ChannelSpec { name: "s".to_owned(), lanes: 1, groups, ..ChannelSpec::default() };
     model.control(Time(0), 0, Token(1), &Control::Create(spec), &mut out);
     let [(0, outcome)] = out.outcomes[..] else { panic!("{:?}", out.outcomes) };
     outcome.status

@@ -153,6 +153,9 @@ impl Stream {
         out: &mut Effects,
     ) -> Result<(), Refusal> {
         self.administers(client)?;
+        if !spec.is_plain() {
+            return Err(Refusal::Unsupported);
+        }
         if self.channels.iter().any(|channel| !channel.gone && channel.name == spec.name) {
             return Err(Refusal::Exists);
         }
@@ -247,6 +250,7 @@ fn stale_if_moved(refusal: Refusal) -> Refusal {
         | Refusal::TooLarge
         | Refusal::Exists
         | Refusal::WrongRole
-        | Refusal::Closed => refusal,
+        | Refusal::Closed
+        | Refusal::Unroutable => refusal,
     }
 }

@@ -218,7 +218,10 @@ impl<M: Model + Clone> Trial<M> {
 
     fn create(&mut self, name: &str, lanes: u32) {
         let groups = if name == "channel-0" { vec!["g".to_owned(), "h".to_owned()] } else { vec!["g".to_owned()] };
-        self.control(ADMIN, &Control::Create(ChannelSpec { name: name.to_owned(), lanes, groups }));
+        self.control(
+            ADMIN,
+            &Control::Create(ChannelSpec { name: name.to_owned(), lanes, groups, ..ChannelSpec::default() }),
+        );
     }
 
     fn publish(&mut self, client: u32, channel: u32, keys: &[u8]) {

@@ -126,7 +126,7 @@ impl<M: Model + Clone> Trial<M> {
         };
         trial.connect(ADMIN, Role::Administrator);
         let groups: Vec<String> = (0..groups).map(|group| format!("g{group}")).collect();
-        let spec = ChannelSpec { name: "c".to_owned(), lanes, groups: groups.clone() };
+        let spec = ChannelSpec { name: "c".to_owned(), lanes, groups: groups.clone(), ..ChannelSpec::default() };
         trial.control(ADMIN, Asked::Other, &Control::Create(spec));
         trial.store(1, false);
         assert!(trial.open.is_empty(), "the channel is made");

@@ -143,7 +143,7 @@ fn get_control(kind: u8, number: u32, from: &mut Bytes) -> Control {
         9 => {
             let name = get_text(from);
             let groups = (0..from.get_u32_le()).map(|_| get_text(from)).collect();
-            Control::Create(ChannelSpec { name, lanes: number, groups })
+            Control::Create(ChannelSpec { name, lanes: number, groups, ..ChannelSpec::default() })
         }
         10 => Control::Delete(ChannelId(number)),
         11 => Control::Describe(ChannelId(number)),

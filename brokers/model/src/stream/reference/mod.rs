@@ -455,6 +455,7 @@ impl Reference {
             lanes: spec.lanes,
             name: spec.name.clone(),
             groups: spec.groups.clone(),
+            ..ChannelRecord::default()
         };
         expected.writes.push(Write::Record(Record::Channel(Box::new(made))));
         expected.placed(client, token, Status::Done, LaneId(first), channel as u64);
