@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use brokerlab_model::Span;
 use brokerlab_model::direct::{Answer, DirectOptions, Overflow};
-use brokerlab_model::log::LogOptions;
+use brokerlab_model::log::{Assignment, LogOptions};
 use brokerlab_model::queue::{DeadLetter, OutOfBounds, Overflow as FullQueue, QueueOptions};
 use brokerlab_model::shard::ShardOptions;
 
@@ -434,6 +434,14 @@ fn overflow(text: &str) -> Result<Overflow, &'static str> {
     }
 }
 
+fn assignment(text: &str) -> Result<Assignment, &'static str> {
+    match text {
+        "cooperative" => Ok(Assignment::Cooperative),
+        "eager" => Ok(Assignment::Eager),
+        _ => Err("write cooperative or eager"),
+    }
+}
+
 fn on_or_off(text: &str) -> Result<bool, &'static str> {
     match text {
         "on" => Ok(true),
@@ -480,6 +488,10 @@ const LOG: &[Parameter] = parameters! {
     "partitions", "partitions of each topic; 8" => lanes = lanes;
     "retention", "how long a record is kept; 168h, or forever" => log.retention = span_or_forever;
     "retention_bytes", "how much a partition keeps; 1GiB" => log.retention_bytes = |text| bytes(text).map(Some);
+    "session_timeout", "how long a member may be silent before it loses its partitions; 45s, or forever"
+        => log.session_timeout = positive_span_or_forever;
+    "assignment", "when members change, take back only partitions that move, or all: cooperative or eager"
+        => log.assignment = assignment;
     "max_in_flight", "records of one producer that may wait to be stored; 65536" => log.max_in_flight = count_u32;
     "max_message", "the largest record; 1MiB" => log.max_message_bytes = bytes_u32;
 };
@@ -543,6 +555,10 @@ mod tests {
         assert_eq!(url.limits(), expected);
         assert_eq!(url.options.log.retention, Some(Span::from_secs(86_400)));
         assert_eq!(url.to_string(), "log?partitions=8&max_memory=64MiB&retention=24h&segment=1MiB");
+        let log = BackendUrl::parse("log?session_timeout=6s&assignment=eager").unwrap().options.log;
+        assert_eq!((log.session_timeout, log.assignment), (Some(Span::from_secs(6)), Assignment::Eager));
+        assert_eq!(error("log?session_timeout=0s"), "`session_timeout=0s`: write a time above zero, or forever");
+        assert_eq!(error("log?assignment=lazy"), "`assignment=lazy`: write cooperative or eager");
         let url = BackendUrl::parse("queue?visibility_timeout=250ms&prefetch=3").unwrap();
         assert_eq!((url.options.queue.visibility_timeout, url.options.queue.prefetch), (Span::from_millis(250), 3));
         let url = BackendUrl::parse("shard?write_records=10&retention=forever").unwrap();

@@ -76,6 +76,7 @@ fn start(name: &str, contract: Contract, tuning: Tuning, folder: &TempDir, n: u3
     match tuning {
         Tuning::Usual => (),
         Tuning::Lease(span) => parameters.push(format!("visibility_timeout={}ms", span.0 / 1_000_000)),
+        Tuning::Session(span) => parameters.push(format!("session_timeout={}ms", span.0 / 1_000_000)),
         Tuning::SmallBounds => {
             parameters.push("max_memory=1MiB".to_owned());
             parameters.extend(on_files.then(|| "max_data=1MiB".to_owned()));

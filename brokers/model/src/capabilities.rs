@@ -86,6 +86,8 @@ pub enum Feature {
     Routing,
     /// What is given up goes to a channel that is made for it.
     DeadLetters,
+    /// A member that is not heard of for a time loses its lanes to the others, and joins anew when it is heard of again.
+    Sessions,
 }
 
 impl Feature {
@@ -113,6 +115,7 @@ impl Feature {
         Self::MessageGroups,
         Self::Routing,
         Self::DeadLetters,
+        Self::Sessions,
     ];
 
     /// What it is called where people read it.
@@ -140,6 +143,7 @@ impl Feature {
             Self::MessageGroups => "message groups",
             Self::Routing => "routing by bindings",
             Self::DeadLetters => "dead letters can be read",
+            Self::Sessions => "sessions that time out",
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::capabilities::{Capabilities, Settings, Unsupported};
 use crate::completion::{Answer, Event, Failure, Outcome};
 use crate::contract::Contract;
 use crate::journal::{Journal, JournalError};
-use crate::time::Time;
+use crate::time::{Span, Time};
 
 /// A messaging model. Single-owner: parallelism and placement belong to the host.
 ///
@@ -33,6 +33,17 @@ pub trait Model: Send {
 
     /// Everything that is not done in bulk.
     fn control(&mut self, now: Time, client: u32, token: Token, control: &Control, out: &mut Effects);
+
+    /// `client` was there at `now` and had nothing to ask. A sign of life for a member with a session; else of no consequence.
+    fn heard(&mut self, now: Time, client: u32, out: &mut Effects) {
+        let _ = (now, client, out);
+    }
+
+    /// How long a member may be silent before its lanes go to others; `None` when for ever. Whoever hosts the model sees to it that
+    /// [`heard`](Self::heard) is called a few times in that span for every member that is polled.
+    fn session_timeout(&self) -> Option<Span> {
+        None
+    }
 
     /// Everything up to and including the barrier `ticket` is stored as the contract says, or storage failed. Tickets come in
     /// order, and one call may cover several.

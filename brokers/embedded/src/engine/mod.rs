@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use brokerlab_model::{
     Accepted, Batch, Broker, Capabilities, Client, ClientSpec, Completions, ConnectError, Contract, Control, Deliver,
-    Deliveries, Effects, Failure, Journal, LaneId, Model, Publishes, SeekTo, Settings, Settlement, Span, Storage, Time,
-    Token, Unsupported, WaitOn, WorkCounts, Worker, Write,
+    Deliveries, Effects, Failure, Journal, LaneId, Model, Publishes, Role, SeekTo, Settings, Settlement, Span, Storage,
+    Time, Token, Unsupported, WaitOn, WorkCounts, Worker, Write,
 };
 
 use crate::handoff::{Bell, Mailboxes, Origin};
@@ -194,8 +194,14 @@ impl Broker for EngineBroker {
 
     fn connect(&mut self, now: Time, client: &ClientSpec) -> Result<Box<dyn Client>, ConnectError> {
         let mut state = self.shared.lock();
+        let asked = now;
         let now = state.clock(now);
         let door = state.boxes.open(client.number, client.placement)?;
+        // Three signs of life in the time in which one is due.
+        let heartbeat = match client.role {
+            Role::Member { .. } => state.model.session_timeout().map(|session| Span((session.0 / 3).max(1))),
+            Role::Producer | Role::Administrator => None,
+        };
         let State { model, effects, .. } = &mut *state;
         if let Err(error) = model.connect(now, client, effects) {
             state.effects.clear();
@@ -206,7 +212,15 @@ impl Broker for EngineBroker {
         self.shared.publish_hints(&mut state, Origin::Connect);
         drop(state);
         let (number, shared) = (client.number, Arc::clone(&self.shared));
-        Ok(Box::new(EngineClient { shared, number, placement: door.placement, mail: door.mail, bell: door.bell }))
+        Ok(Box::new(EngineClient {
+            shared,
+            number,
+            placement: door.placement,
+            mail: door.mail,
+            bell: door.bell,
+            heartbeat,
+            heartbeat_due: heartbeat.map_or(Time::NEVER, |every| asked + every),
+        }))
     }
 
     fn workers(&mut self) -> Vec<Box<dyn Worker>> {
@@ -227,6 +241,25 @@ pub struct EngineClient {
     placement: usize,
     mail: Arc<AtomicBool>,
     bell: Arc<OwnedFd>,
+    /// A member whose session can end says so often that it is there, when it is polled.
+    heartbeat: Option<Span>,
+    /// When it does so next, in its host's time.
+    heartbeat_due: Time,
+}
+
+impl EngineClient {
+    #[cold]
+    fn beat(&mut self, now: Time) {
+        let mut state = self.shared.lock();
+        let at = state.clock(now);
+        let origin = Origin::Loop(self.placement);
+        let State { model, effects, .. } = &mut *state;
+        model.heard(at, self.number, effects);
+        state.perform(at, None, origin);
+        self.shared.publish_hints(&mut state, origin);
+        drop(state);
+        self.heartbeat_due = self.heartbeat.map_or(Time::NEVER, |every| now + every);
+    }
 }
 
 impl Client for EngineClient {
@@ -245,15 +278,21 @@ impl Client for EngineClient {
         accepted
     }
 
-    fn poll(&mut self, _now: Time, completions: &mut Completions) {
+    fn poll(&mut self, now: Time, completions: &mut Completions) {
+        if now >= self.heartbeat_due {
+            self.beat(now);
+        }
         if self.mail.load(Ordering::Acquire) {
             self.shared.lock().boxes.collect(self.number, completions);
         }
     }
 
-    /// At once when something waits to be polled; the model's own deadlines are a worker's.
+    /// At once when something waits to be polled, else when a sign of life is due; the model's own deadlines are a worker's.
     fn next_deadline(&self) -> Option<Time> {
-        self.mail.load(Ordering::Acquire).then_some(Time::ZERO)
+        if self.mail.load(Ordering::Acquire) {
+            return Some(Time::ZERO);
+        }
+        self.heartbeat.map(|_| self.heartbeat_due)
     }
 
     fn wait_on(&self) -> WaitOn<'_> {

@@ -258,6 +258,7 @@ pub(super) fn capabilities(options: &Options, facts: &Facts) -> Capabilities {
             Feature::PublishPosition,
             Feature::FullDepth,
             Feature::ExactCredit,
+            Feature::Sessions,
         ],
         max_message_bytes: max_message(options, facts),
         limits: vec![

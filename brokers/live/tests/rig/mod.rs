@@ -120,6 +120,7 @@ impl Rig for LiveRig {
             Tuning::Usual => &[self.usual],
             Tuning::SmallBounds => &[self.usual, self.small],
             Tuning::Lease(_) => panic!("no real broker here has leases"),
+            Tuning::Session(_) => panic!("a server's sessions are not set by its clients"),
         };
         let (broker, url, place) = start(&self.server, parameters, *contract, place())?;
         self.broker = broker;

@@ -20,7 +20,7 @@ fn without_assignment(session: &mut Session<'_>, channel: Channel, member: Who) 
     assert_eq!(lanes.count(), 0);
 }
 
-fn all_lanes(channel: Channel) -> Vec<LaneId> {
+pub(super) fn all_lanes(channel: Channel) -> Vec<LaneId> {
     channel.lanes().collect()
 }
 

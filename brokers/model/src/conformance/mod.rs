@@ -29,6 +29,7 @@ pub mod roles;
 pub mod seek;
 mod seen;
 mod session;
+pub mod sessions;
 pub mod settle;
 mod turns;
 
@@ -255,6 +256,11 @@ suites! {
             an_extension_holds_the_lease,
             an_ended_lease_lets_another_member_have_the_message,
         ],
+        sessions: [
+            a_silent_member_loses_its_lanes_or_keeps_what_it_holds,
+            a_member_that_only_polls_keeps_its_lanes,
+            a_member_whose_session_is_over_joins_anew_when_it_speaks,
+        ],
     }
 }
 
@@ -276,6 +282,7 @@ mod tests {
             ("resume", include_str!("resume.rs")),
             ("roles", include_str!("roles.rs")),
             ("seek", include_str!("seek.rs")),
+            ("sessions", include_str!("sessions.rs")),
             ("settle", include_str!("settle.rs")),
         ];
         let mut cases: Vec<String> = sources

@@ -48,6 +48,8 @@ pub(super) struct Peer {
     pub(super) served: usize,
     fresh_revoked: Vec<LaneId>,
     pub(super) connected: bool,
+    /// Neither offers nor polls, as a process that hangs.
+    pub(super) silent: bool,
     life: Life,
     holds_lanes: bool,
     completions: Completions,
@@ -69,6 +71,7 @@ impl Peer {
             served: 0,
             fresh_revoked: Vec::new(),
             connected: true,
+            silent: false,
             life: Life::Open,
             holds_lanes,
             completions: Completions::default(),

@@ -14,6 +14,8 @@ pub enum Tuning {
     Usual,
     /// A lease that ends this long after the delivery. Asked for only where the backend has leases.
     Lease(Span),
+    /// Sessions that end when a member was not heard of for so long. Asked for only where the backend has sessions.
+    Session(Span),
     /// Bounds on what the backend or its client holds, small enough that 256 messages of 16 KiB don't fit at once. Two
     /// such messages fit.
     SmallBounds,

@@ -62,12 +62,13 @@ pub struct Session<'r> {
     pub(super) peers: Vec<Peer>,
     tokens: u64,
     admin: Who,
+    placement: u32,
 }
 
 impl<'r> Session<'r> {
     /// A session with an administrator and nobody else.
     pub fn open(rig: &'r mut dyn Rig) -> Self {
-        let mut session = Self { rig, peers: Vec::new(), tokens: 0, admin: Who(0) };
+        let mut session = Self { rig, peers: Vec::new(), tokens: 0, admin: Who(0), placement: 0 };
         session.admin = session.connect(Role::Administrator).expect("the administrator connects");
         session
     }
@@ -116,7 +117,13 @@ impl<'r> Session<'r> {
     /// Connects a client under a number of the caller's, outside the session's books.
     pub fn connect_as(&mut self, number: u32, role: Role) -> Result<Box<dyn Client>, ConnectError> {
         let now = self.rig.now();
-        self.rig.broker().connect(now, &ClientSpec { number, role, placement: 0 })
+        let placement = self.placement;
+        self.rig.broker().connect(now, &ClientSpec { number, role, placement })
+    }
+
+    /// Clients that connect from now on are driven by a loop of this number: one that is to hang shares no descriptor with others.
+    pub fn place(&mut self, placement: u32) {
+        self.placement = placement;
     }
 
     /// A producer.

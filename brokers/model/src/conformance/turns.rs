@@ -12,13 +12,15 @@ impl Session<'_> {
     /// One turn: offers what is due, lets others work, polls. Returns whether anything moved.
     pub fn turn(&mut self, limit: Time) -> bool {
         let mut moved = false;
-        for peer in &mut self.peers {
+        for peer in self.peers.iter_mut().filter(|peer| !peer.silent) {
             moved |= peer.submit(self.rig.now()) > 0;
         }
-        let clients: Vec<&dyn Client> = self.peers.iter().map(|peer| &*peer.client).collect();
+        let awake = || self.peers.iter().enumerate().filter(|(_, peer)| !peer.silent);
+        let clients: Vec<&dyn Client> = awake().map(|(_, peer)| &*peer.client).collect();
         let wake = self.rig.step(&clients, limit);
         assert_eq!(wake.len(), clients.len(), "the rig says of every client whether it is to be polled");
-        for (n, _) in wake.iter().enumerate().filter(|(_, wake)| **wake) {
+        let polled: Vec<usize> = awake().zip(&wake).filter(|(_, wake)| **wake).map(|((n, _), _)| n).collect();
+        for n in polled {
             let now = self.rig.now();
             let rig = &*self.rig;
             moved |= self.peers[n].poll(now, || rig.now());
@@ -82,6 +84,11 @@ impl Session<'_> {
             }
         }
         self.give_up("nothing to happen any more");
+    }
+
+    /// From now on this client neither asks nor polls, as if its process hung; or does so again.
+    pub fn silence(&mut self, who: Who, silent: bool) {
+        self.peers[who.0].silent = silent;
     }
 
     fn give_up(&self, what: &str) -> ! {

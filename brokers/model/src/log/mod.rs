@@ -8,17 +8,20 @@
 //! reader that was behind goes on with the oldest that is left.
 //!
 //! A partition moves by revocation: its owner goes on holding it until it releases it, and only partitions that have to move
-//! are touched. Seeking is only for the owner; what is read again counts as delivered once before.
+//! are touched, or all of the group's when the assignment is eager. A member that is not heard of for the session's timeout loses its
+//! partitions at once and joins anew when it is heard of again. Seeking is only for the owner; what is read again counts as
+//! delivered once before.
 //!
-//! Leaves out, for now: transactions and idempotent producers, compaction, replication, sessions that time out.
+//! Leaves out, for now: transactions and idempotent producers, compaction, replication.
 
 mod options;
 pub mod partitioner;
+mod promise;
 pub mod reference;
 #[cfg(test)]
 mod tests;
 
-pub use self::options::LogOptions;
+pub use self::options::{Assignment, LogOptions};
 use self::partitioner::{Sticky, partition_of};
 use crate::batch::{Accepted, Blocked, ChannelId, Control, Publishes, Settlement, Token};
 use crate::broker::{ClientSpec, ConnectError};
@@ -28,7 +31,7 @@ use crate::contract::Contract;
 use crate::journal::{Journal, JournalError};
 use crate::machine::{Effects, Model};
 use crate::stream::{Stream, ended, refuse_all};
-use crate::time::Time;
+use crate::time::{Span, Time};
 
 /// A log of topics, as one state machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,8 +117,8 @@ impl Model for LogModel {
         Accepted { taken, blocked: (taken < batch.len()).then_some(Blocked::Window) }
     }
 
-    fn settle(&mut self, _now: Time, client: u32, settlements: &[Settlement], out: &mut Effects) {
-        self.stream.settle(client, settlements, out);
+    fn settle(&mut self, now: Time, client: u32, settlements: &[Settlement], out: &mut Effects) {
+        self.stream.settle(now, client, settlements, out);
     }
 
     fn control(&mut self, now: Time, client: u32, token: Token, control: &Control, out: &mut Effects) {
@@ -123,6 +126,14 @@ impl Model for LogModel {
         if matches!(control, Control::Create(_) | Control::Delete(_)) {
             self.note_topics();
         }
+    }
+
+    fn heard(&mut self, now: Time, client: u32, out: &mut Effects) {
+        self.stream.heard(now, client, out);
+    }
+
+    fn session_timeout(&self) -> Option<Span> {
+        self.stream.config.groups.session
     }
 
     fn stored(&mut self, now: Time, ticket: u64, result: Result<(), Failure>, out: &mut Effects) {

@@ -1,11 +1,21 @@
-//! The log's options, its capabilities, and the settings by which it keeps a contract.
+//! The log's options and its capabilities.
 //!
-//! Leaves out where the records are kept: that is the host's.
+//! Leaves out the settings by which it keeps a contract, which are in `promise`.
 
-use crate::capabilities::{Capabilities, Feature, Gaps, Limit, ModelKind, Settings, Unsupported, Words};
-use crate::contract::{Availability, Contract, Delivery, Order, Storage};
-use crate::stream::{StreamConfig, kept_for};
+use crate::capabilities::{Capabilities, Feature, Limit, ModelKind, Settings, Words};
+use crate::contract::{Contract, Delivery, Order};
+use crate::stream::{GroupRules, StreamConfig, kept_for};
 use crate::time::Span;
+
+/// How a group's partitions are given to its members when these change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Assignment {
+    /// Only partitions that have to move are taken back.
+    #[default]
+    Cooperative,
+    /// All partitions are taken back before any is given out, by ranges.
+    Eager,
+}
 
 /// What can be set. The defaults are Apache Kafka's where it has the setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +30,10 @@ pub struct LogOptions {
     pub retention: Option<Span>,
     /// A partition's oldest records are dropped while what is left is at least this large (`log.retention.bytes`).
     pub retention_bytes: Option<u64>,
+    /// How long a member may be silent before its partitions go to others (`session.timeout.ms`); `None`: for ever.
+    pub session_timeout: Option<Span>,
+    /// How partitions move when a group's members change (`partition.assignment.strategy`).
+    pub assignment: Assignment,
     /// The most entries in a partition's sparse index; beyond it the index gets coarser. At least 2.
     pub index_entries: usize,
     /// The most partitions of all topics together.
@@ -34,6 +48,8 @@ impl Default for LogOptions {
             max_message_bytes: 1_048_588,
             retention: Some(Span::from_secs(7 * 24 * 3_600)),
             retention_bytes: None,
+            session_timeout: Some(Span::from_secs(45)),
+            assignment: Assignment::Cooperative,
             index_entries: 2_048,
             max_partitions: 1 << 16,
         }
@@ -53,76 +69,9 @@ impl LogOptions {
             max_message_bytes: 1_048_588,
             retention: Some(Span::from_secs(168 * 3_600)),
             retention_bytes: None,
+            session_timeout: Some(Span::from_secs(45)),
             ..Self::default()
         }
-    }
-
-    /// The settings by which a log with these options keeps `contract`, or what is missing.
-    pub fn honour(&self, contract: &Contract) -> Result<Settings, Unsupported> {
-        let mut gaps = Gaps::default();
-        let mut settings = Settings::default();
-        if let Some(system) = self.system {
-            settings.add("as", system, "its documented limits and defaults, save what is set beside them");
-        }
-        match contract.delivery {
-            Delivery::AtMostOnce => settings.add(
-                "offset.commit",
-                "before delivery",
-                "at-most-once: a message is handed out once its commit is stored as the contract says, and never twice",
-            ),
-            Delivery::AtLeastOnce => settings.add(
-                "offset.commit",
-                "asynchronous, on settle",
-                "at-least-once: what was not settled is read again by the partition's next owner",
-            ),
-            Delivery::ExactlyOnce => {
-                gaps.add(
-                    "delivery",
-                    contract.delivery,
-                    "not built yet; idempotent producers and transactions with read-committed consumers would keep it",
-                );
-                &mut settings
-            }
-        };
-        match contract.order {
-            Order::None | Order::PerKey => settings.add(
-                "partitioner",
-                "murmur2(key) mod partitions; sticky without a key",
-                "records of one key share a partition, which is read in order",
-            ),
-            Order::Total => settings.add("partitions", 1, "one partition is one order for every consumer group"),
-        };
-        match contract.storage {
-            Storage::Memory => settings.add("flush", "never", "records are acknowledged from memory"),
-            Storage::PageCache => {
-                settings.add("flush", "by the operating system", "records are acknowledged once they are written")
-            }
-            Storage::Fsync => settings.add(
-                "flush",
-                "before acknowledging",
-                "log.flush.interval.messages=1, one flush for a group of records",
-            ),
-        };
-        if contract.copies > 1 {
-            gaps.add("copies", contract.copies, "one process holds one copy; a replicated log would keep it");
-        }
-        let why = match contract.availability {
-            Availability::Coupled => "consumers may be up or not",
-            Availability::Decoupled => "consumers that come later find what was kept",
-        };
-        let retention = self.retention.map_or_else(|| "forever".to_owned(), |span| span.to_string());
-        settings.add("log.retention", retention, why);
-        if let Some(bytes) = self.retention_bytes {
-            settings.add("log.retention.bytes", bytes, "the oldest records go, read or not");
-        }
-        settings.add(
-            "auto.offset.reset",
-            "earliest",
-            "a new consumer group begins with the oldest record that is kept",
-        );
-        settings.add("partition.assignment.strategy", "balanced, sticky", "only partitions that must move are revoked");
-        settings.add("max.in.flight", self.max_in_flight, "records of one producer that may wait to be stored");
-        gaps.or("log", settings)
     }
 
     pub(super) fn capabilities(&self) -> Capabilities {
@@ -135,6 +84,7 @@ impl LogOptions {
                 Feature::SeekTime,
                 Feature::FanOut,
                 Feature::LaneAssignment,
+                Feature::Sessions,
                 Feature::Decoupled,
                 Feature::PublishPosition,
                 Feature::FullDepth,
@@ -170,6 +120,11 @@ impl LogOptions {
                 self.retention_bytes.map_or_else(|| "no limit".to_owned(), |bytes| format!("{bytes} B")),
                 "Apache Kafka, broker configuration: log.retention.bytes, -1 by default",
             ));
+            limits.push(limit(
+                "a member may be silent for",
+                self.session_timeout.map_or_else(|| "ever".to_owned(), |span| span.to_string()),
+                "Apache Kafka, broker configuration: group.consumer.session.timeout.ms, 45000 by default",
+            ));
         }
         limits
     }
@@ -183,6 +138,7 @@ impl LogOptions {
             retention: self.retention,
             retention_bytes: self.retention_bytes,
             index_entries: self.index_entries,
+            groups: GroupRules { session: self.session_timeout, eager: self.assignment == Assignment::Eager },
             read_bytes_per_s: None,
             settings: settings.0.iter().map(|s| (s.name.clone(), s.value.clone())).collect(),
         }

@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 
 use super::reference::reference;
-use super::{LogModel, LogOptions};
+use super::{Assignment, LogModel, LogOptions};
 use crate::batch::{ChannelId, ChannelSpec, Control, LaneId, Publishes, Token};
 use crate::broker::{ClientSpec, Role};
 use crate::contract::{Contract, Delivery, Order, Storage};
@@ -18,10 +18,25 @@ use crate::trial::crash::{Crash, crash};
 /// Restarts of a sequence of commands: one after each.
 const RESTARTS: usize = 40;
 
-fn trial(options: LogOptions, contract: Contract) -> Trial<LogModel> {
+fn trial(options: &LogOptions, contract: Contract) -> Trial<LogModel> {
     let lanes = if contract.order == Order::Total { [1, 1] } else { [3, 2] };
     let model = LogModel::new(options.clone(), contract).expect("the contract is kept");
-    Trial::new(model, reference(options, contract), lanes)
+    let mut trial = Trial::new(model, reference(options.clone(), contract), lanes);
+    trial.round = options.session_timeout.map_or(trial.round, |session| session.0 / 3);
+    trial
+}
+
+/// Sessions that commands outlive and some that they don't, and both kinds of assignment.
+fn options() -> impl Strategy<Value = LogOptions> {
+    let retention = prop_oneof![Just(None), Just(Some(Span(90)))];
+    let session = prop_oneof![Just(None), Just(Some(Span(60))), Just(Some(Span(300)))];
+    let assignment = prop_oneof![Just(Assignment::Cooperative), Just(Assignment::Eager)];
+    (retention, session, assignment).prop_map(|(retention, session_timeout, assignment)| LogOptions {
+        retention,
+        session_timeout,
+        assignment,
+        ..LogOptions::default()
+    })
 }
 
 fn contracts() -> impl Strategy<Value = Contract> {
@@ -37,11 +52,11 @@ proptest! {
     fn the_log_does_what_the_reference_says(
         contract in contracts(),
         window in prop_oneof![Just(5u32), Just(65_536)],
-        retention in prop_oneof![Just(None), Just(Some(Span(90)))],
+        options in options(),
         commands in prop::collection::vec(any_command(), 0..120),
     ) {
-        let options = LogOptions { max_in_flight: window, retention, ..LogOptions::default() };
-        let mut trial = trial(options, contract);
+        let options = LogOptions { max_in_flight: window, ..options };
+        let mut trial = trial(&options, contract);
         for command in &commands {
             trial.run(command);
         }
@@ -59,7 +74,7 @@ proptest! {
         contract in contracts(),
         commands in prop::collection::vec(calm_command(), 0..120),
     ) {
-        let mut trial = trial(LogOptions::default(), contract);
+        let mut trial = trial(&LogOptions { session_timeout: None, ..LogOptions::default() }, contract);
         for member in MEMBERS {
             trial.run(&Command::Connect(member));
             for holder in MEMBERS.iter().flat_map(|&holder| [holder; 5]) {
@@ -86,10 +101,10 @@ proptest! {
     #[test]
     fn after_a_crash_at_any_moment_it_goes_on_where_its_journal_ends(
         contract in contracts(),
-        retention in prop_oneof![Just(None), Just(Some(Span(90)))],
+        options in options(),
         steps in prop::collection::vec((any_command(), crash()), RESTARTS),
     ) {
-        let mut trial = trial(LogOptions { retention, ..LogOptions::default() }, contract);
+        let mut trial = trial(&options, contract);
         let mut restarts = 0;
         for (command, crash) in &steps {
             trial.run(command);
@@ -140,7 +155,7 @@ fn every_short_sequence_with_two_consumers_is_right() {
         Command::Release(3),
         Command::Close(3),
     ];
-    let mut start = trial(LogOptions { retention: None, ..LogOptions::default() }, Contract::default());
+    let mut start = trial(&LogOptions { retention: None, ..LogOptions::default() }, Contract::default());
     start.run(&Command::Connect(3));
     start.run(&Command::Grant(3, 3));
     assert_eq!(explore(&start, &commands, 6), 7u64.pow(6));
@@ -148,7 +163,7 @@ fn every_short_sequence_with_two_consumers_is_right() {
 
 #[test]
 fn what_could_not_be_stored_leaves_a_hole_that_is_never_delivered() {
-    let mut trial = trial(LogOptions::default(), Contract { order: Order::Total, ..Contract::default() });
+    let mut trial = trial(&LogOptions::default(), Contract { order: Order::Total, ..Contract::default() });
     for fails in [false, true, false] {
         trial.run(&Command::Publish { client: 1, channel: 0, keys: vec![1, 2] });
         trial.run(&Command::Stored { calls: 1, fails });
@@ -216,7 +231,7 @@ fn age_and_size_trim_the_oldest_whether_or_not_they_were_read() {
 #[test]
 fn a_restart_keeps_ages_places_and_committed_positions() {
     let options = LogOptions { retention: Some(Span(1_000)), ..LogOptions::default() };
-    let mut trial = trial(options, Contract { order: Order::Total, ..Contract::default() });
+    let mut trial = trial(&options, Contract { order: Order::Total, ..Contract::default() });
     trial.run(&Command::Connect(7));
     trial.run(&Command::Grant(7, 6));
     for _ in 0..5 {
@@ -298,12 +313,13 @@ fn a_preset_is_named_among_the_settings_and_its_limits_have_their_sources() {
         ("records in flight per producer", "65536"),
         ("a record is kept for", "168 h"),
         ("bytes that a partition keeps", "no limit"),
+        ("a member may be silent for", "45 s"),
     ];
     assert_eq!(limits, expected.map(|(name, value)| (name, value.to_owned())));
     assert!(preset.capabilities().limits.iter().all(|limit| limit.source.contains("Kafka")));
     let changed = LogOptions { retention: Some(Span::from_secs(90)), retention_bytes: Some(5), ..preset };
     let values: Vec<String> = changed.capabilities().limits.into_iter().map(|limit| limit.value).collect();
-    assert_eq!(values[2..], ["90 s", "5 B"], "what is in force, not what the preset said");
+    assert_eq!(values[2..4], ["90 s", "5 B"], "what is in force, not what the preset said");
     let unnamed = LogOptions::default();
     assert_eq!(unnamed.capabilities().limits.len(), 2);
     assert!(unnamed.honour(&Contract::default()).is_ok_and(|settings| settings.0.iter().all(|s| s.name != "as")));

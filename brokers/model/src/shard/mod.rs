@@ -34,7 +34,7 @@ use crate::contract::{Contract, Order};
 use crate::journal::{Journal, JournalError};
 use crate::machine::{Effects, Model};
 use crate::stream::{Stream, ended, refuse_all};
-use crate::time::Time;
+use crate::time::{Span, Time};
 
 /// Streams of shards, as one state machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,8 +171,8 @@ impl Model for ShardModel {
         Accepted { taken: room, blocked: (room < batch.len()).then_some(Blocked::Window) }
     }
 
-    fn settle(&mut self, _now: Time, client: u32, settlements: &[Settlement], out: &mut Effects) {
-        self.stream.settle(client, settlements, out);
+    fn settle(&mut self, now: Time, client: u32, settlements: &[Settlement], out: &mut Effects) {
+        self.stream.settle(now, client, settlements, out);
     }
 
     fn control(&mut self, now: Time, client: u32, token: Token, control: &Control, out: &mut Effects) {
@@ -193,6 +193,14 @@ impl Model for ShardModel {
             | Control::Release(_)
             | Control::Describe(_) => {}
         }
+    }
+
+    fn heard(&mut self, now: Time, client: u32, out: &mut Effects) {
+        self.stream.heard(now, client, out);
+    }
+
+    fn session_timeout(&self) -> Option<Span> {
+        self.stream.config.groups.session
     }
 
     fn stored(&mut self, now: Time, ticket: u64, result: Result<(), Failure>, out: &mut Effects) {

@@ -4,7 +4,7 @@
 
 use crate::capabilities::{Capabilities, Feature, Gaps, Limit, ModelKind, Settings, Unsupported, Words};
 use crate::contract::{Availability, Contract, Delivery, Order, Storage};
-use crate::stream::{StreamConfig, kept_for};
+use crate::stream::{GroupRules, StreamConfig, kept_for};
 use crate::time::Span;
 
 /// Where the default limits come from.
@@ -212,6 +212,7 @@ impl ShardOptions {
             retention: self.retention,
             retention_bytes: None,
             index_entries: self.index_entries,
+            groups: GroupRules::default(),
             read_bytes_per_s: Some(self.read_bytes_per_s),
             settings: settings.0.iter().map(|s| (s.name.clone(), s.value.clone())).collect(),
         }

@@ -11,7 +11,7 @@ use crate::time::Time;
 
 impl Stream {
     /// Commits. Each settlement is done at once; one record per lane follows at the end of the call, and nobody waits for it.
-    pub(crate) fn settle(&mut self, client: u32, settlements: &[Settlement], out: &mut Effects) {
+    pub(crate) fn settle(&mut self, now: Time, client: u32, settlements: &[Settlement], out: &mut Effects) {
         let mut moved: Vec<Source> = Vec::new();
         let mut last: Option<(LaneId, Result<Source, Refusal>)> = None;
         out.outcomes.reserve(settlements.len());
@@ -39,6 +39,7 @@ impl Stream {
             let record = Record::Committed { lane: LaneId(lane), group: slot, position: cursor.committed };
             out.writes.push(Write::Record(record));
         }
+        self.heard(now, client, out);
     }
 
     fn commit(&mut self, source: Source, receipt: Receipt, moved: &mut Vec<Source>) -> Result<(), Refusal> {
@@ -77,6 +78,7 @@ impl Stream {
         if let Err(refusal) = result {
             out.outcomes.push(ended(client, token, Status::Refused(refusal)));
         }
+        self.heard(now, client, out);
     }
 
     fn grant(&mut self, now: Time, client: u32, token: Token, count: u32, out: &mut Effects) -> Result<(), Refusal> {
@@ -184,7 +186,7 @@ impl Stream {
     fn group_named(&mut self, name: &str) -> u32 {
         let known = self.groups.iter().position(|group| group.name == name);
         known.unwrap_or_else(|| {
-            self.groups.push(Group { name: name.to_owned(), members: Vec::new() });
+            self.groups.push(Group { name: name.to_owned(), members: Vec::new(), held: 0 });
             self.groups.len() - 1
         }) as u32
     }

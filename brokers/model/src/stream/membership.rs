@@ -1,11 +1,13 @@
 //! How lanes change hands: members join and leave, lanes are revoked, held, released and assigned.
 //!
 //! A lane that has to move is revoked first and stays with its owner, undelivered, until the owner releases it or leaves; then
-//! it is assigned, from the committed position. A lane that need not move goes on being read. Leaves out sessions that time out.
+//! it is assigned, from the committed position. Cooperatively, a lane that need not move goes on being read. Eagerly, all lanes of a
+//! group are revoked whenever its members change, and none is assigned while any is held. Leaves out when a session is
+//! over, which is in `sessions`.
 
 use super::assign::balance;
 use super::lane::NOBODY;
-use super::{Part, Source, Stream, ended, placed};
+use super::{Channel, Part, Source, Stream, ended, placed};
 use crate::batch::{LaneId, Token};
 use crate::completion::{Event, Refusal, Status};
 use crate::machine::Effects;
@@ -17,21 +19,22 @@ impl Stream {
         let Ok(member) = self.member(client) else { return };
         let group = member.group;
         self.groups[group as usize].members.push(client);
+        self.begin_session(now, client);
         self.rebalance(group, out);
         self.serve(now, out);
     }
 
     /// A client closes: what it holds goes to others, its grants end, and its flushes end when its publishes do.
     pub(super) fn leave(&mut self, now: Time, client: u32, token: Token, out: &mut Effects) {
-        let group = self.member(client).map(|member| member.group).ok();
+        let group = self.member(client).ok().filter(|member| !member.away).map(|member| member.group);
         if let Some(group) = group {
             for source in self.sources_of(client) {
                 self.abandon(source, client);
             }
             self.groups[group as usize].members.retain(|&member| member != client);
-            if let Ok(member) = self.member_mut(client) {
-                member.credit.end(|grant| out.outcomes.push(ended(client, grant, Status::Done)));
-            }
+        }
+        if let Ok(member) = self.member_mut(client) {
+            member.credit.end(|grant| out.outcomes.push(ended(client, grant, Status::Done)));
         }
         if let Ok(state) = self.client_mut(client) {
             state.open = false;
@@ -48,7 +51,7 @@ impl Stream {
     }
 
     /// All lanes of a member's channels.
-    fn sources_of(&self, client: u32) -> Vec<Source> {
+    pub(super) fn sources_of(&self, client: u32) -> Vec<Source> {
         let Ok(member) = self.member(client) else { return Vec::new() };
         member.channels.iter().flat_map(|&channel| self.sources(channel)).collect()
     }
@@ -59,19 +62,33 @@ impl Stream {
         (channel.first..channel.first + lanes).map(move |lane| (lane, slot))
     }
 
-    /// Takes a lane from a client that owns it or was to own it.
-    fn abandon(&mut self, source: Source, client: u32) {
+    /// Takes a lane from a client that owns it or was to own it; returns whether it owned it.
+    pub(super) fn abandon(&mut self, source: Source, client: u32) -> bool {
         let cursor = &mut self.lanes[source.0 as usize].cursors[source.1 as usize];
         if cursor.intended == client {
             cursor.intended = NOBODY;
         }
-        if cursor.owner == client {
+        let owned = cursor.owner == client;
+        if owned {
             self.withdraw(source);
-            let cursor = &mut self.lanes[source.0 as usize].cursors[source.1 as usize];
-            cursor.owner = NOBODY;
-            cursor.revoked = false;
-            cursor.position = cursor.committed;
+            self.let_go(source);
         }
+        owned
+    }
+
+    /// Nobody owns the lane any more; the next to own it reads from the committed position.
+    fn let_go(&mut self, source: Source) {
+        let group = self.group_of(source);
+        self.groups[group as usize].held -= 1;
+        let cursor = &mut self.lanes[source.0 as usize].cursors[source.1 as usize];
+        cursor.owner = NOBODY;
+        cursor.revoked = false;
+        cursor.position = cursor.committed;
+    }
+
+    fn group_of(&self, source: Source) -> u32 {
+        let channel = self.lanes[source.0 as usize].channel;
+        self.channels[channel as usize].groups[source.1 as usize]
     }
 
     /// Shares a group's lanes out anew. Members that read the same channels share all their lanes; otherwise each channel's
@@ -84,15 +101,22 @@ impl Stream {
         if read.iter().all(|channels| channels == first) {
             let sources = first.iter().flat_map(|&channel| self.sources(channel)).collect::<Vec<_>>();
             self.share(&sources, &members, out);
-            return;
+        } else {
+            self.share_by_channel(&members, &read, out);
         }
+        if self.config.groups.eager {
+            self.assign_all(group, out);
+        }
+    }
+
+    fn share_by_channel(&mut self, members: &[u32], read: &[Vec<(u32, u32)>], out: &mut Effects) {
         let mut channels: Vec<(u32, u32)> = read.concat();
         channels.sort_unstable();
         channels.dedup();
         for channel in channels {
             let readers: Vec<u32> = members
                 .iter()
-                .zip(&read)
+                .zip(read)
                 .filter_map(|(&member, reads)| reads.binary_search(&channel).is_ok().then_some(member))
                 .collect();
             let sources: Vec<Source> = self.sources(channel).collect();
@@ -101,12 +125,14 @@ impl Stream {
     }
 
     fn share(&mut self, sources: &[Source], members: &[u32], out: &mut Effects) {
+        let eager = self.config.groups.eager;
         let mut order: Vec<(u32, usize)> = members.iter().copied().zip(0..).collect();
         order.sort_unstable();
         let claims: Vec<Option<usize>> = sources
             .iter()
             .map(|&(lane, slot)| {
                 let intended = self.lanes[lane as usize].cursors[slot as usize].intended;
+                let intended = if eager { NOBODY } else { intended };
                 order.binary_search_by_key(&intended, |&(member, _)| member).ok().map(|at| order[at].1)
             })
             .collect();
@@ -115,13 +141,16 @@ impl Stream {
         }
     }
 
-    /// Has `member` own the lane: at once if nobody does, else when its owner lets go.
+    /// Has `member` own the lane: at once if nobody does, else when its owner lets go; eagerly, when nobody holds any lane.
     fn intend(&mut self, source: Source, member: u32, out: &mut Effects) {
         let cursor = &mut self.lanes[source.0 as usize].cursors[source.1 as usize];
         cursor.intended = member;
+        let eager = self.config.groups.eager;
         if cursor.owner == NOBODY {
-            self.assign(source, out);
-        } else if cursor.owner != member && !cursor.revoked {
+            if !eager {
+                self.assign(source, out);
+            }
+        } else if (eager || cursor.owner != member) && !cursor.revoked {
             let owner = cursor.owner;
             self.withdraw(source);
             self.lanes[source.0 as usize].cursors[source.1 as usize].revoked = true;
@@ -129,8 +158,26 @@ impl Stream {
         }
     }
 
+    /// Gives the lanes of a group out, once nobody holds any.
+    fn assign_all(&mut self, group: u32, out: &mut Effects) {
+        if self.groups[group as usize].held > 0 {
+            return;
+        }
+        let bound =
+            |(channel, at): (u32, &Channel)| Some((channel, at.groups.iter().position(|&g| g == group)? as u32));
+        let channels: Vec<(u32, u32)> = (0..).zip(&self.channels).filter_map(bound).collect();
+        let sources: Vec<Source> = channels.into_iter().flat_map(|channel| self.sources(channel)).collect();
+        for source in sources {
+            if self.lanes[source.0 as usize].cursors[source.1 as usize].intended != NOBODY {
+                self.assign(source, out);
+            }
+        }
+    }
+
     /// Gives an unowned lane to the member that it is intended for.
     fn assign(&mut self, source: Source, out: &mut Effects) {
+        let group = self.group_of(source);
+        self.groups[group as usize].held += 1;
         let lane = &mut self.lanes[source.0 as usize];
         let start = lane.start;
         let cursor = &mut lane.cursors[source.1 as usize];
@@ -146,11 +193,8 @@ impl Stream {
     pub(super) fn release(&mut self, now: Time, client: u32, token: Token, lane: LaneId, out: &mut Effects) {
         let status = match self.held(client, lane) {
             Ok(source) => {
-                let cursor = &mut self.lanes[source.0 as usize].cursors[source.1 as usize];
-                if cursor.revoked {
-                    cursor.owner = NOBODY;
-                    cursor.revoked = false;
-                    cursor.position = cursor.committed;
+                if self.lanes[source.0 as usize].cursors[source.1 as usize].revoked {
+                    self.let_go(source);
                     Ok(source)
                 } else {
                     Err(Refusal::Unsupported)
@@ -161,7 +205,9 @@ impl Stream {
         match status {
             Ok(source) => {
                 out.outcomes.push(placed(client, token, Status::Done, lane, 0));
-                if self.lanes[source.0 as usize].cursors[source.1 as usize].intended != NOBODY {
+                if self.config.groups.eager {
+                    self.assign_all(self.group_of(source), out);
+                } else if self.lanes[source.0 as usize].cursors[source.1 as usize].intended != NOBODY {
                     self.assign(source, out);
                 }
                 self.serve(now, out);

@@ -2,8 +2,7 @@
 //! the lanes out among their members, and committed positions.
 //!
 //! A publish is handed to the storage, becomes *stable* when the storage answers, and only then can be read. Leaves out which
-//! lane a message goes to, write limits and the models' own words: `log` and `shard` add those. A member is taken to live
-//! until it closes: there is no heartbeat here, because a client of this process can't vanish.
+//! lane a message goes to, write limits and the models' own words: `log` and `shard` add those.
 
 mod assign;
 mod bucket;
@@ -16,6 +15,7 @@ mod pending;
 mod publish;
 pub(crate) mod reference;
 mod restore;
+mod sessions;
 #[cfg(test)]
 pub(crate) mod trial;
 
@@ -55,8 +55,19 @@ pub(crate) struct StreamConfig {
     pub(crate) index_entries: usize,
     /// Bytes per second that each group reads from each lane.
     pub(crate) read_bytes_per_s: Option<u32>,
+    /// How groups share lanes out.
+    pub(crate) groups: GroupRules,
     /// The settings in force, as `Describe` answers them.
     pub(crate) settings: Vec<(String, String)>,
+}
+
+/// How groups share lanes out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GroupRules {
+    /// A member that is not heard of for so long loses its lanes; never, if there is none.
+    pub(crate) session: Option<Span>,
+    /// All lanes of a group are taken back before any is assigned, whenever its members change.
+    pub(crate) eager: bool,
 }
 
 /// A channel.
@@ -74,8 +85,10 @@ pub(crate) struct Channel {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Group {
     name: String,
-    /// In the order in which they joined.
+    /// In the order in which they joined. One whose session is over is none of them.
     members: Vec<u32>,
+    /// How many lanes they hold, those that they were asked to release included.
+    held: u32,
 }
 
 /// A lane as one group reads it: the lane and the group's place in the channel's list.
@@ -92,6 +105,10 @@ struct Member {
     ready: VecDeque<Source>,
     /// Whether it stands in the stream's list of members to be served.
     listed: bool,
+    /// When it was heard of last.
+    heard: Time,
+    /// Its session is over: it has no part in its group until it is heard of again.
+    away: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,6 +150,8 @@ pub(crate) struct Stream {
     next_parked: Time,
     /// Not later than the time at which a lane's oldest messages are due to go.
     next_expiry: Time,
+    /// Not later than the time at which a session is over.
+    next_session: Time,
 }
 
 impl Stream {
@@ -150,6 +169,7 @@ impl Stream {
             parked: BTreeSet::new(),
             next_parked: Time::NEVER,
             next_expiry: Time::NEVER,
+            next_session: Time::NEVER,
         }
     }
 
@@ -235,14 +255,18 @@ impl Stream {
 
     /// The earliest time at which the stream has something to do by itself.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        let next = self.next_parked.min(self.next_expiry);
+        let next = self.next_parked.min(self.next_expiry).min(self.next_session);
         (next != Time::NEVER).then_some(next)
     }
 
-    /// Drops what is too old, and then lets read limits go: nothing is handed out that the storage no longer has.
+    /// Drops what is too old, and only then lets lanes change hands and read limits go: nothing is handed out that the storage no
+    /// longer has.
     pub(crate) fn on_deadline(&mut self, now: Time, out: &mut Effects) {
         if self.next_expiry <= now {
             self.expire(now, out);
+        }
+        if self.next_session <= now {
+            self.end_sessions(now, out);
         }
         if self.next_parked <= now {
             self.unpark(now);

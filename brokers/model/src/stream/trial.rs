@@ -54,6 +54,8 @@ pub(crate) enum Command {
         how: u8,
     },
     Release(u32),
+    /// A sign of life.
+    Heard(u32),
     Ask {
         client: u32,
         what: u8,
@@ -91,6 +93,8 @@ pub(crate) struct Trial<M> {
     /// Deliveries in order: lane, group, position.
     pub(crate) delivered: Vec<(LaneId, &'static str, u64)>,
     credit: BTreeMap<u32, u64>,
+    /// How long a round of draining takes.
+    pub(crate) round: u64,
 }
 
 /// The group and channels of a member.
@@ -132,6 +136,7 @@ impl<M: Model + Clone> Trial<M> {
             lanes_read: lanes[0] + lanes[1],
             delivered: Vec::new(),
             credit: BTreeMap::new(),
+            round: 100_000_000_000,
         };
         trial.connect(ADMIN);
         for (n, lanes) in lanes.into_iter().enumerate() {
@@ -271,6 +276,12 @@ impl<M: Model + Clone> Trial<M> {
         self.judged("settle", verdict);
     }
 
+    fn heard(&mut self, client: u32) {
+        self.model.heard(self.now, client, &mut self.out);
+        let verdict = self.reference.heard(self.now, client, &self.out);
+        self.judged("heard", verdict);
+    }
+
     fn ack(&mut self, client: u32, count: usize) {
         let got = self.unsettled.entry(client).or_default();
         let receipts: Vec<Receipt> = got.drain(..count.min(got.len())).collect();
@@ -331,6 +342,7 @@ impl<M: Model + Clone> Trial<M> {
                 let lane = self.reference.revoked(client).first().copied().unwrap_or_default();
                 self.control(client, &Control::Release(lane));
             }
+            Command::Heard(client) => self.heard(client),
             Command::Ask { client, what, number } => {
                 let control = match what % 3 {
                     0 => Control::Flush,
@@ -383,7 +395,8 @@ impl<M: Model + Clone> Trial<M> {
                 self.connect(member);
             }
         }
-        for _ in 0..100 {
+        let mut quiet = 0;
+        for _ in 0..200 {
             let before = self.delivered.len();
             for &member in members {
                 self.ack(member, usize::MAX);
@@ -394,8 +407,10 @@ impl<M: Model + Clone> Trial<M> {
                     self.control(member, &Control::Grant(1_000));
                 }
             }
-            self.pass(100_000_000_000);
-            if self.delivered.len() == before {
+            self.pass(self.round);
+            // A lane may take a round to change hands.
+            quiet = if self.delivered.len() == before { quiet + 1 } else { 0 };
+            if quiet == 3 {
                 return;
             }
         }
@@ -472,6 +487,7 @@ pub(crate) fn any_command() -> impl Strategy<Value = Command> {
         3 => (client.clone(), 0u32..7, 0u64..400, any::<u8>())
             .prop_map(|(client, lane, to, how)| Command::Seek { client, lane, to, how }),
         3 => (3u32..8).prop_map(Command::Release),
+        1 => (3u32..8).prop_map(Command::Heard),
         2 => (client, any::<u8>(), 0u32..7).prop_map(|(client, what, number)| Command::Ask { client, what, number }),
         3 => (1u64..60).prop_map(Command::Pass),
         1 => (0u32..3).prop_map(Command::Create),

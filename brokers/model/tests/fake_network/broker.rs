@@ -164,6 +164,7 @@ impl Rig for NetRig {
         match tuning {
             Tuning::Usual => (),
             Tuning::Lease(_) => panic!("the fake broker has no leases"),
+            Tuning::Session(_) => panic!("the fake broker has no sessions that end"),
             Tuning::SmallBounds => server.faults.max_data = 256 * 1024,
         }
         self.server = Rc::new(RefCell::new(server));

@@ -9,6 +9,7 @@ mod observe;
 #[cfg(test)]
 mod restart;
 mod route;
+mod sessions;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -83,6 +84,9 @@ struct Client {
     role: Role,
     open: bool,
     grants: VecDeque<(Token, u32)>,
+    /// When it was heard of last, and whether its session is over.
+    heard: Time,
+    away: bool,
 }
 
 /// A publish that waits for the storage.
@@ -118,6 +122,8 @@ pub struct Reference {
     /// Each with the publishes that were outstanding when it was asked.
     flushes: Vec<(u32, Token, Vec<Token>)>,
     next_ticket: u64,
+    /// Lanes of groups whose members change in the step in hand, as they were held before: by which assignment.
+    disturbed: Vec<((u32, u32), u32)>,
 }
 
 /// What a model did that it may not do, or did not do that it must, in words.
@@ -137,6 +143,7 @@ impl Reference {
             waiting: Vec::new(),
             flushes: Vec::new(),
             next_ticket: 0,
+            disturbed: Vec::new(),
         }
     }
 
@@ -179,7 +186,11 @@ impl Reference {
 
     /// A client was connected.
     pub fn connected(&mut self, now: Time, number: u32, role: Role, did: &Effects) -> Verdicts {
-        self.clients.insert(number, Client { role, open: true, grants: VecDeque::new() });
+        if let Role::Member { group, .. } = &role {
+            self.disturb(&group.clone());
+        }
+        let client = Client { role, open: true, grants: VecDeque::new(), heard: now, away: false };
+        self.clients.insert(number, client);
         self.observe(now, Expected::default(), did)
     }
 
@@ -260,6 +271,7 @@ impl Reference {
     /// `client` settled.
     pub fn settled(&mut self, now: Time, client: u32, settlements: &[Settlement], did: &Effects) -> Verdicts {
         let mut expected = Expected::default();
+        self.spoke(now, client);
         let mut moved: Vec<(u32, u32)> = Vec::new();
         for &Settlement { token, receipt, verdict } in settlements {
             let held = self.held(client, receipt.lane);
@@ -297,6 +309,7 @@ impl Reference {
 
     /// Time went by.
     pub fn woken(&mut self, now: Time, did: &Effects) -> Verdicts {
+        self.end_sessions(now);
         self.observe(now, Expected::default(), did)
     }
 
@@ -320,6 +333,9 @@ impl Reference {
     pub fn controlled(&mut self, now: Time, client: u32, token: Token, control: &Control, did: &Effects) -> Verdicts {
         let mut expected = Expected::default();
         let open = self.clients.get(&client).is_some_and(|known| known.open);
+        if *control != Control::Close {
+            self.spoke(now, client);
+        }
         let result = if open { self.control(client, token, control, &mut expected) } else { Err(Refusal::Closed) };
         if let Err(refusal) = result {
             expected.ended(client, token, Status::Refused(refusal));
@@ -414,6 +430,11 @@ impl Reference {
     }
 
     fn close(&mut self, client: u32, token: Token, expected: &mut Expected) {
+        if let Role::Member { group, .. } = self.clients[&client].role.clone()
+            && !self.clients[&client].away
+        {
+            self.disturb(&group);
+        }
         let leaving = self.clients.get_mut(&client).expect("it is open");
         leaving.open = false;
         for (grant, _) in leaving.grants.drain(..) {
@@ -471,6 +492,9 @@ impl Reference {
     ) -> Result<(), Refusal> {
         let gone = self.channels.get_mut(channel.0 as usize).filter(|c| !c.gone).ok_or(Refusal::NoSuchLane)?;
         gone.gone = true;
+        for group in gone.groups.clone() {
+            self.disturb(&group);
+        }
         expected.writes.push(Write::Record(Record::ChannelGone(channel)));
         expected.ended(client, token, Status::Done);
         Ok(())

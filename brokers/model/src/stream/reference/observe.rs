@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Expected, Reference, Verdicts};
+use super::{Client, Expected, Reference, Verdicts, free};
 use crate::batch::{ChannelId, LaneId, Token};
 use crate::broker::Role;
 use crate::completion::{Answer, Event, Outcome, Status};
@@ -36,6 +36,7 @@ impl Reference {
         if answers != expected.answers {
             return Err(format!("answered {answers:?}, due {:?}", expected.answers));
         }
+        self.all_were_asked_back()?;
         self.nothing_left_undone()
     }
 
@@ -61,12 +62,13 @@ impl Reference {
         };
         let gone = self.channels[self.lanes[lane.0 as usize].channel].gone;
         let Some(at) = self.cursor_of(client, lane) else { return wrong("it does not read that lane") };
+        let away = self.clients[&client].away;
         let start = self.lanes[lane.0 as usize].start;
         let cursor = self.cursors.get_mut(&at).expect("cursor_of found it");
         match event {
             Event::LaneAssigned { position, .. } => {
-                if gone || cursor.owner.is_some() {
-                    return wrong("somebody holds the lane, or it is gone");
+                if gone || away || cursor.owner.is_some() {
+                    return wrong("somebody holds the lane, or it or the member is gone");
                 }
                 cursor.position = cursor.committed.max(start);
                 if position != cursor.position {
@@ -82,10 +84,10 @@ impl Reference {
                 cursor.revoked = true;
             }
             Event::LaneLost(_) => {
-                if !gone || cursor.owner != Some(client) {
-                    return wrong("the channel is there, or the lane is another's");
+                if !(gone || away) || cursor.owner != Some(client) {
+                    return wrong("the channel and the member are there, or the lane is another's");
                 }
-                cursor.owner = None;
+                free(cursor);
             }
             Event::Blocked | Event::Unblocked | Event::Disconnected | Event::Reconnected => {}
         }
@@ -168,11 +170,14 @@ impl Reference {
             }
             let Some(owner) = cursor.owner else {
                 let group = &channel.groups[slot as usize];
-                if self.readers(group, lane.channel).next().is_some() {
+                if self.readers(group, lane.channel).next().is_some() && !self.is_revoking(group) {
                     return Err(format!("nobody holds lane {number} for group {group}"));
                 }
                 continue;
             };
+            if self.clients[&owner].away {
+                return Err(format!("client {owner} holds lane {number} though its session is over"));
+            }
             *counts.entry(owner).or_default() += 1;
             settled &= !cursor.revoked;
             let could = (cursor.position..lane.stable()).any(|position| lane.visible(position));
@@ -181,8 +186,10 @@ impl Reference {
                 return Err(format!("client {owner} has credit and was not given what lane {number} has: {cursor:?}"));
             }
         }
-        for (&one, known) in self.clients.iter().filter(|(_, known)| settled && known.open) {
-            for (&other, _) in self.clients.iter().filter(|(_, other)| other.open && other.role == known.role) {
+        for (&one, known) in self.clients.iter().filter(|(_, known)| settled && known.open && !known.away) {
+            for (&other, _) in
+                self.clients.iter().filter(|(_, other)| other.open && !other.away && other.role == known.role)
+            {
                 let held = |client| counts.get(&client).copied().unwrap_or(0);
                 if self.alike(&known.role) && held(one) > held(other) + 1 {
                     return Err(format!("client {one} holds {} lanes and client {other} {}", held(one), held(other)));
@@ -194,13 +201,14 @@ impl Reference {
 
     fn readers<'a>(&'a self, group: &'a str, channel: usize) -> impl Iterator<Item = u32> + 'a {
         let channel = ChannelId(channel as u32);
-        self.clients.iter().filter(move |(_, known)| known.open && reads(&known.role, group, channel)).map(|(&n, _)| n)
+        let reads = move |known: &Client| known.open && !known.away && reads(&known.role, group, channel);
+        self.clients.iter().filter(move |(_, known)| reads(known)).map(|(&n, _)| n)
     }
 
     /// Whether all members of this member's group read the same channels.
     fn alike(&self, role: &Role) -> bool {
         let Role::Member { group, .. } = role else { return false };
-        let mut members = self.clients.values().filter(|known| known.open);
+        let mut members = self.clients.values().filter(|known| known.open && !known.away);
         members.all(|known| match &known.role {
             Role::Member { group: other, .. } => other != group || known.role == *role,
             Role::Producer | Role::Administrator => true,

@@ -22,6 +22,7 @@ impl Reference {
         self.clients.clear();
         self.waiting.clear();
         self.flushes.clear();
+        self.disturbed.clear();
         self.cursors.clear();
         self.next_ticket = 0;
         self.rules.restarted();

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use crate::batch::Message;
 use crate::completion::{Refusal, Status};
-use crate::log::{LogOptions, partitioner};
+use crate::log::{Assignment, LogOptions, partitioner};
 use crate::shard::{ShardOptions, hash_range};
-use crate::time::Time;
+use crate::time::{Span, Time};
 
 /// How messages are routed and limited.
 #[derive(Clone, Debug)]
@@ -57,6 +57,19 @@ impl Rules {
     /// Whether members may have to wait for what is there.
     pub(super) fn limits_reading(&self) -> bool {
         matches!(self, Self::Shard { .. })
+    }
+
+    /// How long a member may be silent.
+    pub(super) fn session(&self) -> Option<Span> {
+        match self {
+            Self::Log { options, .. } => options.session_timeout,
+            Self::Shard { .. } => None,
+        }
+    }
+
+    /// Whether all lanes of a group are taken back before any is assigned.
+    pub(super) fn is_eager(&self) -> bool {
+        matches!(self, Self::Log { options: LogOptions { assignment: Assignment::Eager, .. }, .. })
     }
 
     /// Whether a message written at `time` must still be there.

@@ -1,0 +1,105 @@
+//! The settings by which a log keeps a contract, or what is missing.
+//!
+//! Leaves out where the records are kept: that is the host's.
+
+use super::options::{Assignment, LogOptions};
+use crate::capabilities::{Gaps, Settings, Unsupported};
+use crate::contract::{Availability, Contract, Delivery, Order, Storage};
+
+impl LogOptions {
+    /// The settings by which a log with these options keeps `contract`, or what is missing.
+    pub fn honour(&self, contract: &Contract) -> Result<Settings, Unsupported> {
+        let mut gaps = Gaps::default();
+        let mut settings = Settings::default();
+        if let Some(system) = self.system {
+            settings.add("as", system, "its documented limits and defaults, save what is set beside them");
+        }
+        match contract.delivery {
+            Delivery::AtMostOnce => settings.add(
+                "offset.commit",
+                "before delivery",
+                "at-most-once: a message is handed out once its commit is stored as the contract says, and never twice",
+            ),
+            Delivery::AtLeastOnce => settings.add(
+                "offset.commit",
+                "asynchronous, on settle",
+                "at-least-once: what was not settled is read again by the partition's next owner",
+            ),
+            Delivery::ExactlyOnce => {
+                gaps.add(
+                    "delivery",
+                    contract.delivery,
+                    "not built yet; idempotent producers and transactions with read-committed consumers would keep it",
+                );
+                &mut settings
+            }
+        };
+        match contract.order {
+            Order::None | Order::PerKey => settings.add(
+                "partitioner",
+                "murmur2(key) mod partitions; sticky without a key",
+                "records of one key share a partition, which is read in order",
+            ),
+            Order::Total => settings.add("partitions", 1, "one partition is one order for every consumer group"),
+        };
+        storage_settings(contract.storage, &mut settings);
+        if contract.copies > 1 {
+            gaps.add("copies", contract.copies, "one process holds one copy; a replicated log would keep it");
+        }
+        self.add_retention(contract.availability, &mut settings);
+        self.add_groups(&mut settings);
+        settings.add("max.in.flight", self.max_in_flight, "records of one producer that may wait to be stored");
+        gaps.or("log", settings)
+    }
+
+    fn add_retention(&self, availability: Availability, settings: &mut Settings) {
+        let why = match availability {
+            Availability::Coupled => "consumers may be up or not",
+            Availability::Decoupled => "consumers that come later find what was kept",
+        };
+        let retention = self.retention.map_or_else(|| "forever".to_owned(), |span| span.to_string());
+        settings.add("log.retention", retention, why);
+        if let Some(bytes) = self.retention_bytes {
+            settings.add("log.retention.bytes", bytes, "the oldest records go, read or not");
+        }
+    }
+
+    fn add_groups(&self, settings: &mut Settings) {
+        settings.add(
+            "auto.offset.reset",
+            "earliest",
+            "a new consumer group begins with the oldest record that is kept",
+        );
+        match self.assignment {
+            Assignment::Cooperative => settings.add(
+                "partition.assignment.strategy",
+                "balanced, sticky, cooperative",
+                "only partitions that must move are revoked",
+            ),
+            Assignment::Eager => settings.add(
+                "partition.assignment.strategy",
+                "balanced, by ranges, eager",
+                "all partitions of a group are revoked before any is assigned",
+            ),
+        };
+        settings.add(
+            "session.timeout",
+            self.session_timeout.map_or_else(|| "never".to_owned(), |span| span.to_string()),
+            "a member that is not heard of for so long loses its partitions to the others",
+        );
+    }
+}
+
+fn storage_settings(storage: Storage, settings: &mut Settings) {
+    match storage {
+        Storage::Memory => settings.add("flush", "never", "records are acknowledged from memory"),
+        Storage::PageCache => {
+            settings.add("flush", "by the operating system", "records are acknowledged once they are written")
+        }
+        Storage::Fsync => settings.add(
+            "flush",
+            "before acknowledging",
+            "log.flush.interval.messages=1, one flush for a group of records",
+        ),
+    };
+}
