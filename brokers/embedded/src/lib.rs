@@ -10,6 +10,7 @@ pub mod backends;
 pub mod engine;
 pub mod faulty;
 mod handoff;
+pub mod loopback;
 pub mod null;
 pub mod presets;
 pub mod store;
@@ -17,6 +18,7 @@ pub mod url;
 
 pub use backends::{Embedded, Listed, OpenError, Place, capabilities, catalogue, honour, open, reopen};
 pub use engine::{EngineBroker, EngineClient};
+pub use loopback::{LoopbackBroker, LoopbackClient, Server};
 pub use null::{NullBroker, NullClient};
 pub use presets::Preset;
 pub use store::{Disk, Limits, ScanReport, StorageFacts, Store, StoreError, SystemDisk, verify};

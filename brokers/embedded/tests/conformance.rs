@@ -1,11 +1,12 @@
-//! Every backend of this crate under the conformance suite: in virtual time in memory, and on the machine's clock on files.
+//! Every backend of this crate under the conformance suite: in virtual time in memory, on the machine's clock on files, and behind
+//! loopback sockets.
 //!
 //! The rig is a host in miniature: it polls a client and runs a worker only when its descriptor or its deadline says so. A case
 //! that gets no further because nobody was woken fails, and so does a worker that never comes to rest.
 
 use std::time::Instant;
 
-use brokerlab_embedded::{BackendUrl, Embedded, OpenError, Place, open};
+use brokerlab_embedded::{BackendUrl, LoopbackBroker, OpenError, Place, Server, open};
 use brokerlab_model::conformance::{Rig, Tuning};
 use brokerlab_model::{Broker, Client, Contract, Span, Storage, Time, Unsupported, WaitOn, Worker};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -26,34 +27,63 @@ struct EmbeddedRig {
     name: &'static str,
     clock: Clock,
     contract: Contract,
-    broker: Box<dyn Embedded>,
+    hop: Hop,
+    broker: Box<dyn Broker>,
     workers: Vec<Box<dyn Worker>>,
+    /// The other end of the sockets, with the engine's workers.
+    server: Option<Server>,
     folder: TempDir,
     opened: u32,
 }
 
+/// What lies between clients and engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hop {
+    /// Nothing.
+    InProcess,
+    /// Sockets; the server is in the test's own thread too.
+    Loopback,
+}
+
 impl EmbeddedRig {
-    fn new(name: &'static str, storage: Storage, clock: Clock) -> Self {
+    fn new(name: &'static str, storage: Storage, clock: Clock, hop: Hop) -> Self {
         let contract = Contract { storage, ..Contract::default() };
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let (broker, workers) = start(name, contract, Tuning::Usual, &folder, 0).expect("every backend keeps this");
-        Self { name, clock, contract, broker, workers, folder, opened: 1 }
+        let Started { broker, workers, server } =
+            start(name, contract, Tuning::Usual, &folder, 0, hop).expect("every backend keeps this");
+        Self { name, clock, contract, hop, broker, workers, server, folder, opened: 1 }
+    }
+
+    /// In memory, in virtual time, behind sockets.
+    fn behind_sockets(name: &'static str) -> Self {
+        Self::new(name, Storage::Memory, Clock::Virtual(Time(1_000_000_000)), Hop::Loopback)
+    }
+
+    /// On the machine's clock, on files, behind sockets.
+    fn wall_behind_sockets(name: &'static str, storage: Storage) -> Self {
+        Self::new(name, storage, Clock::Wall(Instant::now()), Hop::Loopback)
     }
 
     /// In memory, in virtual time.
     fn virtual_time(name: &'static str) -> Self {
-        Self::new(name, Storage::Memory, Clock::Virtual(Time(1_000_000_000)))
+        Self::new(name, Storage::Memory, Clock::Virtual(Time(1_000_000_000)), Hop::InProcess)
     }
 
     /// On the machine's clock.
     fn wall(name: &'static str, storage: Storage) -> Self {
-        Self::new(name, storage, Clock::Wall(Instant::now()))
+        Self::new(name, storage, Clock::Wall(Instant::now()), Hop::InProcess)
     }
 
     /// Runs the workers that have something to do until none has.
     fn run_workers(&mut self) {
         for _ in 0..10_000 {
             let now = self.now();
+            if let Some(server) = &mut self.server {
+                if !server.turn(now) {
+                    return;
+                }
+                continue;
+            }
             let ready =
                 ready(now, self.workers.iter().map(|worker| (worker.wait_on(), worker.next_deadline())), Span::ZERO);
             if !ready.contains(&true) {
@@ -67,9 +97,20 @@ impl EmbeddedRig {
     }
 }
 
-type Started = (Box<dyn Embedded>, Vec<Box<dyn Worker>>);
+struct Started {
+    broker: Box<dyn Broker>,
+    workers: Vec<Box<dyn Worker>>,
+    server: Option<Server>,
+}
 
-fn start(name: &str, contract: Contract, tuning: Tuning, folder: &TempDir, n: u32) -> Result<Started, Unsupported> {
+fn start(
+    name: &str,
+    contract: Contract,
+    tuning: Tuning,
+    folder: &TempDir,
+    n: u32,
+    hop: Hop,
+) -> Result<Started, Unsupported> {
     // Small segments on files, so that every case of any size rolls them.
     let on_files = contract.storage != Storage::Memory && name != "null";
     let mut parameters: Vec<String> = on_files.then(|| "segment=64KiB".to_owned()).into_iter().collect();
@@ -87,9 +128,15 @@ fn start(name: &str, contract: Contract, tuning: Tuning, folder: &TempDir, n: u3
     let url = BackendUrl::parse(&text).expect("the rig writes names that are known");
     let data = folder.path().join(format!("data-{n}"));
     match open(&url, &contract, &Place { data: Some(&data) }) {
+        Ok(broker) if hop == Hop::Loopback => {
+            let server = Server::bind(&url, &contract, broker).expect("a port of this machine");
+            let address = server.address().expect("it listens");
+            let broker = Box::new(LoopbackBroker::new(&url, &contract, address)?);
+            Ok(Started { broker, workers: Vec::new(), server: Some(server) })
+        }
         Ok(mut broker) => {
             let workers = broker.workers();
-            Ok((broker, workers))
+            Ok(Started { broker, workers, server: None })
         }
         Err(OpenError::Unsupported(refusal)) => Err(refusal),
         Err(error @ (OpenError::Store(_) | OpenError::NoFolder(_))) => panic!("{text}: {error}"),
@@ -130,7 +177,9 @@ impl Rig for EmbeddedRig {
     }
 
     fn renew(&mut self, contract: &Contract, tuning: Tuning) -> Result<(), Unsupported> {
-        (self.broker, self.workers) = start(self.name, *contract, tuning, &self.folder, self.opened)?;
+        let Started { broker, workers, server } =
+            start(self.name, *contract, tuning, &self.folder, self.opened, self.hop)?;
+        (self.broker, self.workers, self.server) = (broker, workers, server);
         self.opened += 1;
         self.contract = *contract;
         Ok(())
@@ -156,7 +205,9 @@ impl Rig for EmbeddedRig {
         }
         // Nobody has anything to do: only now may time pass.
         let of_workers = self.workers.iter().map(|worker| worker.next_deadline());
-        let due = of_clients().map(|(_, deadline)| deadline).chain(of_workers).flatten().min().unwrap_or(Time::NEVER);
+        let of_server = self.server.as_ref().map(|server| Some(server.next_deadline(now)));
+        let due = of_clients().map(|(_, deadline)| deadline).chain(of_workers).chain(of_server);
+        let due = due.flatten().min().unwrap_or(Time::NEVER);
         let until = due.min(limit).min(now + QUANTUM);
         match &mut self.clock {
             Clock::Virtual(time) => {
@@ -247,4 +298,37 @@ mod wall_clock {
     on_the_wall_clock!(direct_on_page_cache, "direct", Storage::PageCache);
     on_the_wall_clock!(direct_on_fsync, "direct", Storage::Fsync);
     control!(null_in_memory, EmbeddedRig::wall("null", Storage::Memory));
+}
+
+/// A backend behind sockets in virtual time, with every case.
+macro_rules! behind_sockets {
+    ($name:ident) => {
+        mod $name {
+            use super::super::EmbeddedRig;
+
+            brokerlab_model::conformance_suite!(EmbeddedRig::behind_sockets(stringify!($name)));
+            brokerlab_model::conformance_timing_suite!(EmbeddedRig::behind_sockets(stringify!($name)));
+        }
+    };
+}
+
+/// A backend behind sockets on the machine's clock and on files.
+macro_rules! behind_sockets_on_files {
+    ($module:ident, $name:literal, $storage:expr) => {
+        mod $module {
+            use super::super::{EmbeddedRig, Storage};
+
+            brokerlab_model::conformance_suite!(EmbeddedRig::wall_behind_sockets($name, $storage));
+        }
+    };
+}
+
+mod loopback {
+    behind_sockets!(log);
+    behind_sockets!(queue);
+    behind_sockets!(shard);
+    behind_sockets!(direct);
+    control!(null, EmbeddedRig::behind_sockets("null"));
+    behind_sockets_on_files!(log_on_page_cache, "log", Storage::PageCache);
+    behind_sockets_on_files!(queue_on_fsync, "queue", Storage::Fsync);
 }

@@ -5,6 +5,7 @@ mod damaged;
 mod end_to_end;
 mod engine;
 mod faulty;
+mod loopback;
 mod recovery;
 mod restart;
 mod store;

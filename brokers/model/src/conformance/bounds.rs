@@ -3,10 +3,12 @@
 use super::publish::sorted_numbers;
 use super::session::{Session, numbered};
 use super::{Rig, Tuning};
+use crate::batch::Blocked;
 use crate::capabilities::Feature;
-use crate::completion::{Failure, Status};
+use crate::completion::{Failure, Refusal, Status};
 
-/// Beyond a bound the prefix is shorter and says why; every message that was taken is delivered once, the others stay due.
+/// Beyond a bound the prefix is shorter and says why; every message that was taken is delivered once, the others stay due. What is on its
+/// way to a backend that stays full ends with its producer, and is never published.
 pub fn a_full_backend_takes_a_shorter_prefix_and_loses_nothing(rig: &mut dyn Rig) {
     let mut session = Session::tuned(rig, Tuning::SmallBounds);
     let channel = session.create("channel", 1, &["g"]);
@@ -32,6 +34,16 @@ pub fn a_full_backend_takes_a_shorter_prefix_and_loses_nothing(rig: &mut dyn Rig
     assert!(taken >= 2, "several messages fit, and {taken} were taken");
     assert_eq!(tokens[taken..], left, "what stays due is a suffix");
     let coupled = !session.has(Feature::Decoupled);
+    let under_way = tokens[..taken].iter().filter(|&&token| !session.is_ended(producer, token)).count();
+    if under_way > 0 {
+        let full = [Blocked::Memory, Blocked::Data].iter().any(|bound| session.blocked(producer).contains(bound));
+        assert!(full, "{under_way} messages were taken and not answered, and the backend is not full");
+        session.close(producer);
+        for outcome in session.outcomes(producer, &tokens[taken - under_way..taken]) {
+            assert_eq!(outcome.status, Status::Refused(Refusal::Closed), "never published");
+        }
+    }
+    let taken = taken - under_way;
     let mut done = Vec::new();
     for (number, outcome) in session.outcomes(producer, &tokens[..taken]).iter().enumerate() {
         match outcome.status {

@@ -1,0 +1,192 @@
+//! The process behind a loopback connection: one backend, one thread over its connections and workers, and a thread for each worker that
+//! may block in a device.
+//!
+//! It is a host without load or measurement: it brings time, waits in one `poll(2)`, and runs what is due. Leaves out clocks, which its
+//! caller has, and processes.
+
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use brokerlab_model::{Completions, Contract, Span, Time, WaitOn, Worker};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::connection::{Connection, Served};
+use super::pipe::Pipe;
+use super::wire;
+use crate::backends::Embedded;
+use crate::url::BackendUrl;
+
+/// Connections that may wait to be accepted: a host connects its clients in one go.
+const BACKLOG: i32 = 4_096;
+/// No sleep is longer, so that a worker's thread sees the end.
+const LONGEST_SLEEP: Span = Span::from_millis(20);
+/// What the engine did not take is offered again after this.
+const ASK_AGAIN: Span = Span::from_millis(1);
+
+/// A backend behind loopback connections.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    broker: Box<dyn Embedded>,
+    workers: Vec<Box<dyn Worker>>,
+    connections: Vec<Connection>,
+    /// Numbers are given out once, so that nobody is taken for another.
+    next: u32,
+    served: Served,
+    scratch: Completions,
+}
+
+impl Server {
+    /// Listens on an ephemeral port of this machine, and of no other, for clients of `broker`, which was opened as `url` under
+    /// `contract`.
+    pub fn bind(url: &BackendUrl, contract: &Contract, mut broker: Box<dyn Embedded>) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        rustix::net::listen(&listener, BACKLOG)?;
+        listener.set_nonblocking(true)?;
+        let longest = wire::longest(broker.capabilities().max_message_bytes);
+        Ok(Self {
+            listener,
+            workers: broker.workers(),
+            broker,
+            connections: Vec::new(),
+            next: 0,
+            served: Served { url: url.to_string(), contract: contract.to_string(), longest },
+            scratch: Completions::default(),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop` has something to read or ends. `clock` is the server's time.
+    pub fn run(mut self, clock: &(dyn Fn() -> Time + Sync), stop: BorrowedFd<'_>) -> io::Result<()> {
+        let (blocking, quick): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.workers).into_iter().partition(|worker| worker.blocks());
+        self.workers = quick;
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for worker in blocking {
+                let over = &over;
+                scope.spawn(move || run_blocking(worker, clock, over));
+            }
+            let ended = self.serve(clock, stop);
+            over.store(true, Ordering::Release);
+            ended
+        })
+    }
+
+    fn serve(&mut self, clock: &dyn Fn() -> Time, stop: BorrowedFd<'_>) -> io::Result<()> {
+        loop {
+            let now = clock();
+            let moved = self.turn(now);
+            let until = if moved { Time::ZERO } else { self.next_deadline(now) };
+            if self.sleep(until.since(clock()).min(LONGEST_SLEEP), stop)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One pass over everything that is there to be done, without waiting. Returns whether anything was.
+    pub fn turn(&mut self, now: Time) -> bool {
+        let mut moved = self.accept();
+        let Self { connections, broker, workers, served, scratch, .. } = self;
+        for connection in connections.iter_mut() {
+            moved |= connection.receive(now, &mut **broker, served);
+        }
+        for connection in connections.iter_mut() {
+            moved |= connection.submit(now, scratch);
+            moved |= connection.answer(now, scratch);
+        }
+        for worker in workers {
+            moved |= worker.run(now);
+        }
+        for connection in connections.iter_mut() {
+            moved |= connection.answer(now, scratch);
+            connection.write(now);
+        }
+        connections.retain(|connection| !connection.is_over());
+        moved
+    }
+
+    fn accept(&mut self) -> bool {
+        let mut any = false;
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => {
+                    // One that is gone already needs nothing.
+                    if let Ok(pipe) = Pipe::accepted(stream) {
+                        self.connections.push(Connection::new(pipe, self.next));
+                        self.next += 1;
+                    }
+                    any = true;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Out of descriptors for now, or nobody there.
+                Err(_) => return any,
+            }
+        }
+    }
+
+    /// When there is something to do that no descriptor tells of.
+    pub fn next_deadline(&self, now: Time) -> Time {
+        let of_workers = self.workers.iter().filter_map(|worker| worker.next_deadline());
+        let of_connections = self.connections.iter().filter_map(Connection::next_deadline);
+        let held = self.connections.iter().any(Connection::is_held).then(|| now + ASK_AGAIN);
+        of_workers.chain(of_connections).chain(held).min().unwrap_or(Time::NEVER)
+    }
+
+    /// Sleeps until a descriptor is ready; returns whether `stop` has ended.
+    fn sleep(&self, at_most: Span, stop: BorrowedFd<'_>) -> io::Result<bool> {
+        let mut descriptors =
+            vec![PollFd::from_borrowed_fd(stop, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
+        let of_workers = self.workers.iter().map(|worker| worker.wait_on());
+        let pipes = self.connections.iter().filter_map(|connection| connection.pipe().map(Pipe::wait_on));
+        let engine = self.connections.iter().find_map(Connection::engine);
+        for wait_on in of_workers.chain(pipes).chain(engine) {
+            match wait_on {
+                WaitOn::Nothing => {}
+                WaitOn::Read(fd) => descriptors.push(PollFd::from_borrowed_fd(fd, PollFlags::IN)),
+                WaitOn::ReadWrite(fd) => {
+                    descriptors.push(PollFd::from_borrowed_fd(fd, PollFlags::IN | PollFlags::OUT));
+                }
+            }
+        }
+        let timeout = Timespec { tv_sec: 0, tv_nsec: at_most.0.cast_signed() };
+        match poll(&mut descriptors, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(!descriptors[0].revents().is_empty() && ended(stop))
+    }
+}
+
+/// Whether nothing more comes: whatever is written there means nothing.
+fn ended(stop: BorrowedFd<'_>) -> bool {
+    let mut buffer = [0; 512];
+    match rustix::io::read(stop, &mut buffer) {
+        Ok(0) => true,
+        Ok(_) | Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => false,
+        Err(_) => true,
+    }
+}
+
+/// A worker that may block in a device, until the server ends.
+fn run_blocking(mut worker: Box<dyn Worker>, clock: &(dyn Fn() -> Time + Sync), over: &AtomicBool) {
+    while !over.load(Ordering::Acquire) {
+        if worker.run(clock()) {
+            continue;
+        }
+        let until = worker.next_deadline().unwrap_or(Time::NEVER);
+        let left = until.since(clock()).min(LONGEST_SLEEP);
+        let mut descriptors = match worker.wait_on() {
+            WaitOn::Nothing => Vec::new(),
+            WaitOn::Read(fd) | WaitOn::ReadWrite(fd) => vec![PollFd::from_borrowed_fd(fd, PollFlags::IN)],
+        };
+        // An interrupted sleep is a short one.
+        let _ = poll(&mut descriptors, Some(&Timespec { tv_sec: 0, tv_nsec: left.0.cast_signed() }));
+    }
+}
