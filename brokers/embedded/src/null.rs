@@ -421,7 +421,11 @@ impl State {
                     matches!(role, Role::Member { .. })
                 }
                 Control::Flush => matches!(role, Role::Producer),
-                Control::Create(_) | Control::Delete(_) | Control::Describe(_) => matches!(role, Role::Administrator),
+                Control::Create(_)
+                | Control::Delete(_)
+                | Control::Describe(_)
+                | Control::Split { .. }
+                | Control::Merge { .. } => matches!(role, Role::Administrator),
                 Control::Close => true,
             };
             if let Some(refusal) = self.refusal(step.client, allowed) {
@@ -431,7 +435,11 @@ impl State {
             match control {
                 Control::Grant(count) => self.grant(step, *token, *count),
                 Control::Flush => self.answer(step, *token, Status::Done),
-                Control::Seek { .. } | Control::Position(_) | Control::Release(_) => {
+                Control::Seek { .. }
+                | Control::Position(_)
+                | Control::Release(_)
+                | Control::Split { .. }
+                | Control::Merge { .. } => {
                     self.answer(step, *token, Status::Refused(Refusal::Unsupported));
                 }
                 Control::Close => self.close(step, *token),

@@ -146,6 +146,22 @@ pub enum Control {
     Delete(ChannelId),
     /// Asks for lag, depth and settings in force (administrator); answered with `Answer::Description`.
     Describe(ChannelId),
+    /// Splits a lane in two (administrator): it takes nothing more, and two new lanes share the keys that it took. Done carries the
+    /// first new lane's number as its lane; the other's is the next.
+    Split {
+        /// The lane.
+        lane: LaneId,
+        /// The first hash of a key that goes to the second new lane, or nothing for the middle.
+        at: Option<u128>,
+    },
+    /// Merges two lanes that take neighbouring keys (administrator): they take nothing more, and a new lane takes the keys of both.
+    /// Done carries the new lane's number as its lane.
+    Merge {
+        /// One lane.
+        lane: LaneId,
+        /// The other.
+        with: LaneId,
+    },
 }
 
 /// One message, as it is read from a batch.

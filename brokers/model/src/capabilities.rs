@@ -88,6 +88,8 @@ pub enum Feature {
     DeadLetters,
     /// A member that is not heard of for a time loses its lanes to the others, and joins anew when it is heard of again.
     Sessions,
+    /// Lanes can be split and merged while they are used.
+    Reshape,
 }
 
 impl Feature {
@@ -116,6 +118,7 @@ impl Feature {
         Self::Routing,
         Self::DeadLetters,
         Self::Sessions,
+        Self::Reshape,
     ];
 
     /// What it is called where people read it.
@@ -144,6 +147,7 @@ impl Feature {
             Self::Routing => "routing by bindings",
             Self::DeadLetters => "dead letters can be read",
             Self::Sessions => "sessions that time out",
+            Self::Reshape => "lanes split and merged",
         }
     }
 }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::batch::{ChannelId, LaneId};
-use crate::machine::{ChannelRecord, Effects, Record, Write};
+use crate::machine::{ChannelRecord, Effects, Record, ReshapeRecord, Write};
 use crate::time::Time;
 
 /// The most channels and the most lanes that a journal is believed to have: a number beyond is damage, not data.
@@ -34,6 +34,11 @@ pub enum JournalError {
     /// Two records say different things of a channel, or of whose a lane is.
     #[error("channel {0} does not fit what else the journal says of it and its lanes; restore the folder from a copy")]
     Channel(u32),
+    /// Lanes were split or merged, and the model has no such thing.
+    #[error(
+        "lanes of channel {0} were split or merged, which this backend can't: open the folder with the backend that wrote it"
+    )]
+    Reshaped(u32),
     /// A number that no run gives out.
     #[error("number {0} of a channel or lane is beyond what any run gives out; restore the folder from a copy")]
     Number(u32),
@@ -156,12 +161,22 @@ impl LaneJournal {
     }
 }
 
+/// Lanes that were made at once.
+struct MadeLanes {
+    numbers: std::ops::Range<u32>,
+    channel: u32,
+    /// What made them, if not the channel's own making.
+    reshape: Option<ReshapeRecord>,
+}
+
 /// What a journal holds. See the module's documentation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Journal {
     /// None where a channel is gone.
     channels: BTreeMap<u32, Option<ChannelRecord>>,
     lanes: BTreeMap<u32, LaneJournal>,
+    /// Splits and merges, by the first new lane.
+    reshapes: BTreeMap<u32, ReshapeRecord>,
     /// How many channels and lanes were given out at least.
     given_out: (u32, u32),
     latest: Time,
@@ -190,6 +205,7 @@ impl Journal {
                 self.channels.insert(channel.0, None);
                 self.given_out(channel.0.saturating_add(1), 0);
             }
+            Record::Reshaped(made) => self.reshaped(made),
             Record::Committed { lane, group, position } => {
                 let lane = self.lanes.entry(lane.0).or_default();
                 lane.reach(*position);
@@ -220,6 +236,20 @@ impl Journal {
             Some(_) => {}
             None => {
                 self.channels.insert(channel.0, Some(made.clone()));
+            }
+        }
+    }
+
+    fn reshaped(&mut self, made: &ReshapeRecord) {
+        let ReshapeRecord { channel, first, .. } = made;
+        self.given_out(channel.0.saturating_add(1), made.children().end);
+        match self.reshapes.get(&first.0) {
+            Some(known) if known != made => {
+                self.error.get_or_insert(JournalError::Channel(channel.0));
+            }
+            Some(_) => {}
+            None => {
+                self.reshapes.insert(first.0, *made);
             }
         }
     }
@@ -269,20 +299,67 @@ impl Journal {
         if let Some((&lane, LaneJournal { end, .. })) = self.lanes.iter().find(|(_, lane)| lane.end > POSITIONS_MAX) {
             return Err(JournalError::Position { lane, position: *end, end: POSITIONS_MAX });
         }
-        let (mut next, mut gone) = (0, false);
-        for (number, channel) in (0..).zip(self.channels()) {
-            match channel {
-                None => gone = true,
-                Some(ChannelRecord { first, lanes, .. }) => {
-                    let begins = if gone { first.0 >= next } else { first.0 == next };
-                    if !begins || *lanes == 0 {
-                        return Err(JournalError::Channel(number));
-                    }
-                    next = first.0 + lanes;
-                }
+        self.check_lanes()
+    }
+
+    /// Whether every lane is one channel's, made when its number was due; and whether only lanes that took messages were split and merged.
+    fn check_lanes(&self) -> Result<(), JournalError> {
+        let made = self.made_lanes();
+        let mut before = self.given_out.0;
+        let mut made_by: Vec<u32> = vec![0; made.len()];
+        // What was made before a channel was made after those with lower numbers.
+        for (by, lanes) in made_by.iter_mut().zip(&made).rev() {
+            before = if lanes.reshape.is_none() { lanes.channel } else { before };
+            *by = before;
+        }
+        let first_gone = self.channels().position(|channel| channel.is_none()).map_or(u32::MAX, |gone| gone as u32);
+        let reshaped: BTreeSet<u32> = self.reshapes().map(|made| made.channel.0).collect();
+        let (mut next, mut last) = (0, None);
+        let mut open: BTreeMap<u32, u32> = BTreeMap::new();
+        for (lanes, by) in made.into_iter().zip(made_by) {
+            let MadeLanes { numbers, channel, reshape } = lanes;
+            let begins = if first_gone < by { numbers.start >= next } else { numbers.start == next };
+            let in_order = reshape.is_some() || last.replace(channel).is_none_or(|last| last < channel);
+            let mut parents = reshape.iter().flat_map(ReshapeRecord::parents);
+            if !begins || !in_order || numbers.is_empty() || !parents.all(|lane| open.remove(&lane.0) == Some(channel))
+            {
+                return Err(JournalError::Channel(channel));
+            }
+            next = numbers.end;
+            if reshaped.contains(&channel) {
+                open.extend(numbers.map(|lane| (lane, channel)));
             }
         }
-        if lanes > next && !gone { Err(JournalError::Number(lanes)) } else { Ok(()) }
+        let (_, lanes) = self.given_out;
+        if lanes > next && first_gone == u32::MAX { Err(JournalError::Number(lanes)) } else { Ok(()) }
+    }
+
+    /// The lanes of channels that are there, in order, by what made them.
+    fn made_lanes(&self) -> Vec<MadeLanes> {
+        let channels = self.channels().flatten().map(|made| MadeLanes {
+            numbers: made.first.0..made.first.0.saturating_add(made.lanes),
+            channel: made.channel.0,
+            reshape: None,
+        });
+        let reshapes = self.reshapes().map(|made| MadeLanes {
+            numbers: made.children(),
+            channel: made.channel.0,
+            reshape: Some(*made),
+        });
+        let mut made: Vec<MadeLanes> = channels.chain(reshapes).collect();
+        made.sort_by_key(|lanes| lanes.numbers.start);
+        made
+    }
+
+    /// The splits and merges of channels that are there, in the order in which they were done.
+    pub(crate) fn reshapes(&self) -> impl Iterator<Item = &ReshapeRecord> + '_ {
+        self.reshapes.values().filter(|made| matches!(self.channels.get(&made.channel.0), Some(Some(_))))
+    }
+
+    /// For a model that splits and merges nothing.
+    pub(crate) fn check_whole(&self) -> Result<(), JournalError> {
+        let first = self.reshapes().next();
+        first.map_or(Ok(()), |made| Err(JournalError::Reshaped(made.channel.0)))
     }
 
     /// Asks for what the storage holds of lanes whose channel is gone to be given back.
@@ -292,9 +369,9 @@ impl Journal {
             let held = self.lanes.range(from..to).filter(|(_, lane)| lane.end > lane.first);
             out.writes.extend(held.map(|(&lane, journal)| Write::Trim { lane: LaneId(lane), below: journal.end }));
         };
-        for channel in self.channels().flatten() {
-            gone(next, channel.first.0);
-            next = channel.first.0 + channel.lanes;
+        for MadeLanes { numbers, .. } in self.made_lanes() {
+            gone(next, numbers.start);
+            next = numbers.end;
         }
         gone(next, self.lane_count().max(next));
     }

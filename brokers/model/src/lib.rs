@@ -54,5 +54,7 @@ pub use completion::{
 pub use contract::{Availability, Contract, Delivery, Order, Storage};
 pub use headers::{HeaderBlock, HeaderError, Headers};
 pub use journal::{Journal, JournalError};
-pub use machine::{ChannelRecord, Deliver, Effects, GROUPS_MAX, Model, NAME_BYTES_MAX, Record, Write};
+pub use machine::{
+    ChannelRecord, Deliver, Effects, GROUPS_MAX, Model, NAME_BYTES_MAX, Record, Reshape, ReshapeRecord, Write,
+};
 pub use time::{Span, Time};

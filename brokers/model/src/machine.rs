@@ -154,6 +154,56 @@ impl ChannelRecord {
     }
 }
 
+/// Lanes that take nothing more, and the new ones that take their keys instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReshapeRecord {
+    /// Whose lanes they are.
+    pub channel: ChannelId,
+    /// The first new lane: the next number that no lane of any channel had.
+    pub first: LaneId,
+    /// What was done.
+    pub change: Reshape,
+}
+
+/// What is done to lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reshape {
+    /// A lane is split in two.
+    Split {
+        /// The lane.
+        lane: LaneId,
+        /// The first hash of a key that goes to the second new lane.
+        at: u128,
+    },
+    /// Two lanes become one.
+    Merge {
+        /// The lane that takes the lower hashes.
+        lane: LaneId,
+        /// The lane that takes the hashes above.
+        with: LaneId,
+    },
+}
+
+impl ReshapeRecord {
+    /// The lanes that take nothing more.
+    pub fn parents(&self) -> impl Iterator<Item = LaneId> + use<> {
+        let (one, other) = match self.change {
+            Reshape::Split { lane, .. } => (lane, None),
+            Reshape::Merge { lane, with } => (lane, Some(with)),
+        };
+        std::iter::once(one).chain(other)
+    }
+
+    /// The numbers of the new lanes; empty, if they would be beyond all numbers.
+    pub fn children(&self) -> std::ops::Range<u32> {
+        let count = match self.change {
+            Reshape::Split { .. } => 2,
+            Reshape::Merge { .. } => 1,
+        };
+        self.first.0..self.first.0.saturating_add(count)
+    }
+}
+
 /// The longest name of a channel or group, in bytes of UTF-8: what RabbitMQ takes for a queue (Kafka's topics: 249).
 pub const NAME_BYTES_MAX: usize = 255;
 /// The most groups of a channel, so that its record stays near 1 MiB.
@@ -166,6 +216,8 @@ pub enum Record {
     Channel(Box<ChannelRecord>),
     /// A channel was removed.
     ChannelGone(ChannelId),
+    /// Lanes were split or merged.
+    Reshaped(Box<ReshapeRecord>),
     /// A group's committed position in a lane: everything below it is done with. Queue and direct write it too, and `Settled` only
     /// for what is scattered above.
     Committed {

@@ -375,7 +375,9 @@ impl State {
             | Control::Flush
             | Control::Delete(_)
             | Control::Seek { .. }
-            | Control::Position(_) => self.answer(client, token, Status::Done),
+            | Control::Position(_)
+            | Control::Split { .. }
+            | Control::Merge { .. } => self.answer(client, token, Status::Done),
         }
         self.deliver();
     }

@@ -299,7 +299,12 @@ impl State {
                 self.returning.extend(returned.map(|(_, group, message)| (group, message)));
                 self.answer(client, token, 0);
             }
-            Control::Flush | Control::Delete(_) | Control::Seek { .. } | Control::Position(_) => {
+            Control::Flush
+            | Control::Delete(_)
+            | Control::Seek { .. }
+            | Control::Position(_)
+            | Control::Split { .. }
+            | Control::Merge { .. } => {
                 self.answer(client, token, 0);
             }
         }

@@ -7,7 +7,8 @@
 
 use brokerlab_model::binding::BINDINGS_MAX;
 use brokerlab_model::{
-    Binding, ChannelId, ChannelRecord, GROUPS_MAX, Journal, LaneId, Message, NAME_BYTES_MAX, Pattern, Record, Time,
+    Binding, ChannelId, ChannelRecord, GROUPS_MAX, Journal, LaneId, Message, NAME_BYTES_MAX, Pattern, Record, Reshape,
+    ReshapeRecord, Time,
 };
 
 /// Bytes of a segment's header.
@@ -34,6 +35,11 @@ const GIVEN_OUT: u16 = 8;
 const ARRANGED_CHANNEL: u16 = 16;
 /// No channel.
 const NO_CHANNEL: u32 = u32::MAX;
+const SPLIT: u16 = 9;
+const MERGED: u16 = 10;
+
+/// Bytes of a split's point after its record.
+const SPLIT_AT: usize = 16;
 
 /// CRC-32C (Castagnoli), as Kafka's record batches and ext4 use it.
 pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
@@ -246,6 +252,7 @@ pub(super) fn put_record(frame: &mut Vec<u8>, record: &Record) {
     match record {
         Record::Channel(made) => put_channel(frame, made),
         Record::ChannelGone(channel) => put_numbers(frame, CHANNEL_GONE, [channel.0, 0, 0], 0),
+        Record::Reshaped(made) => put_reshape(frame, made),
         &Record::Committed { lane, group, position } => put_numbers(frame, COMMITTED, [lane.0, group, 0], position),
         &Record::Settled { lane, group, position } => put_numbers(frame, SETTLED, [lane.0, group, 0], position),
     }
@@ -255,6 +262,10 @@ pub(super) fn put_record(frame: &mut Vec<u8>, record: &Record) {
 pub(super) fn record_bytes(record: &Record) -> usize {
     match record {
         Record::Channel(made) => RECORD + name_bytes(made),
+        Record::Reshaped(made) => match made.change {
+            Reshape::Split { .. } => RECORD + SPLIT_AT,
+            Reshape::Merge { .. } => RECORD,
+        },
         Record::ChannelGone(_) | Record::Committed { .. } | Record::Settled { .. } => RECORD,
     }
 }
@@ -318,6 +329,17 @@ fn put_channel(frame: &mut Vec<u8>, made: &ChannelRecord) {
     frame.extend_from_slice(&arrangement(made));
 }
 
+fn put_reshape(frame: &mut Vec<u8>, made: &ReshapeRecord) {
+    let ReshapeRecord { channel, first, change } = made;
+    match change {
+        Reshape::Split { lane, at } => {
+            put_numbers(frame, SPLIT, [channel.0, first.0, lane.0], 0);
+            frame.extend_from_slice(&at.to_le_bytes());
+        }
+        Reshape::Merge { lane, with } => put_numbers(frame, MERGED, [channel.0, first.0, lane.0], with.0.into()),
+    }
+}
+
 /// Appends what a lane no longer needs.
 pub(super) fn put_trimmed(frame: &mut Vec<u8>, lane: LaneId, below: u64) {
     put_numbers(frame, TRIMMED, [lane.0, 0, 0], below);
@@ -332,7 +354,7 @@ pub(super) fn put_given_out(frame: &mut Vec<u8>, channels: u32, lanes: u32) {
 pub(super) fn read_entry(frame: &[u8], at: usize) -> Option<(Entry<'_>, usize)> {
     let head = frame.get(at..at + RECORD)?;
     let kind = u16_at(head, 0);
-    let [a, b] = [u32_at(head, 4), u32_at(head, 8)];
+    let [a, b, c] = [u32_at(head, 4), u32_at(head, 8), u32_at(head, 12)];
     let position = u64_at(head, 16);
     let next = at + RECORD;
     let entry = match kind {
@@ -343,9 +365,26 @@ pub(super) fn read_entry(frame: &[u8], at: usize) -> Option<(Entry<'_>, usize)> 
         SETTLED => Entry::Record(Record::Settled { lane: LaneId(a), group: b, position }),
         TRIMMED => Entry::Trimmed { lane: LaneId(a), below: position },
         GIVEN_OUT => Entry::GivenOut { channels: a, lanes: b },
+        SPLIT => return read_split(frame, at),
+        MERGED => {
+            let change = Reshape::Merge { lane: LaneId(c), with: LaneId(u32::try_from(position).ok()?) };
+            reshaped(a, b, change)
+        }
         _ => return None,
     };
     Some((entry, next))
+}
+
+fn reshaped(channel: u32, first: u32, change: Reshape) -> Entry<'static> {
+    let made = ReshapeRecord { channel: ChannelId(channel), first: LaneId(first), change };
+    Entry::Record(Record::Reshaped(Box::new(made)))
+}
+
+fn read_split(frame: &[u8], at: usize) -> Option<(Entry<'_>, usize)> {
+    let (head, next) = (&frame[at..at + RECORD], at + RECORD + SPLIT_AT);
+    let point = u128::from_le_bytes(*frame.get(at + RECORD..next)?.first_chunk()?);
+    let change = Reshape::Split { lane: LaneId(u32_at(head, 12)), at: point };
+    Some((reshaped(u32_at(head, 4), u32_at(head, 8), change), next))
 }
 
 /// A channel's record: its names are UTF-8 and in their bounds, its groups distinct, and its lanes can be.
@@ -427,6 +466,8 @@ mod tests {
             Record::ChannelGone(ChannelId(4)),
             Record::Committed { lane: LaneId(5), group: 6, position: 1 << 40 },
             Record::Settled { lane: LaneId(7), group: 8, position: 9 },
+            reshape(Reshape::Split { lane: LaneId(11), at: 1 << 127 | 5 }),
+            reshape(Reshape::Merge { lane: LaneId(12), with: LaneId(13) }),
         ];
         for record in &records {
             put_record(&mut frame, record);
@@ -435,10 +476,10 @@ mod tests {
         assert_eq!(at, FRAME_HEADER + RECORD + records.iter().map(record_bytes).sum::<usize>());
         put_trimmed(&mut frame, LaneId(1), 12);
         put_given_out(&mut frame, 5, 1 << 20);
-        seal_frame(&mut frame, 2, 5, 4, Time(77), 8);
+        seal_frame(&mut frame, 2, 5, 4, Time(77), 10);
         let head = read_frame(&frame, 2).unwrap();
         let len = frame.len() as u32;
-        assert_eq!(head, FrameHead { len, segment: 2, number: 5, stored: 4, written: Time(77), records: 8 });
+        assert_eq!(head, FrameHead { len, segment: 2, number: 5, stored: 4, written: Time(77), records: 10 });
 
         let mut at = FRAME_HEADER;
         let mut seen = Vec::new();
@@ -447,13 +488,17 @@ mod tests {
             seen.push(entry);
             at = next;
         }
-        assert_eq!(&seen[..5], &records.map(Entry::Record));
+        assert_eq!(&seen[..7], &records.map(Entry::Record));
         let (key, headers, payload) = (&b"key"[..], &b"hd"[..], &b"payload"[..]);
         let (lane, payload, written) = (LaneId(3), Some(payload), Time(77));
         let expected = Entry::Message { lane, position: 11, key, headers, payload_len: 7, payload, written };
-        assert_eq!(seen[5], expected);
-        assert_eq!(seen[6], Entry::Trimmed { lane: LaneId(1), below: 12 });
-        assert_eq!(seen[7], Entry::GivenOut { channels: 5, lanes: 1 << 20 });
+        assert_eq!(seen[7], expected);
+        assert_eq!(seen[8], Entry::Trimmed { lane: LaneId(1), below: 12 });
+        assert_eq!(seen[9], Entry::GivenOut { channels: 5, lanes: 1 << 20 });
+    }
+
+    fn reshape(change: Reshape) -> Record {
+        Record::Reshaped(Box::new(ReshapeRecord { channel: ChannelId(9), first: LaneId(10), change }))
     }
 
     fn channel(groups: &[&str]) -> Record {

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use brokerlab_model::{ChannelId, ChannelRecord, LaneId, Record};
+use brokerlab_model::{ChannelId, ChannelRecord, LaneId, Record, ReshapeRecord};
 use bytes::Bytes;
 
 use super::format;
@@ -42,6 +42,8 @@ pub(super) struct Frames {
     oldest_segment: u64,
     retired: Vec<u64>,
     channels: BTreeMap<ChannelId, ChannelRecord>,
+    /// Splits and merges of those channels' lanes, by the first new lane.
+    reshapes: BTreeMap<LaneId, ReshapeRecord>,
     /// How many channels and lanes were made.
     given_out: (u32, u32),
     committed: BTreeMap<(LaneId, u32), u64>,
@@ -146,8 +148,17 @@ impl Frames {
             }
             Record::ChannelGone(channel) => {
                 if let Some(ChannelRecord { first, lanes, .. }) = self.channels.remove(channel) {
-                    self.committed.retain(|(lane, _), _| !(first.0..first.0 + lanes).contains(&lane.0));
+                    self.forget_committed(first.0..first.0 + lanes);
                 }
+                let gone: Vec<_> = self.reshapes.values().filter(|made| made.channel == *channel).copied().collect();
+                for made in gone {
+                    self.reshapes.remove(&made.first);
+                    self.forget_committed(made.children());
+                }
+            }
+            Record::Reshaped(made) => {
+                self.give_out(made.channel.0.saturating_add(1), made.children().end);
+                self.reshapes.insert(made.first, **made);
             }
             Record::Committed { lane, group, position } => {
                 let known = self.committed.entry((*lane, *group)).or_default();
@@ -155,6 +166,10 @@ impl Frames {
             }
             Record::Settled { .. } => {}
         }
+    }
+
+    fn forget_committed(&mut self, lanes: std::ops::Range<u32>) {
+        self.committed.retain(|(lane, _), _| !lanes.contains(&lane.0));
     }
 
     /// So many channels and lanes were made, whatever became of them: their numbers are never used again.
@@ -167,6 +182,9 @@ impl Frames {
         for made in self.channels.values() {
             format::put_record(frame, &Record::Channel(Box::new(made.clone())));
         }
+        for &made in self.reshapes.values() {
+            format::put_record(frame, &Record::Reshaped(Box::new(made)));
+        }
         let (channels, lanes) = self.given_out;
         let some_gone = self.channels.len() < channels as usize;
         if some_gone {
@@ -175,6 +193,6 @@ impl Frames {
         for (&(lane, group), &position) in &self.committed {
             format::put_record(frame, &Record::Committed { lane, group, position });
         }
-        (self.channels.len() + self.committed.len()) as u32 + u32::from(some_gone)
+        (self.channels.len() + self.reshapes.len() + self.committed.len()) as u32 + u32::from(some_gone)
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use brokerlab_model::{ChannelId, Control, Role, SeekTo, Span, Status, Time};
+use brokerlab_model::{ChannelId, Control, LaneId, Role, SeekTo, Span, Status, Time};
 
 use crate::world::{World, contract, numbered};
 
@@ -126,6 +126,43 @@ fn what_may_come_at_most_once_is_not_handed_out_before_that_is_stored() {
 }
 
 #[test]
+fn a_shard_that_was_split_is_read_to_its_end_first_in_another_life() {
+    let (url, kept) = ("shard", contract("page-cache, per-key"));
+    let mut world = World::open_anywhere(url, kept);
+    let administrator = world.connect(Role::Administrator);
+    let channel = world.create(administrator, 1, &["g"]);
+    let producer = world.connect(Role::Producer);
+    publish(&mut world, producer, channel, 0..50);
+    let token = world.control(administrator, Control::Split { lane: LaneId(0), at: None });
+    assert_eq!(world.done(administrator, token).lane, LaneId(1));
+    publish(&mut world, producer, channel, 50..100);
+
+    let mut world = world.reopened(url, kept);
+    let administrator = world.connect(Role::Administrator);
+    let token = world.control(administrator, Control::Merge { lane: LaneId(1), with: LaneId(2) });
+    assert_eq!(world.done(administrator, token).lane, LaneId(3));
+    let producer = world.connect(Role::Producer);
+    publish(&mut world, producer, channel, 100..150);
+
+    let mut world = world.reopened(url, kept);
+    let reader = member(&mut world, channel, 1_000);
+    let mut lanes: Vec<u32> = Vec::new();
+    let mut last = [None; 10];
+    for turn in [50, 50, 50] {
+        steps(&mut world, 5);
+        let receipts: Vec<_> = world.seen[reader].deliveries.iter().map(|delivery| delivery.receipt).collect();
+        assert_eq!(receipts.len(), turn, "all of the lanes before, and nothing else");
+        for (lane, _, _, number) in take(&mut world, reader) {
+            lanes.push(lane);
+            assert!(last[number as usize % 10].replace(number) < Some(number), "{number} is out of order");
+        }
+        world.ack(reader, receipts.into_iter());
+    }
+    lanes.dedup();
+    assert!(matches!(lanes[..], [0, 1 | 2, .., 3]), "{lanes:?}");
+}
+
+#[test]
 fn time_goes_on_after_the_latest_in_the_journal() {
     let url = "log?retention=10s";
     let mut world = World::open_anywhere(url, contract("page-cache"));
@@ -140,7 +177,7 @@ fn time_goes_on_after_the_latest_in_the_journal() {
     let mut world = world.reopened(url, contract("page-cache"));
     let reader = member(&mut world, channel, 0);
     // This life's origin is 106 s of the last one's.
-    let (lane, to) = (brokerlab_model::LaneId(0), SeekTo::Time(Time(0)));
+    let (lane, to) = (LaneId(0), SeekTo::Time(Time(0)));
     let token = world.control(reader, Control::Seek { lane, to });
     assert_eq!(world.done(reader, token).position, 5, "what was written at the end of the last life");
     for (seconds, first) in [(9, 0), (10, 10)] {

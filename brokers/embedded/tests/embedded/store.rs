@@ -4,7 +4,9 @@
 use std::path::Path;
 
 use brokerlab_embedded::{Limits, Store, StoreError, verify};
-use brokerlab_model::{ChannelId, ChannelRecord, LaneId, Message, Record, Storage, Token, WorkCounts};
+use brokerlab_model::{
+    ChannelId, ChannelRecord, LaneId, Message, Record, Reshape, ReshapeRecord, Storage, Token, WorkCounts,
+};
 use proptest::prelude::*;
 
 use crate::world::folder;
@@ -223,6 +225,12 @@ fn of_a_channel_that_is_gone_only_its_number_outlives_its_segment() {
         store.record(&Record::Channel(Box::new(made)));
         store.record(&Record::Committed { lane: first, group: 0, position: 0 });
     }
+    for number in 0..2 {
+        let (channel, first) = (ChannelId(number), LaneId(2 + 2 * number));
+        let change = Reshape::Split { lane: LaneId(number), at: 1 << 127 };
+        store.record(&Record::Reshaped(Box::new(ReshapeRecord { channel, first, change })));
+        store.record(&Record::Committed { lane: first, group: 0, position: 0 });
+    }
     store.record(&Record::ChannelGone(ChannelId(1)));
     for position in 0..40 {
         store.append(LaneId(0), position, &message(b"", &[0; 4096]), true);
@@ -233,8 +241,9 @@ fn of_a_channel_that_is_gone_only_its_number_outlives_its_segment() {
     drop(store);
     let report = verify(folder.path(), false).unwrap();
     assert_eq!((report.segments, report.messages), (1, 10), "the last segment alone");
-    let why = "a channel with its committed position, how many channels there were, and what was trimmed";
-    assert_eq!(report.records, 4, "{why}");
+    let why =
+        "a channel and its split with their committed positions, how many channels there were, and what was trimmed";
+    assert_eq!(report.records, 6, "{why}");
 }
 
 #[test]

@@ -446,7 +446,11 @@ impl AmqpClient {
                 self.grant(token, *count);
                 return Ok(());
             }
-            Control::Seek { .. } | Control::Position(_) | Control::Release(_) => {
+            Control::Seek { .. }
+            | Control::Position(_)
+            | Control::Release(_)
+            | Control::Split { .. }
+            | Control::Merge { .. } => {
                 self.end(token, Status::Refused(Refusal::Unsupported));
                 return Ok(());
             }

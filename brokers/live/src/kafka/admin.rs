@@ -164,6 +164,7 @@ impl Administrator {
             Control::Grant(_) | Control::Seek { .. } | Control::Position(_) | Control::Release(_) => {
                 Err(Refusal::WrongRole)
             }
+            Control::Split { .. } | Control::Merge { .. } => Err(Refusal::Unsupported),
         };
         match begun {
             Ok((what, questions)) => {

@@ -183,7 +183,11 @@ impl Member {
                 self.begin_close(now, token);
                 Ok(())
             }
-            Control::Create(_) | Control::Delete(_) | Control::Describe(_) => Err(Refusal::WrongRole),
+            Control::Create(_)
+            | Control::Delete(_)
+            | Control::Describe(_)
+            | Control::Split { .. }
+            | Control::Merge { .. } => Err(Refusal::WrongRole),
         };
         if let Err(refusal) = result {
             self.done.push(ended(token, Status::Refused(refusal)));

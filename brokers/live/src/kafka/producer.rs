@@ -243,7 +243,9 @@ impl Producer {
             | Control::Release(_)
             | Control::Create(_)
             | Control::Delete(_)
-            | Control::Describe(_) => {
+            | Control::Describe(_)
+            | Control::Split { .. }
+            | Control::Merge { .. } => {
                 if self.closed {
                     Refusal::Closed
                 } else {

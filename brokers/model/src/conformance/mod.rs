@@ -23,6 +23,7 @@ pub mod order;
 mod peer;
 pub mod publish;
 pub mod rate;
+pub mod reshape;
 pub mod resume;
 mod rig;
 pub mod roles;
@@ -163,6 +164,11 @@ suites! {
             a_rate_limit_fails_in_part_or_nothing_is_throttled,
             a_rate_limit_keeps_the_order_of_a_key,
         ],
+        reshape: [
+            a_split_lane_is_read_to_its_end_before_the_new_ones_or_splitting_is_refused,
+            merged_lanes_are_read_to_their_end_before_the_new_one_or_merging_is_refused,
+            a_split_by_another_or_of_what_is_not_there_is_refused,
+        ],
         roles: [
             an_operation_of_another_role_is_refused,
             a_closed_client_is_refused_everything,
@@ -241,6 +247,11 @@ suites! {
             a_rate_limit_fails_in_part_or_nothing_is_throttled,
             a_rate_limit_keeps_the_order_of_a_key,
         ],
+        reshape: [
+            a_split_lane_is_read_to_its_end_before_the_new_ones_or_splitting_is_refused,
+            merged_lanes_are_read_to_their_end_before_the_new_one_or_merging_is_refused,
+            a_split_by_another_or_of_what_is_not_there_is_refused,
+        ],
         roles: [
             an_operation_of_another_role_is_refused,
             a_closed_client_is_refused_everything,
@@ -279,6 +290,7 @@ mod tests {
             ("order", include_str!("order.rs")),
             ("publish", include_str!("publish.rs")),
             ("rate", include_str!("rate.rs")),
+            ("reshape", include_str!("reshape.rs")),
             ("resume", include_str!("resume.rs")),
             ("roles", include_str!("roles.rs")),
             ("seek", include_str!("seek.rs")),

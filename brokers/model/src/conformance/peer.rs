@@ -85,7 +85,12 @@ impl Peer {
             Control::Close => Asked::Close,
             Control::Position(_) | Control::Describe(_) => Asked::Question,
             Control::Release(lane) => Asked::Release(*lane),
-            Control::Seek { .. } | Control::Flush | Control::Create(_) | Control::Delete(_) => Asked::Other,
+            Control::Seek { .. }
+            | Control::Flush
+            | Control::Create(_)
+            | Control::Delete(_)
+            | Control::Split { .. }
+            | Control::Merge { .. } => Asked::Other,
         };
         if let Asked::Grant(total) = asked {
             self.granted = total;

@@ -321,7 +321,11 @@ impl Model for DirectModel {
                 Control::Create(spec) => self.create(slot, token, spec, out),
                 Control::Delete(channel) => self.delete(now, slot, token, *channel, out),
                 Control::Describe(channel) => self.describe(slot, token, *channel, out),
-                Control::Seek { .. } | Control::Position(_) | Control::Release(_) => {
+                Control::Seek { .. }
+                | Control::Position(_)
+                | Control::Release(_)
+                | Control::Split { .. }
+                | Control::Merge { .. } => {
                     out.outcomes.push((client, refused(token, Refusal::Unsupported)));
                 }
             },

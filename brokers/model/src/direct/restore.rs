@@ -17,6 +17,7 @@ use crate::time::Time;
 impl DirectModel {
     pub(super) fn take_over(&mut self, now: Time, journal: &Journal, out: &mut Effects) -> Result<(), JournalError> {
         journal.check()?;
+        journal.check_whole()?;
         for made in journal.channels() {
             if let Some(made) = made {
                 self.pass_over(made.first.0);

@@ -153,6 +153,7 @@ impl Model for LogModel {
     }
 
     fn restore(&mut self, now: Time, journal: &Journal, out: &mut Effects) -> Result<(), JournalError> {
+        journal.check_whole()?;
         self.stream.restore(now, journal, out)?;
         self.note_topics();
         Ok(())

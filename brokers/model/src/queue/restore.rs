@@ -12,6 +12,7 @@ use crate::queue::{Channel, Lane, QueueModel};
 impl QueueModel {
     pub(super) fn take_over(&mut self, journal: &Journal, out: &mut Effects) -> Result<(), JournalError> {
         journal.check()?;
+        journal.check_whole()?;
         for made in journal.channels() {
             if let Some(made) = made {
                 self.pass_over(made.first.0);

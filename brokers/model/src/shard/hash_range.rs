@@ -1,6 +1,6 @@
 //! Which shard a record goes to: the MD5 of its partition key, as a 128-bit number, and the range that holds it.
 //!
-//! Leaves out splitting and merging; the ranges here are even.
+//! Leaves out which shard has which range; see [`super::reshape`].
 
 use md5::{Digest, Md5};
 
@@ -25,6 +25,8 @@ pub(crate) fn hash_without_key(n: u64) -> u128 {
 pub struct HashRanges {
     /// The first hash of each range.
     starts: Vec<u128>,
+    /// They are as they were made: a hash's range is nearly where its share of the whole says.
+    even: bool,
 }
 
 impl HashRanges {
@@ -32,7 +34,7 @@ impl HashRanges {
     pub fn even(shards: u32) -> Self {
         let shards = u128::from(shards.max(1));
         let width = if shards == 1 { 0 } else { u128::MAX / shards + u128::from(shards.is_power_of_two()) };
-        Self { starts: (0..shards).map(|shard| shard * width).collect() }
+        Self { starts: (0..shards).map(|shard| shard * width).collect(), even: true }
     }
 
     /// How many there are.
@@ -48,6 +50,9 @@ impl HashRanges {
     /// The range that holds `hash`.
     #[inline]
     pub fn find(&self, hash: u128) -> u32 {
+        if !self.even {
+            return self.starts.partition_point(|&start| start <= hash) as u32 - 1;
+        }
         let count = self.starts.len();
         let guess = ((hash >> 64) * count as u128) >> 64;
         let mut at = guess as usize;
@@ -65,6 +70,28 @@ impl HashRanges {
         let at = shard as usize;
         let last = self.starts.get(at + 1).map_or(u128::MAX, |next| next - 1);
         (self.starts[at], last)
+    }
+
+    /// Splits a range in two, at the middle if nothing is said: the second is the next and begins at the hash that is returned.
+    /// Nothing happens if either would be empty.
+    pub fn split(&mut self, shard: u32, at: Option<u128>) -> Option<u128> {
+        let (first, last) = self.bounds(shard);
+        let at = at.unwrap_or_else(|| first + (last - first).div_ceil(2));
+        if at <= first || at > last {
+            return None;
+        }
+        self.starts.insert(shard as usize + 1, at);
+        self.even = false;
+        Some(at)
+    }
+
+    /// Joins a range and the next one; nothing happens if it is the last.
+    pub fn merge(&mut self, shard: u32) -> Option<()> {
+        let next = shard as usize + 1;
+        self.starts.get(next)?;
+        self.starts.remove(next);
+        self.even = false;
+        Some(())
     }
 }
 
@@ -150,6 +177,22 @@ mod tests {
         assert_eq!(two.bounds(1).1, 340_282_366_920_938_463_463_374_607_431_768_211_455);
         assert_eq!(HashRanges::even(3).bounds(0), (0, 113_427_455_640_312_821_154_458_202_477_256_070_484));
         assert_eq!(HashRanges::even(1).bounds(0), (0, u128::MAX));
+    }
+
+    #[test]
+    fn a_range_is_split_inside_and_merged_with_the_next() {
+        let mut ranges = HashRanges::even(2);
+        let half = 1 << 127;
+        assert_eq!(ranges.split(0, None), Some(1 << 126));
+        assert_eq!((ranges.bounds(0), ranges.bounds(1).1), ((0, (1 << 126) - 1), half - 1));
+        assert_eq!((ranges.split(2, Some(half)), ranges.split(0, Some(1 << 126)), ranges.len()), (None, None, 3));
+        assert_eq!(ranges.split(2, Some(half + 1)), Some(half + 1));
+        assert_eq!((ranges.bounds(2), ranges.split(2, None)), ((half, half), None), "one hash is not split");
+        for (hash, shard) in [(0, 0), (1 << 126, 1), (half, 2), (half + 1, 3), (u128::MAX, 3)] {
+            assert_eq!(ranges.find(hash), shard);
+        }
+        assert_eq!((ranges.merge(3), ranges.merge(0)), (None, Some(())));
+        assert_eq!((ranges.len(), ranges.find(5), ranges.find(half)), (3, 0, 1));
     }
 
     #[test]

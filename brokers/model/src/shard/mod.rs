@@ -13,18 +13,23 @@
 //!
 //! Analytics over what is read from the shards, as the service runs them beside the stream, are [`crate::windows`].
 //!
-//! Leaves out, for now: splitting and merging, on-demand scaling, polling consumers with five reads per second, leases that
+//! A shard is split in two, or merged with a neighbour: the old ones take nothing more, and each application reads them to their end
+//! before the new ones, so that the records of a key come in order.
+//!
+//! Leaves out, for now: on-demand scaling, polling consumers with five reads per second, leases that
 //! time out.
 
 pub mod hash_range;
 mod options;
 pub mod reference;
+mod reshape;
 #[cfg(test)]
 mod tests;
 mod throttle;
 
-use self::hash_range::{HashRanges, KeyCache, hash_without_key};
+use self::hash_range::{KeyCache, hash_without_key};
 pub use self::options::ShardOptions;
+use self::reshape::ShardRanges;
 use self::throttle::{Waiting, WriteLimits};
 use crate::batch::{Accepted, Blocked, ChannelId, Control, Message, Publishes, Settlement, Token};
 use crate::broker::{ClientSpec, ConnectError};
@@ -50,12 +55,6 @@ pub struct ShardModel {
     without_key: u64,
     keeps_order: bool,
     waiting: Waiting,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct ShardRanges {
-    first: u32,
-    ranges: HashRanges,
 }
 
 /// Where a record goes.
@@ -93,12 +92,9 @@ impl ShardModel {
                 }
                 continue;
             }
-            self.ranges.push(channel.map(|channel| {
-                let (records, bytes) = (self.options.write_records_per_s, self.options.write_bytes_per_s);
-                let shards = channel.first as usize + channel.lanes as usize;
-                self.limits.resize(shards, WriteLimits::full(records, bytes, now));
-                ShardRanges { first: channel.first, ranges: HashRanges::even(channel.lanes) }
-            }));
+            self.ranges.push(channel.map(|channel| ShardRanges::even(channel.first, channel.lanes)));
+            let shards = self.stream.next_lane().0 as usize;
+            self.limits.resize(shards, self.new_limits(now));
         }
     }
 
@@ -113,7 +109,7 @@ impl ShardModel {
         }
         let hash =
             if message.key.is_empty() { hash_without_key(self.without_key) } else { self.keys.hash_of(message.key) };
-        let shard = stream.first + stream.ranges.find(hash);
+        let shard = stream.find(hash);
         let admitted = self.limits[shard as usize].admit(now, bytes as u32);
         // One that is held back tries the same shard again, so that the time given for it is right.
         let stays = admitted.is_err() && self.keeps_order;
@@ -182,6 +178,10 @@ impl Model for ShardModel {
             out.outcomes.push(ended(client, token, Status::Refused(Refusal::OutOfRange)));
             return;
         }
+        if matches!(control, Control::Split { .. } | Control::Merge { .. }) {
+            self.reshape(now, client, token, control, out);
+            return;
+        }
         self.stream.control(now, client, token, control, out);
         match control {
             Control::Create(_) | Control::Delete(_) => self.note_streams(now),
@@ -191,7 +191,9 @@ impl Model for ShardModel {
             | Control::Position(_)
             | Control::Flush
             | Control::Release(_)
-            | Control::Describe(_) => {}
+            | Control::Describe(_)
+            | Control::Split { .. }
+            | Control::Merge { .. } => {}
         }
     }
 
@@ -223,6 +225,6 @@ impl Model for ShardModel {
     fn restore(&mut self, now: Time, journal: &Journal, out: &mut Effects) -> Result<(), JournalError> {
         self.stream.restore(now, journal, out)?;
         self.note_streams(now);
-        Ok(())
+        self.reshape_again(now, journal)
     }
 }

@@ -175,6 +175,7 @@ impl ShardOptions {
                 Feature::PublishPosition,
                 Feature::FullDepth,
                 Feature::ExactCredit,
+                Feature::Reshape,
             ],
             max_message_bytes: self.largest(),
             limits: self.limits(),

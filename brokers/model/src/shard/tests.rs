@@ -11,7 +11,7 @@ use crate::broker::{ClientSpec, Role};
 use crate::completion::{Event, Refusal, Status};
 use crate::contract::{Contract, Delivery, Order};
 use crate::machine::{Effects, Model, Write};
-use crate::stream::trial::{Command, MEMBERS, Trial, any_command, calm_command};
+use crate::stream::trial::{Command, MEMBERS, Trial, any_command, calm_command, reshape};
 use crate::time::Time;
 use crate::trial::crash::{Crash, crash};
 
@@ -63,7 +63,7 @@ proptest! {
     fn throttled_or_held_back_every_message_that_was_taken_comes_once_in_the_order_of_its_key(
         contract in contracts(),
         (write_records_per_s, write_bytes_per_s) in limits(),
-        commands in prop::collection::vec(calm_command(), 0..120),
+        commands in prop::collection::vec(prop_oneof![15 => calm_command(), 1 => reshape()], 0..120),
     ) {
         let mut trial = trial(ShardOptions { write_records_per_s, write_bytes_per_s, ..ShardOptions::default() }, contract);
         for member in MEMBERS {

@@ -3,7 +3,7 @@
 //! Leaves out settling messages one by one: a commit covers everything before it in the lane.
 
 use super::lane::{Cursor, Lane};
-use super::{Channel, Group, Part, Source, Stream, ended, placed};
+use super::{Channel, Group, Source, Stream, ended, placed};
 use crate::batch::{ChannelId, ChannelSpec, Control, LaneId, Receipt, SeekTo, Settlement, Token, Verdict};
 use crate::completion::{Answer, Description, LaneState, Refusal, Status};
 use crate::machine::{ChannelRecord, Effects, Record, Write};
@@ -34,10 +34,16 @@ impl Stream {
             out.outcomes.push(placed(client, settlement.token, status, receipt.lane, receipt.position));
         }
         for (lane, slot) in moved {
+            if self.lanes[lane as usize].is_closed() {
+                self.drained.push((lane, slot));
+            }
             let cursor = &mut self.lanes[lane as usize].cursors[slot as usize];
             cursor.committing = false;
             let record = Record::Committed { lane: LaneId(lane), group: slot, position: cursor.committed };
             out.writes.push(Write::Record(record));
+        }
+        if !self.drained.is_empty() {
+            self.serve(now, out);
         }
         self.heard(now, client, out);
     }
@@ -74,6 +80,7 @@ impl Stream {
             Control::Create(spec) => self.create(now, client, token, spec, out),
             Control::Delete(channel) => self.delete(now, client, token, *channel, out),
             Control::Describe(channel) => self.describe(client, token, *channel, out),
+            Control::Split { .. } | Control::Merge { .. } => self.administers(client).and(Err(Refusal::Unsupported)),
         };
         if let Err(refusal) = result {
             out.outcomes.push(ended(client, token, Status::Refused(refusal)));
@@ -139,13 +146,6 @@ impl Stream {
         Ok(())
     }
 
-    fn administers(&self, client: u32) -> Result<(), Refusal> {
-        match self.client(client)?.part {
-            Part::Administrator => Ok(()),
-            Part::Producer | Part::Member(_) => Err(Refusal::WrongRole),
-        }
-    }
-
     fn create(
         &mut self,
         now: Time,
@@ -161,8 +161,7 @@ impl Stream {
         if self.channels.iter().any(|channel| !channel.gone && channel.name == spec.name) {
             return Err(Refusal::Exists);
         }
-        let room = self.config.max_lanes.saturating_sub(self.lanes.len() as u32);
-        if !spec.is_in_bounds() || spec.lanes > room || (self.config.single_lane && spec.lanes > 1) {
+        if !spec.is_in_bounds() || spec.lanes > self.lane_room() || (self.config.single_lane && spec.lanes > 1) {
             return Err(Refusal::OutOfRange);
         }
         let made = ChannelRecord::new(spec, self.channels.len(), self.lanes.len());
@@ -176,11 +175,15 @@ impl Stream {
     pub(super) fn add_channel(&mut self, now: Time, made: &ChannelRecord) {
         let &ChannelRecord { channel: ChannelId(channel), first: LaneId(first), lanes, .. } = made;
         let groups: Vec<u32> = made.groups.iter().map(|name| self.group_named(name)).collect();
-        let reads = self.config.read_bytes_per_s.map(|rate| super::Bucket::full(rate, now));
-        let cursors = vec![Cursor::new(reads); groups.len()];
+        let cursors = vec![self.new_cursor(now); groups.len()];
         let entries = self.config.index_entries;
         self.lanes.extend((0..lanes).map(|_| Lane::new(channel, cursors.clone(), entries)));
-        self.channels.push(Channel { name: made.name.clone(), first, lanes, groups, gone: false });
+        self.channels.push(Channel { name: made.name.clone(), first, lanes, later: Vec::new(), groups, gone: false });
+    }
+
+    /// A group's place in a new lane.
+    pub(super) fn new_cursor(&self, now: Time) -> Cursor {
+        Cursor::new(self.config.read_bytes_per_s.map(|rate| super::Bucket::full(rate, now)))
     }
 
     fn group_named(&mut self, name: &str) -> u32 {
@@ -202,11 +205,11 @@ impl Stream {
         self.administers(client)?;
         self.channel(channel).ok_or(Refusal::NoSuchLane)?;
         self.lose(channel.0, out);
-        let gone = &mut self.channels[channel.0 as usize];
-        gone.gone = true;
-        let groups = gone.groups.clone();
         out.writes.push(Write::Record(Record::ChannelGone(channel)));
-        for number in gone.first..gone.first + gone.lanes {
+        let gone = &mut self.channels[channel.0 as usize];
+        let (groups, lanes): (_, Vec<u32>) = (gone.groups.clone(), gone.all_lanes().collect());
+        gone.gone = true;
+        for number in lanes {
             let lane = &mut self.lanes[number as usize];
             lane.trim(lane.end);
             out.writes.push(Write::Trim { lane: LaneId(number), below: lane.end });
@@ -223,8 +226,11 @@ impl Stream {
         self.administers(client)?;
         let channel = self.channel(channel).ok_or(Refusal::NoSuchLane)?;
         let mut lanes = Vec::with_capacity(channel.lanes as usize * channel.groups.len());
-        for number in channel.first..channel.first + channel.lanes {
+        for number in channel.all_lanes() {
             let lane = &self.lanes[number as usize];
+            if lane.is_closed() && lane.start == lane.end {
+                continue;
+            }
             lanes.extend(lane.cursors.iter().zip(0..).map(|(cursor, group)| LaneState {
                 lane: LaneId(number),
                 group,

@@ -69,13 +69,18 @@ impl Stream {
 
     /// Serves every listed member until its credit or its lanes are used up.
     pub(super) fn serve(&mut self, now: Time, out: &mut Effects) {
-        while let Some(client) = self.to_serve.pop_front() {
-            self.serve_member(now, client, out);
+        loop {
+            while let Some(client) = self.to_serve.pop_front() {
+                self.serve_member(now, client, out);
+            }
+            if !self.open_children(out) {
+                return;
+            }
         }
     }
 
     fn serve_member(&mut self, now: Time, client: u32, out: &mut Effects) {
-        let Self { clients, lanes, parked, next_parked, config, .. } = self;
+        let Self { clients, lanes, drained, parked, next_parked, config, .. } = self;
         let Some(Some(state)) = clients.get_mut(client as usize) else { return };
         let Part::Member(member) = &mut state.part else { return };
         member.listed = false;
@@ -84,6 +89,9 @@ impl Stream {
         {
             let lane = &mut lanes[source.0 as usize];
             let (count, left) = hand_out(now, lane, source, member.credit.available(), config.commit_first, out);
+            if config.commit_first && lane.is_closed() {
+                drained.push(source);
+            }
             let cursor = &mut lane.cursors[source.1 as usize];
             match left {
                 Left::Nothing => cursor.queued = false,

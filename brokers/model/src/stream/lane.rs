@@ -2,6 +2,8 @@
 //!
 //! Leaves out the messages: the storage below keeps them, this keeps positions.
 
+use std::ops::Range;
+
 use super::bucket::Bucket;
 use super::index::SparseIndex;
 use crate::time::Time;
@@ -73,6 +75,10 @@ pub(crate) struct Lane {
     pub(crate) stable: u64,
     /// The first position that is kept.
     pub(crate) start: u64,
+    /// The lanes that took this one's keys before; [`NOBODY`] where there was none.
+    pub(crate) parents: [u32; 2],
+    /// The lanes that take this one's keys now; empty while it takes them itself.
+    pub(crate) children: Range<u32>,
     /// The bytes ever written.
     pub(crate) bytes: u64,
     /// The publish call that wrote last.
@@ -94,6 +100,8 @@ impl Lane {
             end: 0,
             stable: 0,
             start: 0,
+            parents: [NOBODY; 2],
+            children: 0..0,
             bytes: 0,
             written_by: u64::MAX,
             touched: false,
@@ -133,6 +141,17 @@ impl Lane {
         let (from, to) = (from.max(self.start), to.max(self.start));
         let holes: u64 = self.holes.iter().map(|&(hole, end)| end.min(to).saturating_sub(hole.max(from))).sum();
         to.saturating_sub(from) - holes
+    }
+
+    /// Whether it takes nothing more: it was split or merged.
+    pub(crate) fn is_closed(&self) -> bool {
+        !self.children.is_empty()
+    }
+
+    /// Whether the group of that place has committed all that ever was or will be in the lane, or it is no longer kept.
+    pub(crate) fn is_finished(&self, slot: u32) -> bool {
+        let committed = self.cursors[slot as usize].committed;
+        self.is_closed() && self.stable == self.end && self.messages(committed, self.end) == 0
     }
 
     /// Forgets everything below `start`.

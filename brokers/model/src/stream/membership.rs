@@ -53,13 +53,15 @@ impl Stream {
     /// All lanes of a member's channels.
     pub(super) fn sources_of(&self, client: u32) -> Vec<Source> {
         let Ok(member) = self.member(client) else { return Vec::new() };
-        member.channels.iter().flat_map(|&channel| self.sources(channel)).collect()
+        let lanes =
+            |&(channel, slot): &(u32, u32)| self.channels[channel as usize].all_lanes().map(move |lane| (lane, slot));
+        member.channels.iter().flat_map(lanes).collect()
     }
 
-    fn sources(&self, (channel, slot): (u32, u32)) -> impl Iterator<Item = Source> + use<> {
-        let channel = &self.channels[channel as usize];
-        let lanes = if channel.gone { 0 } else { channel.lanes };
-        (channel.first..channel.first + lanes).map(move |lane| (lane, slot))
+    /// The lanes of a channel that are shared out in a group.
+    fn sources(&self, (channel, slot): (u32, u32)) -> impl Iterator<Item = Source> + use<'_> {
+        let lanes = self.channels[channel as usize].all_lanes();
+        lanes.map(move |lane| (lane, slot)).filter(|&source| self.is_readable(source))
     }
 
     /// Takes a lane from a client that owns it or was to own it; returns whether it owned it.
@@ -205,9 +207,10 @@ impl Stream {
         match status {
             Ok(source) => {
                 out.outcomes.push(placed(client, token, Status::Done, lane, 0));
+                let intended = self.lanes[source.0 as usize].cursors[source.1 as usize].intended;
                 if self.config.groups.eager {
                     self.assign_all(self.group_of(source), out);
-                } else if self.lanes[source.0 as usize].cursors[source.1 as usize].intended != NOBODY {
+                } else if intended != NOBODY && self.is_readable(source) {
                     self.assign(source, out);
                 }
                 self.serve(now, out);
@@ -230,8 +233,8 @@ impl Stream {
 
     /// A channel is deleted: its lanes are lost to whoever holds them.
     pub(super) fn lose(&mut self, channel: u32, out: &mut Effects) {
-        let (first, lanes) = (self.channels[channel as usize].first, self.channels[channel as usize].lanes);
-        for lane in first..first + lanes {
+        let lanes: Vec<u32> = self.channels[channel as usize].all_lanes().collect();
+        for lane in lanes {
             for slot in 0..self.lanes[lane as usize].cursors.len() {
                 let source = (lane, slot as u32);
                 let owner = self.lanes[lane as usize].cursors[slot].owner;

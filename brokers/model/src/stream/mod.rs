@@ -14,6 +14,7 @@ mod membership;
 mod pending;
 mod publish;
 pub(crate) mod reference;
+mod reshape;
 mod restore;
 mod sessions;
 #[cfg(test)]
@@ -76,9 +77,20 @@ pub(crate) struct Channel {
     pub(crate) name: String,
     pub(crate) first: u32,
     pub(crate) lanes: u32,
+    /// The lanes that were made since, by splits and merges; in order.
+    later: Vec<u32>,
     /// The stream's number of each of its groups.
     groups: Vec<u32>,
     gone: bool,
+}
+
+impl Channel {
+    /// Its lanes, also those that take nothing more; none, once it is gone.
+    fn all_lanes(&self) -> impl Iterator<Item = u32> + use<'_> {
+        let made = if self.gone { 0 } else { self.lanes };
+        let later = if self.gone { &[][..] } else { &self.later };
+        (self.first..self.first + made).chain(later.iter().copied())
+    }
 }
 
 /// A consumer group, by name; it may be bound to several channels.
@@ -137,6 +149,10 @@ pub(crate) struct Stream {
     channels: Vec<Channel>,
     groups: Vec<Group>,
     lanes: Vec<Lane>,
+    /// How many of them take nothing more.
+    closed: u32,
+    /// Places in lanes that take nothing more of which a group may have nothing left to read.
+    drained: Vec<Source>,
     pending: Pending,
     /// Messages of the publish call in hand.
     open_call: u32,
@@ -162,6 +178,8 @@ impl Stream {
             channels: Vec::new(),
             groups: Vec::new(),
             lanes: Vec::new(),
+            closed: 0,
+            drained: Vec::new(),
             pending: Pending::default(),
             open_call: 0,
             touched: Vec::new(),
@@ -270,8 +288,8 @@ impl Stream {
         }
         if self.next_parked <= now {
             self.unpark(now);
-            self.serve(now, out);
         }
+        self.serve(now, out);
     }
 }
 

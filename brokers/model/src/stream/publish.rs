@@ -84,6 +84,9 @@ impl Stream {
             self.lanes[lane as usize].touched = false;
             self.wake(lane);
             self.keep_size(lane, out);
+            if self.lanes[lane as usize].is_closed() {
+                self.note_drained(lane);
+            }
         }
         self.touched = touched;
         self.serve(now, out);
@@ -131,7 +134,8 @@ impl Stream {
     pub(super) fn expire(&mut self, now: Time, out: &mut Effects) {
         let Some(age) = self.config.retention else { return };
         self.next_expiry = Time::NEVER;
-        for (number, lane) in self.lanes.iter_mut().enumerate() {
+        let Self { lanes, drained, .. } = self;
+        for (number, lane) in lanes.iter_mut().enumerate() {
             let before = lane.start;
             while expiry(lane, age) <= now {
                 let cut = lane.index.second().map_or(lane.stable, |(position, _)| position.min(lane.stable));
@@ -142,6 +146,9 @@ impl Stream {
             }
             if lane.start > before {
                 out.writes.push(Write::Trim { lane: LaneId(number as u32), below: lane.start });
+                if lane.is_closed() {
+                    drained.extend((0..lane.cursors.len() as u32).map(|slot| (number as u32, slot)));
+                }
             }
             self.next_expiry = self.next_expiry.min(expiry(lane, age));
         }

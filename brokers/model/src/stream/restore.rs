@@ -4,11 +4,13 @@
 //! delivered once before, unless a delivery is committed first. Times and sizes come with the messages, so that retention and seeks
 //! by time go on as if nothing had happened. Leaves out members and what was outstanding, which end with the process.
 
+use std::ops::Range;
+
 use super::lane::Lane;
 use super::publish::expiry;
 use super::{Channel, Stream};
 use crate::journal::{Journal, JournalError, LaneJournal};
-use crate::machine::{ChannelRecord, Effects};
+use crate::machine::Effects;
 use crate::time::Time;
 
 impl Stream {
@@ -22,18 +24,22 @@ impl Stream {
                 }
                 self.pass_over(made.first.0, journal);
                 self.add_channel(now, made);
-                self.fill(made, journal);
+                self.fill(made.first.0..made.first.0 + made.lanes, journal);
             } else {
-                let (name, groups) = (String::new(), Vec::new());
-                self.channels.push(Channel { name, first: 0, lanes: 0, groups, gone: true });
+                let (name, later, groups) = (String::new(), Vec::new(), Vec::new());
+                self.channels.push(Channel { name, first: 0, lanes: 0, later, groups, gone: true });
             }
         }
         self.pass_over(journal.lane_count(), journal);
+        for made in journal.reshapes() {
+            self.make_children(now, made);
+            self.fill(made.children(), journal);
+        }
         journal.trim_gone(out);
         Ok(())
     }
 
-    /// The next lanes, below `to`, were of channels that are gone.
+    /// The next lanes, below `to`, were of channels that are gone, or were made by splits and merges that come later.
     fn pass_over(&mut self, to: u32, journal: &Journal) {
         let gone = journal.gone_channel().0;
         while (self.lanes.len() as u32) < to {
@@ -41,9 +47,9 @@ impl Stream {
         }
     }
 
-    /// Takes over what the lanes of a channel that was just added hold.
-    fn fill(&mut self, made: &ChannelRecord, journal: &Journal) {
-        for lane in made.first.0..made.first.0 + made.lanes {
+    /// Takes over what lanes that were just made hold.
+    fn fill(&mut self, made: Range<u32>, journal: &Journal) {
+        for lane in made {
             let Some(journal) = journal.lane(lane) else { continue };
             let entry = &mut self.lanes[lane as usize];
             fill_lane(entry, journal, self.config.commit_first);

@@ -64,6 +64,15 @@ pub(crate) enum Command {
     Pass(u64),
     Create(u32),
     Delete(u32),
+    /// Splits a lane in the middle, or at a hash of which the upper half is given.
+    Split {
+        lane: u32,
+        at: Option<u64>,
+    },
+    Merge {
+        lane: u32,
+        with: u32,
+    },
 }
 
 /// The model, the reference, and what was counted.
@@ -88,8 +97,6 @@ pub(crate) struct Trial<M> {
     numbers: u64,
     /// Sizes of the messages of the batch in hand.
     sizes: Vec<u32>,
-    /// Lanes of the first two channels.
-    lanes_read: u32,
     /// Deliveries in order: lane, group, position.
     pub(crate) delivered: Vec<(LaneId, &'static str, u64)>,
     credit: BTreeMap<u32, u64>,
@@ -133,7 +140,6 @@ impl<M: Model + Clone> Trial<M> {
             written: BTreeMap::new(),
             numbers: 0,
             sizes: Vec::new(),
-            lanes_read: lanes[0] + lanes[1],
             delivered: Vec::new(),
             credit: BTreeMap::new(),
             round: 100_000_000_000,
@@ -357,6 +363,13 @@ impl<M: Model + Clone> Trial<M> {
                 self.control(ADMIN, &Control::Delete(ChannelId(number)));
                 self.deleted.push(ChannelId(number));
             }
+            Command::Split { lane, at } => {
+                let at = at.map(|at| u128::from(at) << 64);
+                self.control(ADMIN, &Control::Split { lane: LaneId(lane), at });
+            }
+            Command::Merge { lane, with } => {
+                self.control(ADMIN, &Control::Merge { lane: LaneId(lane), with: LaneId(with) });
+            }
         }
     }
 
@@ -433,7 +446,8 @@ impl<M: Model + Clone> Trial<M> {
             *times.entry(delivery).or_default() += 1;
         }
         // Nobody reads the channels that came later.
-        let read = self.reference.kept().into_iter().filter(|&(lane, ..)| lane < self.lanes_read);
+        let read = |&(lane, ..): &(u32, u32, u64)| self.reference.channel_of(LaneId(lane)) < 2;
+        let read = self.reference.kept().into_iter().filter(read);
         for (lane, group, position) in read {
             let group = if group == 0 { "g" } else { "h" };
             assert!(
@@ -450,7 +464,7 @@ impl<M: Model + Clone> Trial<M> {
         for &(lane, group, position) in &self.delivered {
             let (key, number) = self.written[&(lane, position)];
             if key > 0 {
-                let first_channel = lane.0 < 3;
+                let first_channel = self.reference.channel_of(lane) == 0;
                 let before = last.insert((group, key, first_channel), number);
                 assert!(before.is_none_or(|before| before < number), "{number} of key {key} came after {before:?}");
             }
@@ -484,14 +498,24 @@ pub(crate) fn any_command() -> impl Strategy<Value = Command> {
         4 => (client.clone(), 0usize..6).prop_map(|(client, count)| Command::Ack { client, count }),
         1 => (client.clone(), 0usize..6, any::<u8>())
             .prop_map(|(client, receipt, what)| Command::Wrong { client, receipt, what }),
-        3 => (client.clone(), 0u32..7, 0u64..400, any::<u8>())
+        3 => (client.clone(), 0u32..12, 0u64..400, any::<u8>())
             .prop_map(|(client, lane, to, how)| Command::Seek { client, lane, to, how }),
         3 => (3u32..8).prop_map(Command::Release),
         1 => (3u32..8).prop_map(Command::Heard),
-        2 => (client, any::<u8>(), 0u32..7).prop_map(|(client, what, number)| Command::Ask { client, what, number }),
+        2 => (client, any::<u8>(), 0u32..12).prop_map(|(client, what, number)| Command::Ask { client, what, number }),
         3 => (1u64..60).prop_map(Command::Pass),
         1 => (0u32..3).prop_map(Command::Create),
+        1 => reshape(),
         1 => prop::bool::weighted(0.2).prop_flat_map(|rare| if rare { 0u32..4 } else { 2u32..4 }).prop_map(Command::Delete),
+    ]
+}
+
+/// Splits and merges, of lanes that are there and of others.
+pub(crate) fn reshape() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        2 => (0u32..12, prop::option::weighted(0.3, any::<u64>())).prop_map(|(lane, at)| Command::Split { lane, at }),
+        2 => (0u32..12, 0u32..12).prop_map(|(lane, with)| Command::Merge { lane, with }),
+        1 => (0u32..12).prop_map(|lane| Command::Merge { lane, with: lane + 1 }),
     ]
 }
 

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use crate::batch::LaneId;
 use crate::journal::Journal;
-use crate::machine::{ChannelRecord, Record, Write};
+use crate::machine::{ChannelRecord, Record, ReshapeRecord, Write};
 use crate::time::Time;
 
 /// How much of the journal is left, each from nothing to everything that may be.
@@ -166,10 +166,12 @@ fn part(of: usize, share: u8) -> usize {
 /// nothing is needed.
 fn outlived(entries: &[Logged], retired: usize, early: usize) -> Vec<Logged> {
     let at = (retired + early).min(entries.len());
-    let Known { channels, committed, given_back, given_out, .. } = known(&entries[..at]);
+    let Known { channels, reshapes, committed, given_back, given_out, .. } = known(&entries[..at]);
     let mut left = entries[retired..at].to_vec();
-    let alive = channels.into_values().flatten();
-    left.extend(alive.map(|made| Logged::Record(Record::Channel(Box::new(made)))));
+    let is_alive = |made: &ReshapeRecord| matches!(channels.get(&made.channel.0), Some(Some(_)));
+    let reshapes = reshapes.into_values().filter(is_alive).map(|made| Record::Reshaped(Box::new(made)));
+    let alive = channels.values().flatten().map(|made| Record::Channel(Box::new(made.clone())));
+    left.extend(alive.chain(reshapes).map(Logged::Record));
     left.push(Logged::GivenOut { channels: given_out.0, lanes: given_out.1 });
     for ((lane, group), position) in committed {
         left.push(Logged::Record(Record::Committed { lane: LaneId(lane), group, position }));
@@ -187,6 +189,8 @@ fn outlived(entries: &[Logged], retired: usize, early: usize) -> Vec<Logged> {
 pub(crate) struct Known {
     /// None where a channel is gone.
     pub(crate) channels: BTreeMap<u32, Option<ChannelRecord>>,
+    /// By the first new lane.
+    pub(crate) reshapes: BTreeMap<u32, ReshapeRecord>,
     /// By lane and position: when it was written.
     pub(crate) messages: BTreeMap<(u32, u64), Time>,
     /// By lane and group.
@@ -223,6 +227,10 @@ fn known(entries: &[Logged]) -> Known {
             Logged::Record(Record::ChannelGone(channel)) => {
                 known.channels.insert(channel.0, None);
                 out.0 = out.0.max(channel.0 + 1);
+            }
+            Logged::Record(Record::Reshaped(made)) => {
+                known.reshapes.insert(made.first.0, **made);
+                *out = (out.0.max(made.channel.0 + 1), out.1.max(made.children().end));
             }
             &Logged::Record(Record::Committed { lane, group, position }) => {
                 raise(&mut known.committed, (lane.0, group), position);

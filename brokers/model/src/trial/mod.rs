@@ -389,7 +389,7 @@ impl<M: Model + Clone> Trial<M> {
             Write::Record(Record::Settled { lane, group, position }) => {
                 self.settled.insert((lane.0, group, position));
             }
-            Write::Record(Record::Channel(_) | Record::ChannelGone(_)) => {}
+            Write::Record(Record::Channel(_) | Record::ChannelGone(_) | Record::Reshaped(_)) => {}
             Write::Trim { lane, below } => {
                 let before = self.trimmed.insert(lane.0, below).unwrap_or(0);
                 assert!(below > before, "a trim gives something back");

@@ -176,6 +176,7 @@ impl NetClient {
                 Control::Close => true,
                 Control::Flush => *role == Role::Producer,
                 Control::Create(_) | Control::Delete(_) | Control::Describe(_) => *role == Role::Administrator,
+                Control::Split { .. } | Control::Merge { .. } => return Some(Refusal::Unsupported),
                 Control::Grant(_) | Control::Seek { .. } | Control::Position(_) | Control::Release(_) => {
                     matches!(role, Role::Member { .. })
                 }

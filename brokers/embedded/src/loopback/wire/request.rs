@@ -173,6 +173,12 @@ pub(in crate::loopback) fn put_control(out: &mut Vec<u8>, slot: u32, control: &C
             }
             Control::Delete(channel) => put_numbers(out, 7, &[channel.0]),
             Control::Describe(channel) => put_numbers(out, 8, &[channel.0]),
+            Control::Split { lane, at } => {
+                put_numbers(out, 9, &[lane.0]);
+                out.push(u8::from(at.is_some()));
+                out.extend_from_slice(&at.unwrap_or_default().to_le_bytes());
+            }
+            Control::Merge { lane, with } => put_numbers(out, 10, &[lane.0, with.0]),
         }
     });
 }
@@ -298,6 +304,16 @@ fn read_control(mut body: Reader<'_>) -> Option<(Token, Control)> {
         }
         7 => Control::Delete(ChannelId(body.u32()?)),
         8 => Control::Describe(ChannelId(body.u32()?)),
+        9 => {
+            let lane = LaneId(body.u32()?);
+            let at = match (body.u8()?, body.u128()?) {
+                (0, 0) => None,
+                (1, at) => Some(at),
+                _ => return None,
+            };
+            Control::Split { lane, at }
+        }
+        10 => Control::Merge { lane: LaneId(body.u32()?), with: LaneId(body.u32()?) },
         _ => return None,
     };
     body.end()?;
@@ -374,6 +390,9 @@ mod tests {
             }),
             Control::Delete(ChannelId(6)),
             Control::Describe(ChannelId(7)),
+            Control::Split { lane: LaneId(8), at: None },
+            Control::Split { lane: LaneId(8), at: Some(1 << 127 | 3) },
+            Control::Merge { lane: LaneId(9), with: LaneId(10) },
         ];
         let member = Role::Member { group: "g".to_owned(), channels: vec![ChannelId(0), ChannelId(9)] };
         let askers =

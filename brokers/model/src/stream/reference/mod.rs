@@ -6,6 +6,7 @@
 //! retention, of which it only checks that nothing young goes.
 
 mod observe;
+mod reshape;
 #[cfg(test)]
 mod restart;
 mod route;
@@ -21,6 +22,7 @@ use crate::broker::Role;
 use crate::completion::{Answer, Description, Failure, LaneState, Outcome, Refusal, Status};
 use crate::contract::{Contract, Delivery, Order};
 use crate::machine::{ChannelRecord, Effects, GROUPS_MAX, NAME_BYTES_MAX, Record, Write};
+use crate::shard::hash_range::HashRanges;
 use crate::time::Time;
 
 /// What became of a message.
@@ -36,9 +38,19 @@ struct Lane {
     channel: usize,
     messages: Vec<(Time, Fate)>,
     start: u64,
+    /// The first and the last hash of the keys that it takes.
+    hashes: (u128, u128),
+    /// The lanes that took them before.
+    parents: Vec<u32>,
+    /// It was split or merged.
+    closed: bool,
 }
 
 impl Lane {
+    fn new(channel: usize, hashes: (u128, u128), parents: Vec<u32>) -> Self {
+        Self { channel, messages: Vec::new(), start: 0, hashes, parents, closed: false }
+    }
+
     /// The high watermark: the first message that is not answered.
     fn stable(&self) -> u64 {
         let answered = self.messages.iter().position(|&(_, fate)| fate == Fate::Pending);
@@ -63,8 +75,6 @@ impl Lane {
 #[derive(Clone, Debug)]
 struct Channel {
     name: String,
-    first: u32,
-    lanes: u32,
     groups: Vec<String>,
     gone: bool,
 }
@@ -240,8 +250,10 @@ impl Reference {
     fn route(&mut self, now: Time, ticket: u64, message: &crate::batch::Message<'_>) -> Result<u32, Status> {
         let channel = message.channel.0 as usize;
         let known = self.channels.get(channel).filter(|channel| !channel.gone);
-        let known = known.ok_or(Status::Refused(Refusal::NoSuchLane))?;
-        self.rules.route(now, ticket, message, known.first, known.lanes, self.contract.order != Order::None)
+        known.ok_or(Status::Refused(Refusal::NoSuchLane))?;
+        let lanes = (0u32..).zip(&self.lanes).filter(|(_, lane)| lane.channel == channel && !lane.closed);
+        let lanes: Vec<(u32, (u128, u128))> = lanes.map(|(number, lane)| (number, lane.hashes)).collect();
+        self.rules.route(now, ticket, message, &lanes, self.contract.order != Order::None)
     }
 
     /// The storage answered.
@@ -396,6 +408,12 @@ impl Reference {
                 let description = Description { lanes: self.describe(*channel), settings: Vec::new() };
                 expected.answers.push((client, token, Answer::Description(description)));
             }
+            Control::Split { lane, at } => {
+                administers.and_then(|()| self.split(client, token, *lane, *at, expected))?;
+            }
+            Control::Merge { lane, with } => {
+                administers.and_then(|()| self.merge(client, token, *lane, *with, expected))?;
+            }
         }
         Ok(())
     }
@@ -462,14 +480,12 @@ impl Reference {
             return Err(Refusal::OutOfRange);
         }
         let (channel, first) = (self.channels.len(), self.lanes.len() as u32);
-        for lane in first..first + spec.lanes {
-            self.lanes.push(Lane { channel, messages: Vec::new(), start: 0 });
-            for group in 0..spec.groups.len() as u32 {
-                self.cursors.insert((lane, group), Cursor::default());
-            }
-        }
         let (name, groups) = (spec.name.clone(), spec.groups.clone());
-        self.channels.push(Channel { name, first, lanes: spec.lanes, groups, gone: false });
+        self.channels.push(Channel { name, groups, gone: false });
+        let ranges = HashRanges::even(spec.lanes);
+        for lane in 0..spec.lanes {
+            self.add_lane(Lane::new(channel, ranges.bounds(lane), Vec::new()));
+        }
         let made = ChannelRecord {
             channel: ChannelId(channel as u32),
             first: LaneId(first),
@@ -501,8 +517,11 @@ impl Reference {
     }
 
     fn describe(&self, channel: ChannelId) -> Vec<LaneState> {
-        let described =
-            self.cursors.iter().filter(|((lane, _), _)| self.lanes[*lane as usize].channel == channel.0 as usize);
+        let told = |lane: &Lane| !lane.closed || lane.start < lane.messages.len() as u64;
+        let described = self.cursors.iter().filter(|((lane, _), _)| {
+            let lane = &self.lanes[*lane as usize];
+            lane.channel == channel.0 as usize && told(lane)
+        });
         let state = |(&(number, group), cursor): (&(u32, u32), &Cursor)| {
             let lane = &self.lanes[number as usize];
             LaneState {

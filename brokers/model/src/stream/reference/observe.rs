@@ -64,11 +64,12 @@ impl Reference {
         let Some(at) = self.cursor_of(client, lane) else { return wrong("it does not read that lane") };
         let away = self.clients[&client].away;
         let start = self.lanes[lane.0 as usize].start;
+        let finished = self.is_finished(at.0, at.1);
         let cursor = self.cursors.get_mut(&at).expect("cursor_of found it");
         match event {
             Event::LaneAssigned { position, .. } => {
-                if gone || away || cursor.owner.is_some() {
-                    return wrong("somebody holds the lane, or it or the member is gone");
+                if gone || finished || away || cursor.owner.is_some() {
+                    return wrong("somebody holds the lane, or it or the member is gone, or it was read to its end");
                 }
                 cursor.position = cursor.committed.max(start);
                 if position != cursor.position {
@@ -109,6 +110,9 @@ impl Reference {
         let Some(at) = self.cursor_of(deliver.client, lane) else { return wrong("it does not read that lane") };
         let stream = &self.lanes[lane.0 as usize];
         let commits_first = self.commits_first();
+        if !self.may_be_read(at.0, at.1) {
+            return wrong("a lane before it was not read to its end");
+        }
         let cursor = self.cursors.get_mut(&at).expect("cursor_of found it");
         if cursor.owner != Some(deliver.client) || cursor.revoked || cursor.epoch != deliver.receipt.epoch {
             return wrong("the lane is not assigned to it, or not by this assignment");
@@ -165,7 +169,13 @@ impl Reference {
         for (&(number, slot), cursor) in &self.cursors {
             let lane = &self.lanes[number as usize];
             let channel = &self.channels[lane.channel];
-            if channel.gone {
+            if channel.gone || self.is_finished(number, slot) {
+                continue;
+            }
+            if !self.may_be_read(number, slot) {
+                if cursor.owner.is_some() {
+                    return Err(format!("lane {number} is assigned before those before it were read to their end"));
+                }
                 continue;
             }
             let Some(owner) = cursor.owner else {

@@ -3,6 +3,9 @@
 //! Leaves out how that is read off the journal, which is the trials' own.
 
 use super::{Channel, Cursor, Fate, Lane, Reference};
+use crate::batch::{ChannelId, LaneId};
+use crate::machine::Reshape;
+use crate::shard::hash_range::HashRanges;
 use crate::time::Time;
 use crate::trial::crash::Known;
 
@@ -27,22 +30,48 @@ impl Reference {
         self.next_ticket = 0;
         self.rules.restarted();
         let (channels, lanes) = known.given_out;
-        let nobody = || Channel { name: String::new(), first: 0, lanes: 0, groups: Vec::new(), gone: true };
+        let nobody = || Channel { name: String::new(), groups: Vec::new(), gone: true };
         self.channels = (0..channels).map(|_| nobody()).collect();
         let gone = (0..channels).find(|number| !matches!(known.channels.get(number), Some(Some(_)))).unwrap_or(0);
-        let lane =
-            |number| Lane { channel: gone as usize, messages: messages(known, number), start: known.start(number) };
+        let lane = |number| {
+            let (messages, start) = (messages(known, number), known.start(number));
+            Lane { messages, start, ..Lane::new(gone as usize, (0, 0), Vec::new()) }
+        };
         self.lanes = (0..lanes).map(lane).collect();
         for (&channel, made) in &known.channels {
             let Some(made) = made else { continue };
-            let (name, first, lanes, groups) = (made.name.clone(), made.first.0, made.lanes, made.groups.clone());
-            for lane in first..first + lanes {
-                self.lanes[lane as usize].channel = channel as usize;
-                for group in 0..groups.len() as u32 {
-                    self.cursors.insert((lane, group), self.cursor(known, lane, group));
-                }
+            let (name, groups) = (made.name.clone(), made.groups.clone());
+            self.channels[channel as usize] = Channel { name, groups, gone: false };
+            let ranges = HashRanges::even(made.lanes);
+            for lane in 0..made.lanes {
+                self.place_lane(known, made.first.0 + lane, made.channel, ranges.bounds(lane), Vec::new());
             }
-            self.channels[channel as usize] = Channel { name, first, lanes, groups, gone: false };
+        }
+        for made in known.reshapes.values() {
+            if self.channels[made.channel.0 as usize].gone {
+                continue;
+            }
+            let hashes = |lane: LaneId| self.lanes[lane.0 as usize].hashes;
+            let ranges = match made.change {
+                Reshape::Split { lane, at } => vec![(hashes(lane).0, at - 1), (at, hashes(lane).1)],
+                Reshape::Merge { lane, with } => vec![(hashes(lane).0, hashes(with).1)],
+            };
+            let parents: Vec<u32> = made.parents().map(|lane| lane.0).collect();
+            for &parent in &parents {
+                self.lanes[parent as usize].closed = true;
+            }
+            for (lane, hashes) in made.children().zip(ranges) {
+                self.place_lane(known, lane, made.channel, hashes, parents.clone());
+            }
+        }
+    }
+
+    /// A lane of a channel that is there.
+    fn place_lane(&mut self, known: &Known, lane: u32, of: ChannelId, hashes: (u128, u128), parents: Vec<u32>) {
+        let place = &mut self.lanes[lane as usize];
+        (place.channel, place.hashes, place.parents) = (of.0 as usize, hashes, parents);
+        for group in 0..self.channels[of.0 as usize].groups.len() as u32 {
+            self.cursors.insert((lane, group), self.cursor(known, lane, group));
         }
     }
 

@@ -79,14 +79,18 @@ impl Rules {
         retention.is_none_or(|age| time + age > now)
     }
 
-    /// The lane, or why there is none. `call` is the same for all messages of a batch that is not empty.
+    /// Whether lanes can be split and merged.
+    pub(super) fn splits(&self) -> bool {
+        matches!(self, Self::Shard { .. })
+    }
+
+    /// The lane, or why there is none; `lanes` are those of the channel that take messages, with the hashes of their keys. `call` is the same for all messages of a batch that is not empty.
     pub(super) fn route(
         &mut self,
         now: Time,
         call: u64,
         message: &Message<'_>,
-        first: u32,
-        lanes: u32,
+        lanes: &[(u32, (u128, u128))],
         keeps_order: bool,
     ) -> Result<u32, Status> {
         let bytes = message.key.len() as u32 + message.headers.len() as u32 + message.payload_len;
@@ -95,6 +99,7 @@ impl Rules {
                 if bytes > options.max_message_bytes {
                     return Err(Status::Refused(Refusal::TooLarge));
                 }
+                let (first, lanes) = (lanes[0].0, lanes.len() as u32);
                 if !message.key.is_empty() {
                     return Ok(first + partitioner::partition_of(message.key, lanes));
                 }
@@ -112,12 +117,8 @@ impl Rules {
                 } else {
                     hash_range::hash_of(message.key)
                 };
-                let ranges = hash_range::HashRanges::even(lanes);
-                let inside = |&shard: &u32| {
-                    let (low, high) = ranges.bounds(shard);
-                    (low..=high).contains(&hash)
-                };
-                let shard = first + (0..lanes).find(inside).expect("the ranges cover every hash");
+                let inside = |&&(_, (low, high)): &&(u32, (u128, u128))| (low..=high).contains(&hash);
+                let &(shard, _) = lanes.iter().find(inside).expect("the ranges cover every hash");
                 let log = admitted.entry(shard).or_default();
                 let records = allows(log, options.write_records_per_s, now, 1, |_| 1);
                 let fits = records && allows(log, options.write_bytes_per_s, now, bytes, |bytes| bytes);

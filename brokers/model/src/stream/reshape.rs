@@ -1,0 +1,104 @@
+//! Lanes that are split and merged: the old ones take nothing more, new ones take their keys, and each group reads the old ones to
+//! their end first.
+//!
+//! A new lane is assigned in a group once that group has committed everything in the lanes before it, so that what has one key is
+//! read in the order in which it was written. A lane that was read to its end stays with its owner, who may still settle and
+//! seek in it, and goes to nobody else. Leaves out which keys a lane takes: the model knows.
+
+use super::lane::{Lane, NOBODY};
+use super::{Part, Source, Stream};
+use crate::batch::{ChannelId, LaneId};
+use crate::completion::Refusal;
+use crate::machine::{Effects, Record, ReshapeRecord, Write};
+use crate::time::Time;
+
+impl Stream {
+    /// Whether `client` may make, split and merge.
+    pub(crate) fn administers(&self, client: u32) -> Result<(), Refusal> {
+        match self.client(client)?.part {
+            Part::Administrator => Ok(()),
+            Part::Producer | Part::Member(_) => Err(Refusal::WrongRole),
+        }
+    }
+
+    /// The channel of a lane that may be split or merged.
+    pub(crate) fn reshapable(&self, lane: LaneId) -> Result<ChannelId, Refusal> {
+        let at = self.lanes.get(lane.0 as usize).ok_or(Refusal::NoSuchLane)?;
+        let channel = ChannelId(at.channel);
+        self.channel(channel).ok_or(Refusal::NoSuchLane)?;
+        if at.is_closed() || self.config.single_lane { Err(Refusal::OutOfRange) } else { Ok(channel) }
+    }
+
+    /// How many lanes may still be made.
+    pub(crate) fn lane_room(&self) -> u32 {
+        self.config.max_lanes.saturating_sub(self.lanes.len() as u32 - self.closed)
+    }
+
+    /// The number of the next lane.
+    pub(crate) fn next_lane(&self) -> LaneId {
+        LaneId(self.lanes.len() as u32)
+    }
+
+    /// Splits or merges lanes that may be.
+    pub(crate) fn reshape(&mut self, now: Time, made: ReshapeRecord, out: &mut Effects) {
+        self.make_children(now, &made);
+        out.writes.push(Write::Record(Record::Reshaped(Box::new(made))));
+        for parent in made.parents() {
+            self.note_drained(parent.0);
+        }
+        self.serve(now, out);
+    }
+
+    /// Closes the parents and makes their children; where a journal is taken over, in the place that was kept for them.
+    pub(super) fn make_children(&mut self, now: Time, made: &ReshapeRecord) {
+        let mut parents = [NOBODY; 2];
+        for (known, parent) in parents.iter_mut().zip(made.parents()) {
+            *known = parent.0;
+            self.lanes[parent.0 as usize].children = made.children();
+            self.closed += 1;
+        }
+        let groups = self.channels[made.channel.0 as usize].groups.len();
+        let cursors = vec![self.new_cursor(now); groups];
+        for number in made.children() {
+            let lane = Lane { parents, ..Lane::new(made.channel.0, cursors.clone(), self.config.index_entries) };
+            match self.lanes.get_mut(number as usize) {
+                Some(place) => *place = lane,
+                None => self.lanes.push(lane),
+            }
+            self.channels[made.channel.0 as usize].later.push(number);
+        }
+    }
+
+    /// Something of a lane that takes nothing more was committed or is no longer kept, for any group.
+    pub(super) fn note_drained(&mut self, lane: u32) {
+        let slots = self.lanes[lane as usize].cursors.len() as u32;
+        self.drained.extend((0..slots).map(|slot| (lane, slot)));
+    }
+
+    /// Whether a lane may be assigned to members of the group: it was not read to its end, and those before it were.
+    pub(super) fn is_readable(&self, (lane, slot): Source) -> bool {
+        let at = &self.lanes[lane as usize];
+        let before = at.parents.iter().filter(|&&parent| parent != NOBODY);
+        !at.is_finished(slot) && before.copied().all(|parent| self.lanes[parent as usize].is_finished(slot))
+    }
+
+    /// Shares lanes out anew in groups that have read one to its end; false when there was none.
+    pub(super) fn open_children(&mut self, out: &mut Effects) -> bool {
+        if self.drained.is_empty() {
+            return false;
+        }
+        let mut groups: Vec<u32> = Vec::new();
+        for (lane, slot) in std::mem::take(&mut self.drained) {
+            let at = &self.lanes[lane as usize];
+            if at.is_finished(slot) {
+                groups.push(self.channels[at.channel as usize].groups[slot as usize]);
+            }
+        }
+        groups.sort_unstable();
+        groups.dedup();
+        for group in groups {
+            self.rebalance(group, out);
+        }
+        true
+    }
+}
