@@ -6,7 +6,7 @@ use brokerlab_model::direct::DirectModel;
 use brokerlab_model::log::LogModel;
 use brokerlab_model::queue::QueueModel;
 use brokerlab_model::shard::ShardModel;
-use brokerlab_model::{Broker, Capabilities, Contract, Model, Settings, Storage, Unsupported};
+use brokerlab_model::{Bare, Broker, Capabilities, Contract, Model, Settings, Storage, Unsupported};
 
 use crate::engine::{EngineBroker, add_storage_settings};
 use crate::faulty::FaultyBroker;
@@ -127,6 +127,12 @@ pub fn honour(url: &BackendUrl, contract: &Contract) -> Result<Settings, Unsuppo
         }
         None => null::honour(*contract, limits.max_memory),
     }
+}
+
+/// The backend's model by itself, with the bound on what it holds in memory: no file, no thread, no descriptor. None behind `null`.
+pub fn bare(url: &BackendUrl, contract: &Contract) -> Result<Option<Bare>, Unsupported> {
+    let bound = url.limits().max_memory;
+    Ok(model(url, *contract)?.map(|model| Bare::new(model, contract.storage, bound)))
 }
 
 /// Opens the backend for one contract.

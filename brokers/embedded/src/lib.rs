@@ -16,7 +16,7 @@ pub mod presets;
 pub mod store;
 pub mod url;
 
-pub use backends::{Embedded, Listed, OpenError, Place, capabilities, catalogue, honour, open, reopen};
+pub use backends::{Embedded, Listed, OpenError, Place, bare, capabilities, catalogue, honour, open, reopen};
 pub use engine::{EngineBroker, EngineClient};
 pub use loopback::{LoopbackBroker, LoopbackClient, Server};
 pub use null::{NullBroker, NullClient};

@@ -207,7 +207,7 @@ impl BackendUrl {
         match self.kind {
             Kind::Log => self.options.log.max_partitions,
             Kind::Shard => self.options.shard.max_shards,
-            Kind::Queue | Kind::Direct | Kind::Null => 1 << 16,
+            Kind::Queue | Kind::Direct | Kind::Null => 1 << 17,
         }
     }
 

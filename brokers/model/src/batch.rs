@@ -299,6 +299,20 @@ impl Publishes {
         (0..self.len()).map(|index| self.get(index))
     }
 
+    /// A copy of the first `len` messages.
+    pub fn prefix(&self, len: usize) -> Self {
+        let mut prefix = Self { lengths_only: self.lengths_only, ..Self::default() };
+        for message in self.iter().take(len) {
+            if self.lengths_only {
+                let Message { token, channel, key, headers, payload_len, .. } = message;
+                prefix.push_length(token, channel, key, headers, payload_len);
+            } else {
+                prefix.push(message.token, message.channel, message.key, message.headers, message.payload);
+            }
+        }
+        prefix
+    }
+
     /// Drops the first `taken` messages and keeps the memory for others. What is left moves to the front once that is less than what was
     /// dropped, so that a batch that is always filled up again before it is empty does not grow.
     pub fn advance(&mut self, taken: usize) {

@@ -17,6 +17,7 @@
 //! | seek | seek | – | iterator | – |
 //! | group | consumer group | queues bound for one purpose | application | service that is called |
 
+pub mod bare;
 pub mod batch;
 pub mod binding;
 pub mod broker;
@@ -26,6 +27,7 @@ pub mod conformance;
 pub mod contract;
 pub mod credit;
 pub mod direct;
+mod give_back;
 pub mod headers;
 pub mod journal;
 pub mod log;
@@ -40,6 +42,7 @@ pub mod time;
 mod trial;
 pub mod windows;
 
+pub use bare::Bare;
 pub use batch::{
     Accepted, Batch, Blocked, ChannelId, ChannelSpec, Control, LaneId, Message, Publishes, Receipt, SeekTo, Settlement,
     Token, Verdict,

@@ -75,7 +75,7 @@ fn nothing_weaker_to_accept() {
 #[test]
 fn what_does_not_fit_the_backend_s_bounds() {
     refused(&["--size", "2MiB"], &["sizes up to 2 MiB", "log's max_message", "lower --size", "log?max_message="]);
-    refused(&["--lanes", "100000"], &["100000 lanes", "at most 65536", "--lanes"]);
+    refused(&["--lanes", "200000"], &["200000 lanes", "at most 131072", "--lanes"]);
     let lab = Lab::new();
     lab.run("log?max_memory=1KiB", &[]).fails(2, &["max_memory of 1 KiB", "max_memory=1MiB or more"]);
     lab.run("log?max_data=64KiB", &[]).fails(2, &["max_data of 64 KiB", "max_data=2MiB or more"]);

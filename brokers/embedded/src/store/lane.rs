@@ -21,6 +21,9 @@ pub(super) struct Place {
 
 const _: () = assert!(size_of::<Place>() <= 24, "the index is bounded at 24 bytes a message");
 
+/// Entries for which a lane keeps its memory whatever happens: 1.5 KiB.
+const PLACES_KEPT: usize = 64;
+
 /// A lane's messages from the oldest that is needed to the newest.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
@@ -68,6 +71,15 @@ impl Lane {
             each(place.frame);
         }
         self.first += gone;
+        self.give_back();
         gone
+    }
+
+    /// Gives memory back once an eighth of it is enough, so that what a burst took is not kept, and what goes up and down costs little.
+    fn give_back(&mut self) {
+        let (len, capacity) = (self.places.len(), self.places.capacity());
+        if capacity > PLACES_KEPT && len < capacity / 8 {
+            self.places.shrink_to((2 * len).max(PLACES_KEPT));
+        }
     }
 }

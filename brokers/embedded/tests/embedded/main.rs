@@ -5,6 +5,7 @@ mod damaged;
 mod end_to_end;
 mod engine;
 mod faulty;
+mod hard_times;
 mod loopback;
 mod recovery;
 mod restart;

@@ -31,6 +31,8 @@ mod topology;
 mod tries;
 
 #[cfg(test)]
+mod interleavings;
+#[cfg(test)]
 mod tests;
 
 use std::cmp::Reverse;

@@ -10,6 +10,7 @@ use crate::direct::callers::{Part, Queued};
 use crate::direct::options::Overflow;
 use crate::direct::requests::{LegStage, NONE, Request, Stage};
 use crate::direct::{Barrier, DirectModel, done, ended, refused};
+use crate::give_back;
 use crate::machine::{Effects, Write};
 use crate::routing::{choose, key_hash, mix};
 use crate::slots::NOBODY;
@@ -238,6 +239,7 @@ impl DirectModel {
                 }
             }
         }
+        give_back::from_deque(&mut self.storing);
     }
 
     /// All receivers have stored a request: the caller hears of it, and it may be served.
@@ -340,6 +342,7 @@ impl DirectModel {
                 Stage::Free | Stage::Answered | Stage::Ended => {}
             }
         }
+        give_back::from_heap(&mut self.timers);
     }
 
     fn wake(&mut self, now: Time, channel: u32, id: u32, out: &mut Effects) {

@@ -8,6 +8,7 @@ use crate::completion::{Outcome, Refusal, Status};
 use crate::direct::callers::{Part, Queued};
 use crate::direct::requests::{LegStage, NONE, Request, Stage};
 use crate::direct::{DirectModel, done};
+use crate::give_back;
 use crate::machine::{Deliver, Effects, Record, Write};
 
 impl DirectModel {
@@ -20,6 +21,7 @@ impl DirectModel {
             let mut taken = 0;
             while taken < available {
                 let Some(queued) = self.peers.get_mut(member).ready.pop_front() else { break };
+                give_back::from_deque(&mut self.peers.get_mut(member).ready);
                 taken += u64::from(self.hand_out(member, queued, out));
             }
             let peer = self.peers.get_mut(member);
@@ -140,6 +142,7 @@ impl DirectModel {
                 entry.index.pop_front();
                 entry.base += 1;
             }
+            give_back::from_deque(&mut entry.index);
             let below = entry.base;
             if entry.gone || below == before {
                 continue;

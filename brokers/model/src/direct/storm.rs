@@ -564,7 +564,7 @@ fn run(rig: &mut Rig, command: Command, settled: &mut BTreeSet<(u32, u64)>) -> u
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(400), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_call_ends_once_and_nothing_is_left_of_it(

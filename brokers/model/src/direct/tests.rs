@@ -41,7 +41,7 @@ fn options() -> impl Strategy<Value = DirectOptions> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(400), ..ProptestConfig::default() })]
 
     #[test]
     fn it_agrees_with_the_ledger(

@@ -14,6 +14,8 @@
 //!
 //! Leaves out, for now: transactions and idempotent producers, compaction, replication.
 
+#[cfg(test)]
+mod interleavings;
 mod options;
 pub mod partitioner;
 mod promise;

@@ -51,7 +51,7 @@ impl Default for LogOptions {
             session_timeout: Some(Span::from_secs(45)),
             assignment: Assignment::Cooperative,
             index_entries: 2_048,
-            max_partitions: 1 << 16,
+            max_partitions: 1 << 17,
         }
     }
 }

@@ -30,6 +30,8 @@ mod topology;
 mod window;
 
 #[cfg(test)]
+mod interleavings;
+#[cfg(test)]
 mod limits_tests;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 
+use crate::give_back;
 use crate::time::Time;
 
 /// Positions in one word of the bitmap.
@@ -201,6 +202,8 @@ impl Window {
             self.words.pop_front();
             self.base += WORD;
         }
+        give_back::from_deque(&mut self.leases);
+        give_back::from_deque(&mut self.words);
     }
 
     /// The oldest position that is not settled, `cursor` when there is none. Exact after `advance`.

@@ -20,6 +20,8 @@
 //! time out.
 
 pub mod hash_range;
+#[cfg(test)]
+mod interleavings;
 mod options;
 pub mod reference;
 mod reshape;

@@ -5,6 +5,7 @@
 //! what only one model has; its own tests know that.
 
 pub(crate) mod crash;
+pub(crate) mod interleavings;
 mod ledger;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
