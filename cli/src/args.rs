@@ -27,7 +27,7 @@ pub(crate) enum TransportArg {
     /// A hand-over in this process.
     #[default]
     InProcess,
-    /// A loopback socket and a process of its own: not there yet for the embedded backends.
+    /// A loopback socket, and a process of its own for the engine.
     Loopback,
 }
 
@@ -103,7 +103,7 @@ pub(crate) struct DriveArgs {
     /// How loops wait when nothing is due. When it is not given they spin where a core is left beside them, and park otherwise.
     #[arg(long, value_enum)]
     pub waiting: Option<WaitingArg>,
-    /// The hop between clients and embedded backends; these have in-process only, loopback is not there yet.
+    /// The hop between clients and embedded backends; one row has its own with log?transport=loopback.
     #[arg(long, value_enum, default_value_t)]
     pub transport: TransportArg,
     /// Also run real brokers that can't keep the contract, with what they can keep: named weaker, and not comparable.

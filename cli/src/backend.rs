@@ -5,13 +5,14 @@
 use std::net::ToSocketAddrs as _;
 
 use anyhow::Context as _;
-use brokerlab_embedded::{BackendUrl, Kind};
+use brokerlab_embedded::{BackendUrl, Kind, Transport};
 use brokerlab_host::fitness::listeners;
 use brokerlab_live::{LiveUrl, OpenError, Place};
 use brokerlab_model::{ChannelSpec, Contract, Missing};
 use brokerlab_workloads::measurement::World;
 use brokerlab_workloads::profile::Profile;
 
+use crate::args::TransportArg;
 use crate::exit::BadInput;
 
 /// A backend by its URL or plain name.
@@ -48,10 +49,14 @@ impl Backend {
         }
     }
 
-    /// The hop between its clients and itself, as a result names it.
-    pub(crate) fn transport(&self) -> &'static str {
+    /// The hop between its clients and itself, as a result names it; `asked` is what the command line says for all.
+    pub(crate) fn transport(&self, asked: TransportArg) -> &'static str {
+        let asked = match asked {
+            TransportArg::InProcess => Transport::InProcess,
+            TransportArg::Loopback => Transport::Loopback,
+        };
         match self {
-            Self::Embedded(_) => "in-process",
+            Self::Embedded(url) => url.transport().unwrap_or(asked).name(),
             Self::Live(_) => "network",
         }
     }
@@ -138,9 +143,18 @@ mod tests {
     #[test]
     fn a_name_is_embedded_and_a_url_is_live() {
         let log = Backend::parse("log?partitions=3").unwrap();
-        assert_eq!((log.name(), log.world(), log.transport()), ("log", World::Embedded, "in-process"));
+        assert_eq!(
+            (log.name(), log.world(), log.transport(TransportArg::InProcess)),
+            ("log", World::Embedded, "in-process")
+        );
+        assert_eq!(log.transport(TransportArg::Loopback), "loopback");
+        let own = Backend::parse("null?transport=in-process").unwrap();
+        assert_eq!(own.transport(TransportArg::Loopback), "in-process");
         let kafka = Backend::parse("kafka://127.0.0.1:1?partitions=3").unwrap();
-        assert_eq!((kafka.name(), kafka.world(), kafka.transport()), ("kafka", World::Live, "network"));
+        assert_eq!(
+            (kafka.name(), kafka.world(), kafka.transport(TransportArg::Loopback)),
+            ("kafka", World::Live, "network")
+        );
         assert_eq!(kafka.local_processes(), Vec::<u32>::new());
         assert!(Backend::parse("amqp://me:secret@h").is_err());
     }

@@ -3,7 +3,7 @@
 use brokerlab_host::Waiting;
 use brokerlab_workloads::profile::{self, Profile, ProfileError};
 
-use crate::args::{DriveArgs, ProfileArgs, TransportArg, WaitingArg};
+use crate::args::{DriveArgs, ProfileArgs, WaitingArg};
 use crate::exit::BadInput;
 
 /// Overrides of profile fields, in the order in which they are laid over the file.
@@ -90,12 +90,12 @@ pub(crate) fn threads(args: &DriveArgs) -> anyhow::Result<u32> {
 
 /// The waiting policy of all rows. On a virtual machine a core that sleeps comes back late by milliseconds now and then, which
 /// spoils every quantile above p99; a loop that spins keeps its core, and needs one to be left for everything else.
-/// Beside a real broker on this machine it would take from the broker's, so loops park then.
-pub(crate) fn waiting(args: &DriveArgs, live: bool) -> anyhow::Result<Waiting> {
+/// Beside a real broker on this machine, or an engine in a process of its own, it would take from theirs, so loops park then.
+pub(crate) fn waiting(args: &DriveArgs, beside: bool) -> anyhow::Result<Waiting> {
     Ok(match args.waiting {
         Some(WaitingArg::Yield) => Waiting::Yield,
         Some(WaitingArg::Spin) => Waiting::Spin,
-        None if !live && threads(args)? < cores() => Waiting::Spin,
+        None if !beside && threads(args)? < cores() => Waiting::Spin,
         Some(WaitingArg::Park) | None => Waiting::Park,
     })
 }
@@ -104,7 +104,7 @@ fn cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |n| n.get() as u32)
 }
 
-/// Refuses what is not built yet, by name.
+/// Refuses flags that mean nothing for embedded backends.
 pub(crate) fn check_built(args: &DriveArgs, live: bool) -> anyhow::Result<()> {
     if args.accept_weaker && !live {
         return Err(BadInput::error(
@@ -117,13 +117,7 @@ pub(crate) fn check_built(args: &DriveArgs, live: bool) -> anyhow::Result<()> {
             "--existing: an embedded backend begins empty, no channel is there already; leave it out, or name a real broker",
         ));
     }
-    match args.transport {
-        TransportArg::InProcess => Ok(()),
-        TransportArg::Loopback => Err(BadInput::error(
-            "--transport loopback: the embedded backends have no loopback transport yet; use in-process, which is the same \
-             hand-over for all of them",
-        )),
-    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod profiles;
 mod progress;
 mod report;
 mod run;
+mod serve;
 mod session;
 mod sweep;
 mod task;
@@ -70,6 +71,9 @@ enum Command {
     /// One visit of a comparison, in a process of its own: reads its task from standard input
     #[command(hide = true)]
     Visit,
+    /// One embedded backend behind a loopback socket, until standard input ends; prints its port
+    #[command(hide = true)]
+    Serve(serve::ServeArgs),
 }
 
 fn main() -> ExitCode {
@@ -87,6 +91,7 @@ fn main() -> ExitCode {
         Command::Report(args) => report::report(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Visit => visit::visit(),
+        Command::Serve(args) => serve::serve(&args),
     };
     match ended {
         Ok(exit) => exit.into(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
-use brokerlab_embedded::honour;
+use brokerlab_embedded::{Transport, honour};
 use brokerlab_host::visit::{VisitError, VisitSpec, spawn, wait_for_write_back};
 use brokerlab_host::{Server, Waiting};
 use brokerlab_live::LiveUrl;
@@ -17,7 +17,7 @@ use brokerlab_reports::result::{Command, Objectives, ProfileRecord, ResultFile, 
 use brokerlab_workloads::measurement::{Measurement, Point};
 use brokerlab_workloads::profile::Profile;
 
-use crate::args::{DriveArgs, OutputArgs, ProfileArgs, RowsArgs};
+use crate::args::{DriveArgs, OutputArgs, ProfileArgs, RowsArgs, TransportArg};
 use crate::backend::{self, Backend, Met};
 use crate::drive::{self, Sets};
 use crate::exit::BadInput;
@@ -51,6 +51,7 @@ pub(crate) struct Session {
     pub(crate) sets: Sets,
     profile_name: String,
     waiting: Waiting,
+    transport: TransportArg,
     threads: u32,
     folder: tempfile::TempDir,
     quiet: bool,
@@ -82,7 +83,9 @@ impl Session {
         let sets = drive::sets(profile)?;
         let loaded = drive::load(profile, &sets)?;
         let threads = drive::threads(drive)?;
-        let waiting = drive::waiting(drive, live)?;
+        let hops = backends.iter().map(|text| Ok(Backend::parse(text)?.transport(drive.transport)));
+        let hops = hops.collect::<anyhow::Result<Vec<_>>>()?;
+        let waiting = drive::waiting(drive, hops.iter().any(|hop| *hop != Transport::InProcess.name()))?;
         std::fs::create_dir_all(&output.out)
             .and_then(|()| tempfile::tempfile_in(&output.out).map(drop))
             .with_context(|| format!("can't write into {}; name another folder with --out", output.out.display()))?;
@@ -118,6 +121,7 @@ impl Session {
             sets,
             profile_name: profile.profile.clone(),
             waiting,
+            transport: drive.transport,
             threads,
             folder,
             quiet,
@@ -408,7 +412,7 @@ impl Session {
             world: backend.world(),
             point: task.point.clone(),
             lanes: backend.lanes(profile)?,
-            transport: backend.transport().to_owned(),
+            transport: backend.transport(self.transport).to_owned(),
             threads: self.threads as usize,
             waiting: self.waiting,
             seed: profile.seed,

@@ -18,6 +18,7 @@ mod held;
 mod member;
 mod producer;
 mod run;
+pub mod served;
 mod shared;
 mod slots;
 mod spec;

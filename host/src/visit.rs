@@ -21,6 +21,7 @@ use crate::clock::{Clock as _, WallClock};
 use crate::faults::Servers;
 use crate::fitness::dirty_bytes;
 use crate::run::{Around, run_around};
+use crate::served::Served;
 use crate::shared::locked;
 use crate::spec::{Progress, RunSpec, Server};
 use crate::started::{Leader, Started};
@@ -292,6 +293,8 @@ pub struct Opened {
     pub live: Option<LiveRecord>,
     /// How to ask it which node leads, for faults that act on that one.
     pub leader: Option<Leader>,
+    /// The process of its own that it runs in; lives as long as the visit.
+    pub served: Option<Served>,
 }
 
 /// How a child opens the backend that its task names, told the UTC of the run's origin; an error is told to the parent as it is.
@@ -320,7 +323,7 @@ fn answer(task: &str, open: &mut Open<'_>, stop: &AtomicBool) -> Line {
         Ok(spec) => spec,
         Err(error) => return Line::Error(format!("the visit's task can't be read: {error}")),
     };
-    let run_spec = match spec.run_spec() {
+    let mut run_spec = match spec.run_spec() {
         Ok(run_spec) => run_spec,
         Err(error) => return Line::Error(error.to_string()),
     };
@@ -329,7 +332,11 @@ fn answer(task: &str, open: &mut Open<'_>, stop: &AtomicBool) -> Line {
         Ok(opened) => opened,
         Err(error) => return Line::Error(error),
     };
-    if spec.world == World::Live {
+    if let Some(served) = &opened.served {
+        let name = opened.broker.capabilities().name.to_owned();
+        run_spec.servers.push(Server { name, pid: served.pid(), own: true });
+    }
+    if spec.world == World::Live || opened.served.is_some() {
         prefer_loops();
     }
     // A parent that reads no more has gone: its end of standard input is closed too, and that ends the run.

@@ -46,7 +46,7 @@ fn child() -> ExitCode {
         let url = BackendUrl::parse(&spec.backend_url).map_err(|error| error.to_string())?;
         let place = Place { data: spec.data.as_deref() };
         let broker = open(&url, &spec.contract, &place).map_err(|error| error.to_string())?;
-        Ok(Opened { broker: broker as Box<dyn Broker>, live: None, leader: None })
+        Ok(Opened { broker: broker as Box<dyn Broker>, live: None, leader: None, served: None })
     };
     match serve(&mut opens, &Arc::new(AtomicBool::new(false))) {
         Ok(true) => ExitCode::SUCCESS,

@@ -57,7 +57,8 @@ pub(crate) fn record<'a>(row: &Row<'a>) -> Option<(&'a Measurement, &'a LiveReco
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Used {
     pub(crate) name: String,
-    pub(crate) pid: u32,
+    /// None where each visit had another.
+    pub(crate) pid: Option<u32>,
     /// CPU while its own row was measured, and over how long.
     pub(crate) own_cpu_ns: u64,
     pub(crate) own_ns: u64,
@@ -77,8 +78,12 @@ pub(crate) fn servers(a: &Analysis) -> Vec<Used> {
     let visits = rows().flat_map(|row| row.visits.iter().map(|visit| visit.cell));
     for cell in visits.chain(rows().flat_map(|row| row.apart.iter().map(|stair| stair.cell))) {
         for server in &cell.servers {
-            let at = all.iter().position(|used| used.pid == server.pid).unwrap_or_else(|| {
-                all.push(Used { name: server.name.clone(), pid: server.pid, ..Used::default() });
+            // Behind a loopback socket each visit has a process of its own: they are one server in turn.
+            let of_visit = server.own && cell.world == World::Embedded;
+            let pid = (!of_visit).then_some(server.pid);
+            let same = |used: &Used| used.pid == pid && (!of_visit || used.name == server.name);
+            let at = all.iter().position(same).unwrap_or_else(|| {
+                all.push(Used { name: server.name.clone(), pid, ..Used::default() });
                 all.len() - 1
             });
             all[at].add(server, cell);

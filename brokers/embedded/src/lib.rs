@@ -22,4 +22,4 @@ pub use loopback::{LoopbackBroker, LoopbackClient, Server};
 pub use null::{NullBroker, NullClient};
 pub use presets::Preset;
 pub use store::{Disk, Limits, ScanReport, StorageFacts, Store, StoreError, SystemDisk, verify};
-pub use url::{BackendUrl, Kind, Parameter, UrlError};
+pub use url::{BackendUrl, Kind, Parameter, Transport, UrlError};

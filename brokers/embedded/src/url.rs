@@ -81,11 +81,31 @@ pub struct BackendUrl {
     pub(crate) options: Options,
 }
 
+/// What lies between clients and the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// A hand-over in one process.
+    InProcess,
+    /// Loopback sockets, and a process of its own for the engine.
+    Loopback,
+}
+
+impl Transport {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InProcess => "in-process",
+            Self::Loopback => "loopback",
+        }
+    }
+}
+
 /// Everything that a parameter can set.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
     pub(crate) limits: Limits,
     pub(crate) lanes: Option<u32>,
+    pub(crate) transport: Option<Transport>,
     pub(crate) log: LogOptions,
     pub(crate) queue: QueueOptions,
     pub(crate) shard: ShardOptions,
@@ -200,6 +220,11 @@ impl BackendUrl {
     /// the host has to ask for this.
     pub fn lanes(&self) -> Option<u32> {
         self.options.lanes
+    }
+
+    /// What lies between clients and the engine, when the name says so (`log?transport=loopback`). Whoever opens it has to see to that.
+    pub fn transport(&self) -> Option<Transport> {
+        self.options.transport
     }
 
     /// How many lanes it can have over all channels. Where the model has no bound of its own, what a machine can hold.
@@ -442,6 +467,14 @@ fn assignment(text: &str) -> Result<Assignment, &'static str> {
     }
 }
 
+fn transport(text: &str) -> Result<Option<Transport>, &'static str> {
+    match text {
+        "in-process" => Ok(Some(Transport::InProcess)),
+        "loopback" => Ok(Some(Transport::Loopback)),
+        _ => Err("write in-process or loopback"),
+    }
+}
+
 fn on_or_off(text: &str) -> Result<bool, &'static str> {
     match text {
         "on" => Ok(true),
@@ -476,6 +509,7 @@ const SHARD_AS: &[Parameter] =
 
 const COMMON: &[Parameter] = parameters! {
     "lanes", "lanes of each channel, for every backend; 8" => lanes = lanes;
+    "transport", "what lies before it: in-process or loopback; as --transport says" => transport = transport;
     "max_memory", "what it holds in memory before submit is blocked; 256MiB" => limits.max_memory = bytes;
 };
 

@@ -63,8 +63,10 @@ fn threads_that_can_t_be() {
 }
 
 #[test]
-fn a_hop_that_is_not_built() {
-    refused(&["--transport", "loopback"], &["--transport loopback", "in-process"]);
+fn a_hop_that_is_none() {
+    refused(&["--transport", "pigeon"], &["pigeon", "in-process", "loopback"]);
+    let lab = Lab::new();
+    lab.run("log?transport=pigeon", &[]).fails(2, &["`transport=pigeon`", "write in-process or loopback"]);
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod interrupt;
 mod lab;
 #[cfg(all(feature = "kafka", feature = "amqp"))]
 mod live;
+mod loopback;
 mod profiles;
 #[cfg(feature = "amqp")]
 mod real;

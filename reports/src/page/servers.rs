@@ -1,7 +1,7 @@
 //! *What stands behind these rows?* Real brokers: product, what the contract became there, settings in force, and what their
 //! processes used on this machine.
 //!
-//! Leaves out embedded backends, whose settings stand with the promise ladder.
+//! Of embedded backends only the processes that they had behind loopback sockets; their settings stand with the promise ladder.
 
 use maud::html;
 
@@ -12,12 +12,12 @@ use crate::live::{Strength, record, servers};
 pub(super) fn panel(view: &View) -> Option<Panel> {
     let live: Vec<_> = view.candidates().into_iter().filter(|r| record(&r.judged.row).is_some()).collect();
     if live.is_empty() {
-        return None;
+        return behind_sockets(view);
     }
     let body = html! {
         (mapping(view))
         (in_force(view))
-        (used(view))
+        @if let Some(used) = used(view) { (used) }
     };
     let weaker = live.iter().filter(|r| matches!(Strength::of(&r.judged.row), Strength::Weaker(_))).count();
     let sentence = match weaker {
@@ -28,6 +28,15 @@ pub(super) fn panel(view: &View) -> Option<Panel> {
             if n == 1 { "is" } else { "are" }
         ),
     };
+    Some(Panel { id: "servers", question: "What stands behind these rows?", sentence, body })
+}
+
+/// The same where only embedded backends had processes of their own.
+fn behind_sockets(view: &View) -> Option<Panel> {
+    let body = used(view)?;
+    let sentence = "Each engine ran behind a loopback socket in a process of its own, one a visit; the loops' own CPU and memory stand \
+                    with the work."
+        .to_owned();
     Some(Panel { id: "servers", question: "What stands behind these rows?", sentence, body })
 }
 
@@ -71,7 +80,7 @@ fn in_force(view: &View) -> maud::Markup {
     }
 }
 
-fn used(view: &View) -> maud::Markup {
+fn used(view: &View) -> Option<maud::Markup> {
     let mut table = Table::new(
         "Servers on this machine",
         "over the windows of all visits",
@@ -95,7 +104,7 @@ fn used(view: &View) -> maud::Markup {
             figures::duration_f64(used.own_cpu_ns as f64 / used.own_messages as f64)
         };
         let cells = vec![
-            Cell::Figure(used.pid.to_string()),
+            Cell::Figure(used.pid.map_or_else(|| "one a visit".to_owned(), |pid| pid.to_string())),
             Cell::Figure(each),
             cores(used.own_cpu_ns, used.own_ns),
             cores(used.idle_cpu_ns, used.idle_ns),
@@ -104,9 +113,5 @@ fn used(view: &View) -> maud::Markup {
         ];
         table.row(&used.name, false, cells);
     }
-    if table.rows.is_empty() {
-        html! {}
-    } else {
-        table.markup(view)
-    }
+    (!table.rows.is_empty()).then(|| table.markup(view))
 }
