@@ -17,18 +17,18 @@ use crate::cpu::cost_ns;
 /// What one write of the engine takes at most, and the reference's block.
 const BLOCK: usize = 256 << 10;
 /// A log that keeps 64 MiB in memory and in segments that are used again and again.
-const RECYCLING: &str = "log?retention_bytes=64MiB&max_memory=96MiB&segment=64MiB";
+const RECYCLING: &str = "log?retention_bytes=64MiB&max_memory=2MiB&segment=64MiB";
 
 pub(super) fn rows(size: Size) -> Vec<Open> {
     vec![
-        Box::new(move |dir| cached(dir, size, 100, 256, Goal::AtLeast(0.55))),
-        Box::new(move |dir| cached(dir, size, 1_024, 256, Goal::AtLeast(0.55))),
-        Box::new(move |dir| single(dir, size)),
-        Box::new(move |dir| read(dir, size)),
-        Box::new(move |dir| flushed(dir, size, 100)),
-        Box::new(move |dir| flushed(dir, size, 1_024)),
-        Box::new(move |dir| lanes(dir, size, 4 << 10, 1.5)),
-        Box::new(move |dir| lanes(dir, size, 64 << 10, 1.2)),
+        Open::new("`log` append, page cache, 100 B × 256", move |dir| cached(dir, size, 100, 256)),
+        Open::new("`log` append, page cache, 1024 B × 256", move |dir| cached(dir, size, 1_024, 256)),
+        Open::new("`log` append, page cache, 100 B × 1, 64 in flight", move |dir| single(dir, size)),
+        Open::new("`log` read from page cache, 100 B × 256, CRC verified", move |dir| read(dir, size)),
+        Open::new("`log` append, fsync, 100 B × 256", move |dir| flushed(dir, size, 100)),
+        Open::new("`log` append, fsync, 1024 B × 256", move |dir| flushed(dir, size, 1_024)),
+        Open::new("`log`, fsync, 16 lanes × 4 KiB in one round", move |dir| lanes(dir, size, 4 << 10, 1.5)),
+        Open::new("`log`, fsync, 16 lanes × 64 KiB in one round", move |dir| lanes(dir, size, 64 << 10, 1.2)),
     ]
 }
 
@@ -60,7 +60,7 @@ fn append(
     Ok((spent as f64 / messages as f64, (rig.work().bytes_written - before) / messages as u64))
 }
 
-fn cached(dir: &Path, size: Size, payload: usize, count: usize, goal: Goal) -> anyhow::Result<Pair> {
+fn cached(dir: &Path, size: Size, payload: usize, count: usize) -> anyhow::Result<Pair> {
     let data = folder(dir, &format!("cached-{payload}"))?;
     let mut rig = Rig::open(&setup(RECYCLING, Storage::PageCache, &data, 1))?;
     let template = batch(count, payload, false);
@@ -75,9 +75,8 @@ fn cached(dir: &Path, size: Size, payload: usize, count: usize, goal: Goal) -> a
     let block = vec![0x5a; BLOCK];
     let messages = (batches * count) as u64;
     Ok(Pair {
-        what: format!("`log` append, page cache, {payload} B × {count}"),
         reference: "pwrite of the same bytes in 256 KiB blocks",
-        goal,
+        goal: Goal::AtLeast(0.55),
         unit: Unit::Cpu,
         ours: Box::new(move || {
             let (cost, each) = append(&mut rig, &template, batches, at_once)?;
@@ -100,7 +99,6 @@ fn single(dir: &Path, size: Size) -> anyhow::Result<Pair> {
     let mut bare = Recycled::create(&dir.join("bare-single"), 64 << 20)?;
     let block = vec![0x5a; 100];
     Ok(Pair {
-        what: "`log` append, page cache, 100 B × 1, 64 in flight".to_owned(),
         reference: "one pwrite per message",
         goal: Goal::AtLeast(4.0),
         unit: Unit::Cpu,
@@ -124,7 +122,6 @@ fn read(dir: &Path, size: Size) -> anyhow::Result<Pair> {
     bare.cost_of_blocks(64 << 20, &vec![0x5a; BLOCK])?;
     let mut block = vec![0; 64 << 10];
     Ok(Pair {
-        what: "`log` read from page cache, 100 B × 256, CRC verified".to_owned(),
         reference: "pread of 64 KiB blocks, bytes on disk",
         goal: Goal::AtLeast(0.55),
         unit: Unit::Cpu,
@@ -176,7 +173,6 @@ fn flushed(dir: &Path, size: Size, payload: usize) -> anyhow::Result<Pair> {
     let bytes = vec![0x5a; (rig.work().bytes_written - before) as usize / 4];
     let mut bare = Recycled::create(&dir.join(format!("bare-flushed-{payload}")), 64 << 20)?;
     Ok(Pair {
-        what: format!("`log` append, fsync, {payload} B × 256"),
         reference: "write + fdatasync of the same bytes",
         goal: Goal::AtLeast(0.9),
         unit: Unit::Wall,
@@ -205,12 +201,10 @@ fn lanes(dir: &Path, size: Size, bytes: usize, goal: f64) -> anyhow::Result<Pair
     let single = batch(if large { 16 * each } else { each }, 100, true);
     let rounds = size.of(if large { 100 } else { 400 }, 4);
     let per = spread.len() as f64;
-    let what = format!("`log`, fsync, 16 lanes × {} KiB in one round", bytes >> 10);
     let reference = if large { "one lane, the same bytes" } else { "one lane × 4 KiB" };
     round(&mut many, &spread, rounds)?;
     round(&mut one, &single, rounds)?;
     Ok(Pair {
-        what,
         reference,
         goal: Goal::AtMost(goal),
         unit: Unit::Wall,

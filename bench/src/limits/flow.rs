@@ -21,11 +21,16 @@ use crate::cpu::cost_ns;
 
 pub(super) fn rows(size: Size) -> Vec<Open> {
     vec![
-        Box::new(move |_| Ok(channel(size))),
-        Box::new(move |dir| journalled(dir, size)),
-        Box::new(move |_| shards(size, 4, 0.5)),
-        Box::new(move |_| shards(size, 64, 0.2)),
-        Box::new(move |_| fan_out(size)),
+        Open::new(
+            "`queue`, memory, 100 B × 64, producer and consumer on a core each: enqueue → deliver → ack",
+            move |_| Ok(channel(size)),
+        ),
+        Open::new("`queue`, journalled, 100 B × 16: enqueue → deliver → ack", move |dir| journalled(dir, size)),
+        Open::new("`shard` put → get, memory, 100 B × 256, 4 shards, MD5 of the key", move |_| shards(size, 4, 0.5)),
+        Open::new("`shard` put → get, memory, 100 B × 256, 64 shards, MD5 of the key", move |_| {
+            shards(size, 64, 0.2)
+        }),
+        Open::new("fan-out to 8 consumers of a lane, 100 B × 256, per message published", move |_| fan_out(size)),
     ]
 }
 
@@ -97,7 +102,6 @@ fn journalled(dir: &Path, size: Size) -> anyhow::Result<Pair> {
     let batches = size.of(32_768, 64);
     let other = template.clone();
     Ok(Pair {
-        what: "`queue`, journalled, 100 B × 16: enqueue → deliver → ack".to_owned(),
         reference: "`log` append of the same",
         goal: Goal::AtLeast(0.6),
         unit: Unit::Cpu,
@@ -114,7 +118,6 @@ fn shards(size: Size, lanes: u32, least: f64) -> anyhow::Result<Pair> {
     let batches = size.of(2_048, 8);
     let other = template.clone();
     Ok(Pair {
-        what: format!("`shard` put → get, memory, 100 B × 256, {lanes} shards, MD5 of the key"),
         reference: "`log`, memory, as many partitions",
         goal: Goal::AtLeast(least),
         unit: Unit::Cpu,
@@ -130,7 +133,6 @@ fn fan_out(size: Size) -> anyhow::Result<Pair> {
     let batches = size.of(2_048, 8);
     let other = template.clone();
     Ok(Pair {
-        what: "fan-out to 8 consumers of a lane, 100 B × 256, per message published".to_owned(),
         reference: "one consumer",
         goal: Goal::AtMost(1.3),
         unit: Unit::Cpu,
@@ -142,7 +144,6 @@ fn fan_out(size: Size) -> anyhow::Result<Pair> {
 fn channel(size: Size) -> Pair {
     let count = size.of(2_000_000, 6_400);
     Pair {
-        what: "`queue`, memory, 100 B × 64, producer and consumer on a core each: enqueue → deliver → ack".to_owned(),
         reference: "bounded channel of boxed 100 B",
         goal: Goal::AtLeast(5.0),
         unit: Unit::Wall,

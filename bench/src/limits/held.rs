@@ -28,14 +28,15 @@ pub(super) fn rows(size: Size) -> Vec<Open> {
         (Act::RequeueAnywhere, 0.12, "requeue in random order"),
     ]
     .into_iter()
-    .map(|(act, least, what)| -> Open { Box::new(move |_| Ok(pair(size, act, least, what))) })
+    .map(|(act, least, what)| {
+        let many = size.of(10_000_000, 20_000);
+        Open::new(&format!("`queue`, {many} in flight: {what}"), move |_| Ok(pair(size, many, act, least)))
+    })
     .collect()
 }
 
-fn pair(size: Size, act: Act, least: f64, what: &str) -> Pair {
-    let many = size.of(10_000_000, 20_000);
+fn pair(size: Size, many: usize, act: Act, least: f64) -> Pair {
     Pair {
-        what: format!("`queue`, {many} in flight: {what}"),
         reference: "1,000 in flight",
         goal: Goal::AtLeast(least),
         unit: Unit::Cpu,

@@ -11,7 +11,7 @@ mod held;
 mod rig;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::table::{Figure, Row, Spread};
 
@@ -56,7 +56,6 @@ type Side = Box<dyn FnMut() -> anyhow::Result<f64>>;
 
 /// One row, ready to be measured.
 struct Pair {
-    what: String,
     reference: &'static str,
     goal: Goal,
     unit: Unit,
@@ -75,9 +74,8 @@ pub fn figure(repetitions: usize, size: Size, only: &[String]) -> anyhow::Result
     let mut rows = Vec::new();
     for make in [append::rows, flow::rows, held::rows] {
         for open in make(size) {
-            let pair = open(dir)?;
-            if only.is_empty() || only.iter().any(|part| pair.what.contains(part)) {
-                let row = measure(pair, repetitions)?;
+            if only.is_empty() || only.iter().any(|part| open.what.contains(part)) {
+                let row = measure(open.what, (open.make)(dir)?, repetitions)?;
                 let _ = writeln!(std::io::stderr(), "{} | {} | {} | {}", row.what, row.found, row.reference, row.ratio);
                 rows.push(row);
             }
@@ -96,10 +94,19 @@ pub fn figure(repetitions: usize, size: Size, only: &[String]) -> anyhow::Result
     })
 }
 
-/// Opens a row's two sides in a folder.
-type Open = Box<dyn FnOnce(&std::path::Path) -> anyhow::Result<Pair>>;
+/// A row that is opened, in a folder, when its turn comes.
+struct Open {
+    what: String,
+    make: Box<dyn FnOnce(&Path) -> anyhow::Result<Pair>>,
+}
 
-fn measure(mut pair: Pair, repetitions: usize) -> anyhow::Result<Row> {
+impl Open {
+    fn new(what: &str, make: impl FnOnce(&Path) -> anyhow::Result<Pair> + 'static) -> Self {
+        Self { what: what.to_owned(), make: Box::new(make) }
+    }
+}
+
+fn measure(what: String, mut pair: Pair, repetitions: usize) -> anyhow::Result<Row> {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for repetition in 0..=repetitions {
         // In turn first, so that neither always finds what the other left in the caches.
@@ -133,7 +140,7 @@ fn measure(mut pair: Pair, repetitions: usize) -> anyhow::Result<Row> {
         Goal::AtMost(most) => (format!("≤ {most}"), ratio.median <= most),
     };
     Ok(Row {
-        what: pair.what,
+        what,
         found: format!("{} {unit}", Spread::of(&ours).show(1)),
         reference: format!("{}, {} {unit}", pair.reference, Spread::of(&theirs).show(1)),
         ratio: ratio.show(2),

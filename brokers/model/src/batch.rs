@@ -3,6 +3,8 @@
 //!
 //! Leaves out answers, which are in [`completion`](crate::completion).
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::binding::{BINDINGS_MAX, Binding};
@@ -182,6 +184,19 @@ pub struct Message<'a> {
     pub payload: &'a [u8],
 }
 
+/// One message's bytes, as they stand in a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Body<'a> {
+    /// The key's length in bytes.
+    pub key_len: u16,
+    /// The headers' length in bytes.
+    pub header_len: u16,
+    /// The payload's length in bytes, whether or not its bytes are here.
+    pub payload_len: u32,
+    /// Key, headers and payload, back to back; without the payload in a batch of lengths.
+    pub bytes: &'a [u8],
+}
+
 /// Publishes by column. Keys, headers and payloads stand back to back in one arena, message after message.
 ///
 /// A batch holds payloads as bytes or as lengths only (in a simulation); keys and headers are always real.
@@ -284,6 +299,23 @@ impl Publishes {
             payload_len,
             payload: &self.arena[payload_at..payload_at + bytes],
         }
+    }
+
+    /// Messages `range`, counted from the first that is still in the batch, with their bytes back to back.
+    pub fn bodies(&self, range: Range<usize>) -> impl Iterator<Item = Body<'_>> {
+        let range = self.first + range.start..self.first + range.end;
+        let lens = self.key_lens[range.clone()].iter().zip(&self.header_lens[range.clone()]);
+        let lens = lens.zip(&self.payload_lens[range.clone()]).zip(&self.starts[range]);
+        lens.map(|(((&key_len, &header_len), &payload_len), &start)| {
+            let payload = if self.lengths_only { 0 } else { payload_len as usize };
+            let len = key_len as usize + header_len as usize + payload;
+            Body { key_len, header_len, payload_len, bytes: &self.arena[start as usize..][..len] }
+        })
+    }
+
+    /// Bytes of all keys, headers and payloads that are still in the batch; without the payloads where those are lengths.
+    pub fn bytes(&self) -> usize {
+        self.starts.get(self.first).map_or(0, |&start| self.arena.len() - start as usize)
     }
 
     /// The payload at `index`, to write a new actual start into its stamp when the message is offered again.

@@ -44,8 +44,8 @@ pub mod windows;
 
 pub use bare::Bare;
 pub use batch::{
-    Accepted, Batch, Blocked, ChannelId, ChannelSpec, Control, LaneId, Message, Publishes, Receipt, SeekTo, Settlement,
-    Token, Verdict,
+    Accepted, Batch, Blocked, Body, ChannelId, ChannelSpec, Control, LaneId, Message, Publishes, Receipt, SeekTo,
+    Settlement, Token, Verdict,
 };
 pub use binding::{Binding, Pattern};
 pub use broker::{Broker, Client, ClientSpec, ConnectError, Role, WaitOn, WorkCounts, Worker};

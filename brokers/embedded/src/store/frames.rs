@@ -3,17 +3,40 @@
 //! Also remembers the bookkeeping that must be written again when a segment that held it is used again. Leaves out writing.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use brokerlab_model::{ChannelId, ChannelRecord, LaneId, Record, ReshapeRecord};
 use bytes::Bytes;
 
 use super::format;
 
+/// A sealed frame in memory.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    /// Its bytes.
+    pub(super) bytes: Bytes,
+    /// Where the messages' keys begin in it, lane by lane.
+    pub(super) table: Arc<[u32]>,
+}
+
+impl Held {
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64 + size_of_val(&*self.table) as u64
+    }
+
+    /// Its buffer, if nobody else points into it.
+    fn into_buffer(self) -> Option<Vec<u8>> {
+        let mut bytes = self.bytes.try_into_mut().ok()?;
+        bytes.clear();
+        Some(Vec::from(bytes))
+    }
+}
+
 /// A sealed frame.
 #[derive(Debug)]
 pub(super) struct Slot {
-    /// Its bytes, while they are in memory.
-    pub(super) bytes: Option<Bytes>,
+    /// Itself, while it is in memory.
+    pub(super) held: Option<Box<Held>>,
     /// Its segment.
     pub(super) segment: u64,
     /// Where in the segment it begins.
@@ -25,14 +48,14 @@ pub(super) struct Slot {
 }
 
 /// Bytes of the table for each frame.
-pub(super) const SLOT_BYTES: u64 = size_of::<Slot>() as u64;
+pub(super) const SLOT_BYTES: u64 = (size_of::<Slot>() + size_of::<Held>()) as u64;
 
 /// Frames from the oldest that is needed to the newest, numbered through the run.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     first: u64,
     slots: VecDeque<Slot>,
-    /// Bytes of frames in memory.
+    /// Bytes of frames in memory and of their tables.
     resident: u64,
     /// Bytes of frames in segments that are in use.
     data: u64,
@@ -55,15 +78,13 @@ impl Frames {
         self.first + self.slots.len() as u64
     }
 
-    /// Appends a frame.
-    pub(super) fn push(&mut self, bytes: Bytes, segment: u64, at: u64, live: u32) {
-        let len = bytes.len() as u32;
+    /// Appends a frame with its table, of which all messages are needed.
+    pub(super) fn push(&mut self, bytes: Bytes, table: Arc<[u32]>, segment: u64, at: u64) {
+        let (len, live) = (bytes.len() as u32, table.len() as u32);
         self.data += u64::from(len);
-        let bytes = (live > 0).then_some(bytes);
-        if bytes.is_some() {
-            self.resident += u64::from(len);
-        }
-        self.slots.push_back(Slot { bytes, segment, at, len, live });
+        let held = (live > 0).then(|| Box::new(Held { bytes, table }));
+        self.resident += held.as_ref().map_or(0, |held| held.len());
+        self.slots.push_back(Slot { held, segment, at, len, live });
     }
 
     /// The first frame of an empty table is number `first`, and its segment is the oldest one.
@@ -75,7 +96,7 @@ impl Frames {
     /// Appends a frame that is in its segment and not in memory.
     pub(super) fn push_stored(&mut self, segment: u64, at: u64, len: u32, live: u32) {
         self.data += u64::from(len);
-        self.slots.push_back(Slot { bytes: None, segment, at, len, live });
+        self.slots.push_back(Slot { held: None, segment, at, len, live });
     }
 
     /// A frame that is still needed.
@@ -93,17 +114,14 @@ impl Frames {
         self.data
     }
 
-    /// `messages` messages of a frame are no longer needed; the last one lets go of its bytes.
-    pub(super) fn release(&mut self, number: u64, messages: u32) {
-        if messages == 0 {
-            return;
-        }
+    /// `messages` messages of a frame are no longer needed; the last one lets go of it, and its buffer can be used again.
+    pub(super) fn release(&mut self, number: u64, messages: u32) -> Option<Vec<u8>> {
         let at = (number - self.first) as usize;
         let slot = &mut self.slots[at];
         slot.live -= messages;
-        if slot.live == 0 && slot.bytes.take().is_some() {
-            self.resident -= u64::from(slot.len);
-        }
+        let held = if slot.live == 0 { slot.held.take()? } else { return None };
+        self.resident -= held.len();
+        held.into_buffer()
     }
 
     /// Drops frames that nobody needs from the front, as far as they are stored, and retires the segments before the first one
@@ -120,18 +138,19 @@ impl Frames {
         }
     }
 
-    /// Lets the oldest frame in memory that is stored go; false when there is none.
-    pub(super) fn evict_oldest(&mut self, stored: u64) -> bool {
+    /// Lets the oldest frame in memory that is stored go, and gives back its buffer, empty where others use it still; none when there
+    /// is no such frame.
+    pub(super) fn evict_oldest(&mut self, stored: u64) -> Option<Vec<u8>> {
         self.evict_at = self.evict_at.max(self.first);
         while self.evict_at < stored {
             let slot = &mut self.slots[(self.evict_at - self.first) as usize];
             self.evict_at += 1;
-            if slot.bytes.take().is_some() {
-                self.resident -= u64::from(slot.len);
-                return true;
+            if let Some(held) = slot.held.take() {
+                self.resident -= held.len();
+                return Some(held.into_buffer().unwrap_or_default());
             }
         }
-        false
+        None
     }
 
     /// Segments that nobody needs any longer, once each.

@@ -1,41 +1,51 @@
-//! A lane's index: where each message that is still needed stands, 24 bytes a message.
+//! A lane's index: in which frames its messages stand, 24 bytes for each frame that holds some of them.
+//!
+//! Leaves out where in the frame: the frame's own table says it, for as long as the frame is in memory.
 
 use std::collections::VecDeque;
 
-/// Where a message stands.
+/// Successive messages of a lane in one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    /// The number of the frame that holds it.
+pub(super) struct Run {
+    /// The first one's position.
+    pub(super) position: u64,
+    /// The number of the frame that holds them.
     pub(super) frame: u64,
-    /// Where in the frame its key begins.
-    pub(super) at: u32,
-    /// The payload's length in bytes.
-    pub(super) payload_len: u32,
-    /// The key's length in bytes.
-    pub(super) key_len: u16,
-    /// The headers' length in bytes.
-    pub(super) header_len: u16,
-    /// Whether the payload's bytes are stored too.
-    pub(super) has_payload: bool,
+    /// The first one's place in the frame's table; while the frame is being built, the number of the lane's group in it.
+    pub(super) first: u32,
+    /// How many there are.
+    pub(super) count: u32,
 }
 
-const _: () = assert!(size_of::<Place>() <= 24, "the index is bounded at 24 bytes a message");
+/// Bytes of the index for each run.
+pub(super) const RUN_BYTES: u64 = size_of::<Run>() as u64;
 
-/// Entries for which a lane keeps its memory whatever happens: 1.5 KiB.
-const PLACES_KEPT: usize = 64;
+const _: () = assert!(RUN_BYTES <= 24, "the index is bounded at 24 bytes a run");
+
+/// What a trim has let go of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Trimmed {
+    pub(super) messages: u64,
+    pub(super) runs: u64,
+}
+
+/// Runs for which a lane keeps its memory whatever happens: 1.5 KiB.
+const RUNS_KEPT: usize = 64;
 
 /// A lane's messages from the oldest that is needed to the newest.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
-    /// The position of the first entry.
+    /// The first position that is kept.
     first: u64,
-    places: VecDeque<Place>,
+    /// The next position to be written.
+    end: u64,
+    runs: VecDeque<Run>,
 }
 
 impl Lane {
     /// The next position to be written.
     pub(super) fn end(&self) -> u64 {
-        self.first + self.places.len() as u64
+        self.end
     }
 
     /// The first position that is kept.
@@ -45,41 +55,107 @@ impl Lane {
 
     /// Whether no message is kept.
     pub(super) fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.first == self.end
     }
 
     /// The next position to be written is `end`; positions below were given out and nothing of them is kept.
     pub(super) fn skip_to(&mut self, end: u64) {
-        debug_assert!(self.places.is_empty() && end >= self.first, "only an empty lane skips, and only forward");
-        self.first = end;
+        debug_assert!(self.is_empty() && end >= self.end, "only an empty lane skips, and only forward");
+        (self.first, self.end) = (end, end);
     }
 
-    /// Appends the message at `end`.
-    pub(super) fn push(&mut self, place: Place) {
-        self.places.push_back(place);
+    /// The run to which what is appended to `frame` belongs, if there is one.
+    pub(super) fn last_in(&self, frame: u64) -> Option<&Run> {
+        self.runs.back().filter(|run| run.frame == frame)
     }
 
-    /// Where the message at `position` stands, if it is kept.
-    pub(super) fn get(&self, position: u64) -> Option<&Place> {
-        self.places.get(usize::try_from(position.checked_sub(self.first)?).ok()?)
-    }
-
-    /// Forgets everything below `below` and hands each forgotten message's frame to `each`.
-    pub(super) fn trim(&mut self, below: u64, mut each: impl FnMut(u64)) -> u64 {
-        let gone = below.saturating_sub(self.first).min(self.places.len() as u64);
-        for place in self.places.drain(..gone as usize) {
-            each(place.frame);
+    /// Appends `count` messages that stand in `frame`, with the run before them if it stands there too; else as a run that begins with
+    /// place `first`.
+    pub(super) fn push(&mut self, frame: u64, first: u32, count: u32) {
+        match self.runs.back_mut() {
+            Some(run) if run.frame == frame => run.count += count,
+            Some(_) | None => self.runs.push_back(Run { position: self.end, frame, first, count }),
         }
-        self.first += gone;
+        self.end += u64::from(count);
+    }
+
+    /// The frame was sealed: its run begins with place `first` of the frame's table.
+    pub(super) fn seal(&mut self, frame: u64, first: u32) {
+        if let Some(run) = self.runs.back_mut()
+            && run.frame == frame
+        {
+            run.first = first;
+        }
+    }
+
+    /// The messages from `position` on that stand in the same frame, if it is kept.
+    pub(super) fn run_from(&self, position: u64) -> Option<Run> {
+        let at = match self.runs.front() {
+            // A reader is at the end, a queue at the beginning.
+            Some(first) if position < first.position + u64::from(first.count) => 0,
+            Some(_) => self.runs.partition_point(|run| run.position + u64::from(run.count) <= position),
+            None => return None,
+        };
+        let run = self.runs.get(at)?;
+        let skipped = u32::try_from(position.checked_sub(run.position)?).ok()?;
+        Some(Run { position, frame: run.frame, first: run.first + skipped, count: run.count - skipped })
+    }
+
+    /// Forgets everything below `below` and hands each frame concerned with its number of forgotten messages to `each`.
+    pub(super) fn trim(&mut self, below: u64, mut each: impl FnMut(u64, u32)) -> Trimmed {
+        let below = below.min(self.end);
+        let mut trimmed = Trimmed::default();
+        while let Some(run) = self.runs.front_mut()
+            && run.position < below
+        {
+            let gone = u32::try_from(below - run.position).map_or(run.count, |gone| gone.min(run.count));
+            each(run.frame, gone);
+            trimmed.messages += u64::from(gone);
+            if gone == run.count {
+                self.runs.pop_front();
+                trimmed.runs += 1;
+            } else {
+                run.position += u64::from(gone);
+                run.first += gone;
+                run.count -= gone;
+            }
+        }
+        self.first = self.first.max(below);
         self.give_back();
-        gone
+        trimmed
     }
 
     /// Gives memory back once an eighth of it is enough, so that what a burst took is not kept, and what goes up and down costs little.
     fn give_back(&mut self) {
-        let (len, capacity) = (self.places.len(), self.places.capacity());
-        if capacity > PLACES_KEPT && len < capacity / 8 {
-            self.places.shrink_to((2 * len).max(PLACES_KEPT));
+        let (len, capacity) = (self.runs.len(), self.runs.capacity());
+        if capacity > RUNS_KEPT && len < capacity / 8 {
+            self.runs.shrink_to((2 * len).max(RUNS_KEPT));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_found_from_any_position_and_trimmed_from_the_front() {
+        let mut lane = Lane::default();
+        lane.skip_to(10);
+        for (frame, count) in [(3, 4), (3, 1), (5, 2), (9, 6)] {
+            lane.push(frame, 100 * frame as u32, count);
+        }
+        assert_eq!((lane.first(), lane.end()), (10, 23));
+        assert_eq!(lane.run_from(9), None);
+        assert_eq!(lane.run_from(12), Some(Run { position: 12, frame: 3, first: 302, count: 3 }));
+        assert_eq!(lane.run_from(16), Some(Run { position: 16, frame: 5, first: 501, count: 1 }));
+        assert_eq!(lane.run_from(22), Some(Run { position: 22, frame: 9, first: 905, count: 1 }));
+        assert_eq!(lane.run_from(23), None);
+        let mut gone = Vec::new();
+        let trimmed = lane.trim(16, |frame, count| gone.push((frame, count)));
+        assert_eq!((gone, trimmed), (vec![(3, 5), (5, 1)], Trimmed { messages: 6, runs: 1 }));
+        assert_eq!(lane.run_from(16), Some(Run { position: 16, frame: 5, first: 501, count: 1 }));
+        assert_eq!(lane.trim(99, |_, _| {}), Trimmed { messages: 7, runs: 2 });
+        assert!(lane.is_empty() && lane.first() == 23);
     }
 }

@@ -1,9 +1,12 @@
 //! One store per engine: a journal of frames in segments that all lanes share, and an index per lane in memory.
 //!
-//! A message's bytes are copied once, from the batch into the frame being built. A sealed frame becomes a `Bytes` without a copy
-//! and is what deliveries point into. Frames stay in memory up to `max_memory`; then the oldest written ones are dropped and
-//! read back when they are wanted. Leaves out when to write: the engine takes a [`Job`] and runs it where blocking is allowed.
+//! A message's bytes are copied once, from the batch into the frame being built. A frame is sealed when somebody wants to read or
+//! write it, or when it is full, so that what waits together is one frame; one that is mostly empty then moves to a buffer of its size.
+//! A sealed frame becomes a `Bytes` and is what deliveries point into. Frames stay in memory up to `max_memory`; then the oldest written
+//! ones are dropped and read back when they are wanted. Leaves out when to write: the engine takes a [`Job`] and runs it where
+//! blocking is allowed.
 
+mod building;
 pub mod disk;
 mod error;
 mod facts;
@@ -19,7 +22,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use brokerlab_model::{Blocked, LaneId, Message, Publishes, Record, Slice, Storage, Time, WorkCounts};
+use brokerlab_model::{Blocked, Body, LaneId, Message, Publishes, Record, Slice, Storage, Time, WorkCounts};
 use bytes::Bytes;
 
 pub use disk::{Disk, DiskFile, SimulatedDisk, SystemDisk};
@@ -29,14 +32,20 @@ pub use files::Job;
 pub use format::Entry;
 pub use scan::{ScanReport, verify};
 
+use building::{Buffer, Building, Places};
 use files::{FIRST_FRAME, Files, Frame};
 pub(crate) use format::crc32c;
-use format::{FRAME_HEADER, RECORD};
-use frames::Frames;
-use lane::{Lane, Place};
+use format::{FRAME_ALIGN, FRAME_HEADER, Head, RECORD};
+use frames::{Frames, Held};
+use lane::{Lane, RUN_BYTES};
 
-/// A frame is sealed before it passes this, so that reading one message back never reads more.
-const FRAME_BYTES_MAX: usize = 1 << 20;
+/// A frame is sealed before it passes this, unless one message alone does: reading one message back never reads more, and what is
+/// being built stays in a core's own cache.
+const FRAME_BYTES_MAX: usize = 256 << 10;
+/// Bytes of a frame's table for each message.
+const PLACE_BYTES: u64 = 4;
+/// Buffers of frames that are no longer held, to be filled again; larger ones are given back.
+const SPARE_BUFFERS: usize = 8;
 /// Bytes that wait to be written before the engine writes them without being asked.
 pub const INLINE_WRITE_BYTES: u64 = 256 << 10;
 
@@ -65,13 +74,15 @@ pub struct Store {
     storage: Storage,
     files: Option<Arc<Files>>,
     lanes: Vec<Lane>,
-    /// Entries in all lanes' indexes.
-    indexed: u64,
+    /// Messages that are kept.
+    kept: u64,
+    /// Runs in all lanes' indexes.
+    runs: u64,
     frames: Frames,
-    /// The frame being built.
-    building: Vec<u8>,
-    building_records: u32,
-    building_messages: u32,
+    building: Building,
+    /// A frame is sealed before it passes this.
+    frame_bytes: usize,
+    spare: Vec<Vec<u8>>,
     /// The last ticket that waits, sealed or not.
     ticket: Option<u64>,
     /// Somebody waits without a ticket.
@@ -89,7 +100,7 @@ pub struct Store {
     clock: Time,
     error: Option<StoreError>,
     /// The last frame read back.
-    read_back: Option<(u64, Bytes)>,
+    read_back: Option<(u64, Held)>,
 }
 
 impl Store {
@@ -126,11 +137,12 @@ impl Store {
             storage,
             files,
             lanes: Vec::new(),
-            indexed: 0,
+            kept: 0,
+            runs: 0,
             frames: Frames::default(),
-            building: Vec::new(),
-            building_records: 0,
-            building_messages: 0,
+            building: Building::default(),
+            frame_bytes: frame_bytes(&limits),
+            spare: Vec::new(),
             ticket: None,
             pressed: false,
             segment: 0,
@@ -170,11 +182,13 @@ impl Store {
         if self.error.is_some() {
             return (0, Some(Blocked::Data));
         }
-        let sizes = || batch.iter().map(|m| m.key.len() + m.headers.len() + m.payload.len());
-        let bytes = sizes().sum::<usize>();
-        let frame = |messages: usize, bytes: usize| (FRAME_HEADER + 8 + messages * RECORD + bytes) as u64;
+        let bytes = batch.bytes();
+        let frame = |messages: usize, bytes: usize| (FRAME_HEADER + FRAME_ALIGN + messages * RECORD + bytes) as u64;
+        let lanes = self.lanes.len();
         let memory = |messages: usize, bytes: usize| {
-            frame(messages, bytes) + frames::SLOT_BYTES + (messages * size_of::<Place>()) as u64
+            // At worst each message is a lane's first in the frame; of new lanes at least one is expected.
+            let runs = messages.min(lanes + 1) as u64;
+            frame(messages, bytes) + frames::SLOT_BYTES + messages as u64 * PLACE_BYTES + runs * RUN_BYTES
         };
         self.evict(memory(batch.len(), bytes));
         let memory_left = self.limits.max_memory.saturating_sub(self.held_bytes());
@@ -184,15 +198,16 @@ impl Store {
         let (mut messages, mut taken) = (batch.len(), bytes);
         if !fits(messages, taken) {
             (messages, taken) = (0, 0);
-            for size in sizes() {
+            for size in batch.iter().map(|m| m.key.len() + m.headers.len() + m.payload.len()) {
                 if !fits(messages + 1, taken + size) {
                     break;
                 }
                 messages += 1;
                 taken += size;
             }
-            if messages == 0 && self.indexed == 0 {
-                (messages, taken) = (1, sizes().next().unwrap_or(0));
+            if messages == 0 && self.kept == 0 {
+                (messages, taken) =
+                    (1, batch.iter().next().map_or(0, |m| m.key.len() + m.headers.len() + m.payload.len()));
             }
         }
         if messages > 0 {
@@ -215,14 +230,17 @@ impl Store {
 
     /// Bytes held in memory: frames, their table, the index and the frame being built.
     pub fn held_bytes(&self) -> u64 {
-        self.frames.held_bytes() + self.building.len() as u64 + self.indexed * size_of::<Place>() as u64
+        let building = self.building.len() as u64 + self.building.places.len() as u64 * PLACE_BYTES;
+        self.frames.held_bytes() + building + self.runs * RUN_BYTES
     }
 
-    /// Asks for the frame's memory once, for a run of messages of `bytes` bytes in all, keys and headers included.
+    /// Asks for memory for a run of messages of `bytes` bytes in all, keys and headers included, as far as one frame takes them. With
+    /// files a frame has a buffer of full size from the beginning.
     fn reserve(&mut self, messages: usize, bytes: usize) {
-        let head = if self.building.is_empty() { FRAME_HEADER } else { 0 };
-        let more = head + (messages * RECORD + bytes).min(FRAME_BYTES_MAX);
-        self.building.reserve(if self.files.is_some() { more.next_multiple_of(8) } else { more });
+        if self.files.is_none() {
+            let head = if self.building.is_empty() { FRAME_HEADER } else { 0 };
+            self.building.buffer.bytes.reserve_exact((head + messages * RECORD + bytes).min(FRAME_BYTES_MAX));
+        }
     }
 
     /// What is appended from now on was taken at `now`.
@@ -230,37 +248,68 @@ impl Store {
         self.clock = now;
     }
 
-    /// Appends message `position` of `lane`. With files, a frame that would grow past 1 MiB is sealed first.
+    /// Appends message `position` of `lane`. A frame that would grow too large is sealed first.
     pub fn append(&mut self, lane: LaneId, position: u64, message: &Message<'_>, has_payload: bool) {
-        let bytes = message.key.len() + message.headers.len() + message.payload.len();
-        self.open_frame(RECORD + bytes);
-        let at = format::put_message(&mut self.building, lane, position, message, has_payload);
-        self.building_records += 1;
-        self.building_messages += 1;
-        let frame = self.frames.next();
-        let lane = self.lane(lane);
-        if lane.is_empty() && position > lane.end() {
-            // A restored model can know of positions of which no message is left here.
-            lane.skip_to(position);
-        }
-        assert_eq!(lane.end(), position, "a model appends positions densely and in order");
-        lane.push(Place {
-            frame,
-            at: at as u32,
-            payload_len: message.payload_len,
+        let body = [message.key, message.headers, message.payload];
+        self.open_frame(RECORD + body.iter().map(|part| part.len()).sum::<usize>());
+        let group = self.open_run(lane, position);
+        let head = Head {
             key_len: message.key.len() as u16,
             header_len: message.headers.len() as u16,
+            payload_len: message.payload_len,
             has_payload,
-        });
-        self.indexed += 1;
+        };
+        let at = format::put_message(&mut self.building.buffer.bytes, lane, position, head, &body);
+        self.building.places.push(group, self.building.buffer.place(at));
+        self.close_run(lane, group, 1);
         self.counts.payload_copies += 1;
     }
 
     /// Appends messages `run` of a batch to `lane`, the first as number `position`.
     pub fn append_run(&mut self, lane: LaneId, position: u64, batch: &Publishes, run: Range<u32>) {
-        for (position, index) in (position..).zip(run) {
-            self.append(lane, position, &batch.get(index as usize), !batch.is_lengths_only());
+        let (mut position, mut bodies) = (position, batch.bodies(run.start as usize..run.end as usize).peekable());
+        let has_payload = !batch.is_lengths_only();
+        while let Some(first) = bodies.peek() {
+            self.open_frame(RECORD + first.bytes.len());
+            let group = self.open_run(lane, position);
+            let Self { building: Building { buffer, places, .. }, frame_bytes, .. } = self;
+            let mut count = 0;
+            while let Some(body) =
+                bodies.next_if(|body| count == 0 || buffer.len() + RECORD + body.bytes.len() <= *frame_bytes)
+            {
+                let Body { key_len, header_len, payload_len, bytes: body } = body;
+                let head = Head { key_len, header_len, payload_len, has_payload };
+                let at = format::put_message(&mut buffer.bytes, lane, position + u64::from(count), head, &[body]);
+                places.push(group, buffer.place(at));
+                count += 1;
+            }
+            self.close_run(lane, group, count);
+            position += u64::from(count);
         }
+        self.counts.payload_copies += run.len() as u64;
+    }
+
+    /// The group of `lane` in the frame being built, where `position` is appended next.
+    fn open_run(&mut self, lane: LaneId, position: u64) -> u32 {
+        let frame = self.frames.next();
+        let index = self.lane(lane);
+        if index.is_empty() && position > index.end() {
+            // A restored model can know of positions of which no message is left here.
+            index.skip_to(position);
+        }
+        assert_eq!(index.end(), position, "a model appends positions densely and in order");
+        let known = index.last_in(frame).map(|run| run.first);
+        known.unwrap_or_else(|| self.building.places.begin(lane))
+    }
+
+    /// So many messages were appended to it.
+    fn close_run(&mut self, lane: LaneId, group: u32, count: u32) {
+        let frame = self.frames.next();
+        let index = &mut self.lanes[lane.0 as usize];
+        self.runs += u64::from(index.last_in(frame).is_none());
+        index.push(frame, group, count);
+        self.kept += u64::from(count);
+        self.building.records += count;
     }
 
     fn lane(&mut self, lane: LaneId) -> &mut Lane {
@@ -281,15 +330,15 @@ impl Store {
         if self.files.is_some() {
             self.frames.remember(record);
             self.open_frame(format::record_bytes(record));
-            format::put_record(&mut self.building, record);
-            self.building_records += 1;
+            format::put_record(&mut self.building.buffer.bytes, record);
+            self.building.records += 1;
         }
     }
 
     /// Everything so far is to be stored; `ticket` waits for it. True when it is stored already (in memory).
     pub fn barrier(&mut self, ticket: u64) -> bool {
-        self.seal();
         if self.files.is_none() {
+            self.seal();
             return true;
         }
         self.ticket = Some(ticket);
@@ -298,24 +347,19 @@ impl Store {
 
     /// Nothing of `lane` below `below` is needed any longer.
     pub fn trim(&mut self, lane: LaneId, below: u64) {
-        let Some(lane_index) = self.lanes.get_mut(lane.0 as usize) else { return };
-        let frames = &mut self.frames;
-        let (mut frame, mut messages) = (u64::MAX, 0);
-        let mut building = 0;
-        let next = frames.next();
-        let gone = lane_index.trim(below, |at| {
-            if at == next {
-                building += 1;
-            } else if at == frame {
-                messages += 1;
-            } else {
-                frames.release(frame, messages);
-                (frame, messages) = (at, 1);
+        let next = self.frames.next();
+        let Some(index) = self.lanes.get(lane.0 as usize) else { return };
+        if index.last_in(next).is_some_and(|run| run.position < below) {
+            self.seal();
+        }
+        let Self { frames, spare, lanes, .. } = self;
+        let trimmed = lanes[lane.0 as usize].trim(below, |frame, messages| {
+            if let Some(buffer) = frames.release(frame, messages) {
+                keep_buffer(spare, buffer);
             }
         });
-        frames.release(frame, messages);
-        self.building_messages -= building;
-        self.indexed -= gone;
+        self.kept -= trimmed.messages;
+        self.runs -= trimmed.runs;
         self.drop_dead();
     }
 
@@ -326,11 +370,16 @@ impl Store {
     }
 
     fn open_frame(&mut self, more: usize) {
-        if !self.building.is_empty() && self.building.len() + more > FRAME_BYTES_MAX {
+        if !self.building.is_empty() && self.building.len() + more > self.frame_bytes {
             self.seal();
         }
         if self.building.is_empty() {
-            self.building.resize(FRAME_HEADER, 0);
+            let mut bytes = std::mem::take(&mut self.building.buffer.bytes);
+            if self.files.is_some() && bytes.capacity() == 0 {
+                bytes = self.spare.pop().unwrap_or_else(|| Buffer::with_capacity(FRAME_BYTES_MAX));
+            }
+            self.building.buffer = Buffer::begin(bytes, self.files.is_some());
+            self.building.begun = self.clock;
         }
     }
 
@@ -339,26 +388,36 @@ impl Store {
         if self.building.is_empty() {
             return;
         }
-        let bytes = std::mem::take(&mut self.building);
-        let records = std::mem::take(&mut self.building_records);
-        let messages = std::mem::take(&mut self.building_messages);
+        let frame = self.frames.next();
+        for (lane, start) in self.building.places.starts() {
+            self.lanes[lane.0 as usize].seal(frame, start);
+        }
+        let table = self.building.places.table();
+        self.building.places.clear();
+        let records = std::mem::take(&mut self.building.records);
+        let begun = self.building.begun;
+        let buffer = &mut self.building.buffer;
         if self.files.is_none() {
-            self.frames.push(Bytes::from(bytes), 0, 0, messages);
+            let bytes = std::mem::take(buffer).freeze();
+            self.frames.push(bytes, table, 0, 0);
             return;
         }
-        self.end_frame(bytes, records, messages);
+        let capacity = buffer.bytes.capacity();
+        let filled = buffer.len() * 4 >= capacity * 3 || capacity > 2 * FRAME_BYTES_MAX;
+        let buffer = if filled { std::mem::take(buffer) } else { buffer.move_out() };
+        self.end_frame(buffer, table, records, begun);
     }
 
     /// Numbers a frame and puts it at the journal's end, which may be a segment of its own.
-    fn end_frame(&mut self, mut bytes: Vec<u8>, records: u32, messages: u32) {
-        let len = bytes.len().next_multiple_of(8) as u64;
+    fn end_frame(&mut self, mut buffer: Buffer, table: Arc<[u32]>, records: u32, begun: Time) {
+        let len = format::padded(buffer.len()) as u64;
         let rolls = self.segment_at + len > self.limits.segment_bytes && self.segment_at > FIRST_FRAME;
         if rolls {
             self.segment += 1;
             self.segment_at = FIRST_FRAME;
         }
-        format::seal_frame(&mut bytes, self.segment, self.frames.next(), self.stored, self.clock, records);
-        self.place(Bytes::from(bytes), messages);
+        format::seal_frame(buffer.pad(), self.segment, self.frames.next(), self.stored, begun, records);
+        self.place(buffer.freeze(), table);
         if rolls {
             self.remember();
         }
@@ -366,10 +425,10 @@ impl Store {
     }
 
     /// Puts a sealed frame at the journal's end.
-    fn place(&mut self, bytes: Bytes, messages: u32) {
+    fn place(&mut self, bytes: Bytes, table: Arc<[u32]>) {
         let (at, len) = (self.segment_at, bytes.len() as u64);
         let segment_len = self.limits.segment_bytes.max(FIRST_FRAME + len);
-        self.frames.push(bytes.clone(), self.segment, at, messages);
+        self.frames.push(bytes.clone(), table, self.segment, at);
         self.unwritten.push(Frame { segment: self.segment, at, segment_len, bytes });
         self.unwritten_bytes += len;
         self.segment_at = at + len;
@@ -378,34 +437,38 @@ impl Store {
     /// Writes into a segment that has just begun what must not be lost when earlier ones are used again. It comes second, because
     /// the frame that began the segment had its number before.
     fn remember(&mut self) {
-        let mut frame = vec![0; FRAME_HEADER];
-        let mut records = self.frames.write_remembered(&mut frame);
+        let mut frame = Buffer::begin(Vec::new(), false);
+        let mut records = self.frames.write_remembered(&mut frame.bytes);
         for (number, lane) in self.lanes.iter().enumerate().filter(|(_, lane)| lane.first() > 0) {
-            format::put_trimmed(&mut frame, LaneId(number as u32), lane.first());
+            format::put_trimmed(&mut frame.bytes, LaneId(number as u32), lane.first());
             records += 1;
         }
         if records > 0 {
-            format::seal_frame(&mut frame, self.segment, self.frames.next(), self.stored, self.clock, records);
-            self.place(Bytes::from(frame), 0);
+            format::seal_frame(frame.pad(), self.segment, self.frames.next(), self.stored, self.clock, records);
+            self.place(frame.freeze(), Arc::default());
         }
     }
 
     /// Writes where lanes end of which no message is left: the segments that are about to be retired were the last to say so.
     fn remember_ends(&mut self) {
-        let mut frame = vec![0; FRAME_HEADER];
+        let mut frame = Buffer::begin(Vec::new(), false);
         let mut records = 0;
         for (number, lane) in (0..).zip(&self.lanes).filter(|(_, lane)| lane.first() > 0 && lane.is_empty()) {
-            format::put_trimmed(&mut frame, LaneId(number), lane.first());
+            format::put_trimmed(&mut frame.bytes, LaneId(number), lane.first());
             records += 1;
         }
         if records > 0 {
-            self.end_frame(frame, records, 0);
+            self.end_frame(frame, Arc::default(), records, self.clock);
         }
     }
 
     /// Lets stored frames go until `more` bytes fit; in memory there is nowhere to read them back from.
     fn evict(&mut self, more: u64) {
-        while self.held_bytes() + more > self.limits.max_memory && self.frames.evict_oldest(self.stored) {}
+        while self.held_bytes() + more > self.limits.max_memory
+            && let Some(buffer) = self.frames.evict_oldest(self.stored)
+        {
+            keep_buffer(&mut self.spare, buffer);
+        }
     }
 
     /// Has everything so far stored, though no ticket waits for it; returns how many frames that are.
@@ -423,12 +486,17 @@ impl Store {
 
     /// Whether a job would have work that a barrier waits for, or that has grown large.
     pub fn wants_writing(&self) -> bool {
-        self.ticket.is_some() || self.pressed || self.unwritten_bytes >= INLINE_WRITE_BYTES
+        self.ticket.is_some() || self.pressed || self.waiting_bytes() >= INLINE_WRITE_BYTES
     }
 
     /// Whether so much waits that it is written without being asked.
     pub fn wants_writing_now(&self) -> bool {
-        self.unwritten_bytes >= INLINE_WRITE_BYTES && !self.writing
+        self.waiting_bytes() >= INLINE_WRITE_BYTES && !self.writing
+    }
+
+    /// Bytes that wait to be written, sealed or not.
+    fn waiting_bytes(&self) -> u64 {
+        self.unwritten_bytes + self.building.len() as u64
     }
 
     /// Everything that waits to be written. Nothing while another job is out, so that tickets come back in order.
@@ -481,45 +549,65 @@ impl Store {
         count: u32,
         mut each: impl FnMut(u64, &Bytes, Slice),
     ) -> Result<(), StoreError> {
-        let (mut frame, mut bytes) = (u64::MAX, Bytes::new());
-        for position in position..position + u64::from(count) {
-            let place = self.lanes.get(lane.0 as usize).and_then(|lane| lane.get(position));
-            let place = *place.expect("a model delivers only what it has appended and not trimmed");
-            if place.frame != frame {
-                frame = place.frame;
-                bytes = self.frame(frame)?;
+        let (mut next, end) = (position, position + u64::from(count));
+        while next < end {
+            let run = |lanes: &[Lane]| lanes.get(lane.0 as usize).and_then(|lane| lane.run_from(next));
+            let kept = "a model delivers only what it has appended and not trimmed";
+            if run(&self.lanes).expect(kept).frame == self.frames.next() {
+                self.seal();
             }
-            let Place { at, payload_len, key_len, header_len, has_payload, .. } = place;
-            each(position, &bytes, Slice { at, key_len, header_len, payload_len, has_payload });
+            let run = run(&self.lanes).expect(kept);
+            let frame = self.frame(run.frame)?;
+            let most = u64::from(run.count).min(end - next) as usize;
+            let places = &frame.table[run.first as usize..][..most];
+            for (position, &at) in (next..).zip(places) {
+                let Head { key_len, header_len, payload_len, has_payload } =
+                    format::message_head(&frame.bytes, at as usize);
+                each(position, &frame.bytes, Slice { at, key_len, header_len, payload_len, has_payload });
+            }
+            next += most as u64;
         }
         Ok(())
     }
 
-    /// A frame's bytes, from memory or read back.
-    fn frame(&mut self, number: u64) -> Result<Bytes, StoreError> {
-        if number == self.frames.next() {
-            self.seal();
-        }
+    /// A sealed frame, from memory or read back.
+    fn frame(&mut self, number: u64) -> Result<Held, StoreError> {
         let frame = self.frames.get(number).expect("a message that is kept keeps its frame");
-        if let Some(bytes) = &frame.bytes {
-            return Ok(bytes.clone());
+        if let Some(held) = &frame.held {
+            return Ok((**held).clone());
         }
-        if let Some((kept, bytes)) = &self.read_back
+        if let Some((kept, held)) = &self.read_back
             && *kept == number
         {
-            return Ok(bytes.clone());
+            return Ok(held.clone());
         }
         let (segment, at, len) = (frame.segment, frame.at, frame.len as usize);
         let files = self.files.as_ref().expect("only a frame in a file leaves memory");
         let read = files.read(segment, at, len, &mut self.counts).and_then(|bytes| {
-            let whole = format::read_frame(&bytes, segment).is_some_and(|head| head.number == number);
-            if whole { Ok(Bytes::from(bytes)) } else { Err(files.corrupt(segment, at, number)) }
+            let head = format::read_frame(&bytes, segment).filter(|head| head.number == number);
+            let table = head.and_then(|head| Places::of_frame(&bytes, head.records));
+            let corrupt = || files.corrupt(segment, at, number);
+            Ok(Held { table: table.ok_or_else(corrupt)?, bytes: Bytes::from(bytes) })
         });
-        let bytes = read.inspect_err(|error| {
+        let held = read.inspect_err(|error| {
             self.error.get_or_insert_with(|| error.clone());
         })?;
-        self.read_back = Some((number, bytes.clone()));
-        Ok(bytes)
+        self.read_back = Some((number, held.clone()));
+        Ok(held)
+    }
+}
+
+/// What a frame is to stay below: several fit into a segment.
+fn frame_bytes(limits: &Limits) -> usize {
+    let part = usize::try_from(limits.segment_bytes / 8).unwrap_or(FRAME_BYTES_MAX);
+    part.clamp(4 << 10, FRAME_BYTES_MAX)
+}
+
+/// Keeps a buffer to be filled again.
+fn keep_buffer(spare: &mut Vec<Vec<u8>>, mut buffer: Vec<u8>) {
+    if spare.len() < SPARE_BUFFERS && (FRAME_BYTES_MAX..=2 * FRAME_BYTES_MAX).contains(&buffer.capacity()) {
+        buffer.clear();
+        spare.push(buffer);
     }
 }
 

@@ -10,7 +10,6 @@ use super::disk::Disk;
 use super::error::StoreError;
 use super::files::{FIRST_FRAME, Files};
 use super::format::{Entry, RECORD};
-use super::lane::Place;
 use super::scan::{Found, ScanReport, Visit};
 use super::{Limits, Store};
 
@@ -77,17 +76,7 @@ impl<E: FnMut(Entry<'_>)> Visit for Replay<'_, E> {
 
     fn entry(&mut self, at: usize, entry: Entry<'_>) -> bool {
         let fits = match &entry {
-            Entry::Message { lane, position, key, headers, payload_len, payload, .. } => {
-                let place = Place {
-                    frame: self.store.frames.next(),
-                    at: (at + RECORD) as u32,
-                    payload_len: *payload_len,
-                    key_len: key.len() as u16,
-                    header_len: headers.len() as u16,
-                    has_payload: payload.is_some(),
-                };
-                self.message(*lane, *position, place)
-            }
+            Entry::Message { lane, position, .. } => self.message(*lane, *position, at + RECORD),
             Entry::Record(record) => {
                 self.store.frames.remember(record);
                 true
@@ -106,26 +95,28 @@ impl<E: FnMut(Entry<'_>)> Visit for Replay<'_, E> {
 
     fn end(&mut self) {
         let Some(Found { segment, at, len, .. }) = self.frame else { return };
-        let live = std::mem::take(&mut self.store.building_messages);
-        self.store.frames.push_stored(segment, at, len, live);
+        let Store { frames, lanes, building, .. } = &mut *self.store;
+        for (lane, start) in building.places.starts() {
+            lanes[lane.0 as usize].seal(frames.next(), start);
+        }
+        frames.push_stored(segment, at, len, building.places.len() as u32);
+        building.places.clear();
+        building.records = 0;
     }
 }
 
 impl<E> Replay<'_, E> {
     /// A lane's positions are dense from the first one that is left.
-    fn message(&mut self, lane: LaneId, position: u64, place: Place) -> bool {
+    fn message(&mut self, lane: LaneId, position: u64, at: usize) -> bool {
         if lane.0 >= LANES_MAX || position >= NUMBER_MAX {
             return false;
         }
-        let lane = self.store.lane(lane);
-        if lane.is_empty() && position > lane.end() {
-            lane.skip_to(position);
-        }
-        let fits = lane.end() == position;
+        let index = self.store.lane(lane);
+        let fits = index.end() == position || index.is_empty() && position > index.end();
         if fits {
-            lane.push(place);
-            self.store.indexed += 1;
-            self.store.building_messages += 1;
+            let group = self.store.open_run(lane, position);
+            self.store.building.places.push(group, at as u32);
+            self.store.close_run(lane, group, 1);
         }
         fits
     }
@@ -134,12 +125,16 @@ impl<E> Replay<'_, E> {
         if lane.0 >= LANES_MAX || below >= NUMBER_MAX {
             return false;
         }
+        let frame = self.store.frames.next();
         let known = self.store.lane(lane);
         if known.is_empty() && below > known.end() {
             known.skip_to(below);
         }
-        let fits = below <= known.end();
-        self.store.trim(lane, below);
+        // What is trimmed stands in frames before.
+        let fits = below <= known.end() && known.last_in(frame).is_none();
+        if fits {
+            self.store.trim(lane, below);
+        }
         fits
     }
 }

@@ -35,6 +35,8 @@ fn journal() -> Vec<Vec<u8>> {
         let message = Message { token, channel, key: b"key", headers: b"", payload_len: 3000, payload };
         store.append(LaneId(position as u32 % 2), position / 2, &message, true);
         store.barrier(position);
+        // A frame each.
+        store.press();
         if position % 3 == 2 {
             let mut job = store.take_job().expect("something waits");
             job.perform();
@@ -59,7 +61,7 @@ fn crc32c(bytes: &[u8]) -> [u8; 4] {
 /// Makes the checksums fit again: of the header, and of each frame as far as the lengths go.
 fn mend(bytes: &mut [u8], segment: u64) {
     if let Some(header) = bytes.first_chunk_mut::<SEGMENT_HEADER>() {
-        header[..12].copy_from_slice(b"BROKLAB\n\x02\0\0\0");
+        header[..12].copy_from_slice(b"BROKLAB\n\x03\0\0\0");
         header[16..24].copy_from_slice(&segment.to_le_bytes());
         let crc = crc32c(&header[..60]);
         header[60..].copy_from_slice(&crc);

@@ -9,8 +9,8 @@ use brokerlab_model::{ChannelId, LaneId, Message, Storage, Token};
 
 use crate::world::{contract, folder};
 
-/// Bytes of a frame with one message of 100 bytes: 40 + 24 + 100, padded to 8.
-const FRAME: u64 = 168;
+/// Bytes of a frame with one message of 100 bytes: 40 + 24 + 100, padded to 64.
+const FRAME: u64 = 192;
 const HEADER: u64 = 64;
 const SMALL: Limits = Limits { max_memory: 1 << 20, max_data: 1 << 30, segment_bytes: 64 << 10 };
 
@@ -22,6 +22,7 @@ fn journal(dir: &Path, frames: u64, together: u64) {
         let message = Message { token, channel, key: b"", headers: b"", payload_len: 100, payload };
         store.append(LaneId(0), position, &message, true);
         store.barrier(position);
+        store.press();
         if position < frames - together || position + 1 == frames {
             let mut job = store.take_job().expect("something waits");
             job.perform();
@@ -73,7 +74,7 @@ fn damage_below_what_was_stored_is_corruption_with_file_and_byte() {
     let error = verify(folder.path(), true).unwrap_err();
     let StoreError::Corrupt { path, at, frame } = &error else { panic!("{error}") };
     assert_eq!((path, *at, *frame), (&segment(folder.path(), 0), HEADER + 4 * FRAME, 4));
-    assert!(error.to_string().contains("segment-00000000.log: the frame at byte 736 (number 4) is damaged"), "{error}");
+    assert!(error.to_string().contains("segment-00000000.log: the frame at byte 832 (number 4) is damaged"), "{error}");
 }
 
 #[test]
@@ -99,7 +100,7 @@ fn a_foreign_version_and_a_damaged_header_are_told_apart() {
     let path = segment(folder.path(), 0);
     OpenOptions::new().write(true).open(&path).unwrap().write_all_at(&9_u32.to_le_bytes(), 8).unwrap();
     let error = verify(folder.path(), false).unwrap_err();
-    assert!(matches!(error, StoreError::Version { found: 9, expected: 2, .. }), "{error}");
+    assert!(matches!(error, StoreError::Version { found: 9, expected: 3, .. }), "{error}");
     damage(&path, 3);
     assert!(matches!(verify(folder.path(), false).unwrap_err(), StoreError::Header(_)));
 }

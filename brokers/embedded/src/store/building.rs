@@ -1,0 +1,218 @@
+//! The frame being built: its bytes, and a table of where its messages stand, lane by lane.
+//!
+//! The table is 4 bytes a message. It is kept for as long as the frame is in memory, and made again when the frame is read back. Leaves
+//! out what a frame's header says.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use brokerlab_model::{LaneId, Time};
+use bytes::Bytes;
+
+use super::format::{self, Entry, FRAME_ALIGN, FRAME_HEADER, RECORD};
+
+/// Where a frame's messages stand, in the order in which they were appended, and which of them belong together.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    ats: Vec<u32>,
+    /// The group of each; empty while there is one group only.
+    group_of: Vec<u32>,
+    /// A lane's messages each, in the order of their first ones, and how many.
+    groups: Vec<(LaneId, u32)>,
+}
+
+impl Places {
+    pub(super) fn len(&self) -> usize {
+        self.ats.len()
+    }
+
+    /// A group for a lane that has none yet.
+    pub(super) fn begin(&mut self, lane: LaneId) -> u32 {
+        if self.groups.len() == 1 {
+            self.group_of.resize(self.ats.len(), 0);
+        }
+        self.groups.push((lane, 0));
+        self.groups.len() as u32 - 1
+    }
+
+    /// A message of the group stands at `at`: there its key begins.
+    pub(super) fn push(&mut self, group: u32, at: u32) {
+        self.ats.push(at);
+        if self.groups.len() > 1 {
+            self.group_of.push(group);
+        }
+        self.groups[group as usize].1 += 1;
+    }
+
+    /// Each lane, and with which place of the table its messages begin.
+    pub(super) fn starts(&self) -> impl Iterator<Item = (LaneId, u32)> + '_ {
+        self.groups.iter().scan(0, |next, &(lane, count)| {
+            let start = *next;
+            *next += count;
+            Some((lane, start))
+        })
+    }
+
+    /// The table: where each message's key begins, lane by lane.
+    pub(super) fn table(&self) -> Arc<[u32]> {
+        if self.groups.len() < 2 {
+            return Arc::from(&self.ats[..]);
+        }
+        let mut next: Vec<u32> = self.starts().map(|(_, start)| start).collect();
+        let mut table = vec![0; self.ats.len()];
+        for (&at, &group) in self.ats.iter().zip(&self.group_of) {
+            let place = &mut next[group as usize];
+            table[*place as usize] = at;
+            *place += 1;
+        }
+        Arc::from(table)
+    }
+
+    /// Empties it and keeps its memory.
+    pub(super) fn clear(&mut self) {
+        self.ats.clear();
+        self.group_of.clear();
+        self.groups.clear();
+    }
+
+    /// The table of a whole frame that was read back.
+    pub(super) fn of_frame(frame: &[u8], records: u32) -> Option<Arc<[u32]>> {
+        let mut places = Self::default();
+        let mut groups: BTreeMap<LaneId, u32> = BTreeMap::new();
+        let mut last = None;
+        let mut at = FRAME_HEADER;
+        for _ in 0..records {
+            let (entry, next) = format::read_entry(frame, at)?;
+            if let Entry::Message { lane, .. } = entry {
+                let group = match last {
+                    Some((known, group)) if known == lane => group,
+                    Some(_) | None => *groups.entry(lane).or_insert_with(|| places.begin(lane)),
+                };
+                last = Some((lane, group));
+                places.push(group, (at + RECORD) as u32);
+            }
+            at = next;
+        }
+        Some(places.table())
+    }
+}
+
+/// A frame's bytes in a buffer, which has a few bytes before it so that the frame stands at a multiple of [`FRAME_ALIGN`].
+#[derive(Debug, Default)]
+pub(super) struct Buffer {
+    pub(super) bytes: Vec<u8>,
+    lead: usize,
+}
+
+impl Buffer {
+    /// The smallest frame worth an aligned place.
+    const ALIGNED_FROM: usize = 4 << 10;
+
+    /// A frame of nothing but room for its header. It keeps its place as long as it fits into what `bytes` has reserved.
+    pub(super) fn begin(mut bytes: Vec<u8>, aligned: bool) -> Self {
+        bytes.clear();
+        let lead = if aligned { bytes.as_ptr().align_offset(FRAME_ALIGN).min(FRAME_ALIGN) } else { 0 };
+        bytes.resize(lead + FRAME_HEADER, 0);
+        Self { bytes, lead }
+    }
+
+    /// A full-size one.
+    pub(super) fn with_capacity(frame: usize) -> Vec<u8> {
+        Vec::with_capacity(frame + 2 * FRAME_ALIGN)
+    }
+
+    /// Bytes of the frame so far; 0 when none was begun.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.lead
+    }
+
+    /// Where in the frame a place of the buffer is.
+    pub(super) fn place(&self, at: usize) -> u32 {
+        (at - self.lead) as u32
+    }
+
+    /// A copy that is as large as it has to be; this one is empty afterwards.
+    pub(super) fn move_out(&mut self) -> Self {
+        let len = self.len();
+        let mut own = Self::begin(Self::with_capacity(len), len >= Self::ALIGNED_FROM);
+        own.bytes.extend_from_slice(&self.bytes[self.lead + FRAME_HEADER..]);
+        self.bytes.clear();
+        self.lead = 0;
+        own
+    }
+
+    /// Pads the frame and hands it out to be sealed.
+    pub(super) fn pad(&mut self) -> &mut [u8] {
+        let len = self.lead + format::padded(self.len());
+        self.bytes.resize(len, 0);
+        &mut self.bytes[self.lead..]
+    }
+
+    /// The frame.
+    pub(super) fn freeze(self) -> Bytes {
+        Bytes::from(self.bytes).slice(self.lead..)
+    }
+}
+
+/// A frame without its header's contents.
+#[derive(Debug, Default)]
+pub(super) struct Building {
+    /// Its bytes. Empty when no frame was begun.
+    pub(super) buffer: Buffer,
+    pub(super) records: u32,
+    pub(super) places: Places,
+    /// When the first of its records was taken.
+    pub(super) begun: Time,
+}
+
+impl Building {
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of the frame.
+    pub(super) fn len(&self) -> usize {
+        self.buffer.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_stands_at_a_multiple_of_64_whichever_buffer_it_has() {
+        for capacity in [100, 5_000, 300_000] {
+            let mut buffer = Buffer::begin(Buffer::with_capacity(capacity), true);
+            let body: Vec<u8> = (0..capacity - FRAME_HEADER).map(|n| n as u8).collect();
+            buffer.bytes.extend_from_slice(&body);
+            assert_eq!((buffer.len(), buffer.place(buffer.bytes.len())), (capacity, capacity as u32));
+            let mut own = buffer.move_out();
+            assert_eq!((buffer.len(), own.len()), (0, capacity));
+            let padded = own.pad().len();
+            let frame = own.freeze();
+            assert_eq!((frame.len(), &frame[FRAME_HEADER..capacity]), (padded, &body[..]));
+            assert!(
+                padded == capacity.next_multiple_of(64)
+                    && (capacity < 4_096 || frame.as_ptr().addr().is_multiple_of(64))
+            );
+        }
+    }
+
+    #[test]
+    fn a_table_holds_each_lanes_messages_together_and_in_order() {
+        let mut places = Places::default();
+        let first = places.begin(LaneId(7));
+        places.push(first, 64);
+        places.push(first, 100);
+        assert_eq!(*places.table(), [64, 100]);
+        let second = places.begin(LaneId(3));
+        places.push(second, 200);
+        places.push(first, 300);
+        places.push(second, 400);
+        assert_eq!(*places.table(), [64, 100, 300, 200, 400]);
+        assert_eq!(places.starts().collect::<Vec<_>>(), [(LaneId(7), 0), (LaneId(3), 3)]);
+        places.clear();
+        assert_eq!((places.len(), places.table().len()), (0, 0));
+    }
+}
