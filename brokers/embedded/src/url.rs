@@ -11,7 +11,7 @@ use brokerlab_model::Span;
 use brokerlab_model::direct::{Answer, DirectOptions, Overflow};
 use brokerlab_model::log::{Assignment, LogOptions};
 use brokerlab_model::queue::{DeadLetter, OutOfBounds, Overflow as FullQueue, QueueOptions};
-use brokerlab_model::shard::ShardOptions;
+use brokerlab_model::shard::{ON_DEMAND_SHARDS, Readers, SCALES_WITHIN, ShardOptions};
 
 use crate::faulty::Faults;
 use crate::presets::{self, Preset};
@@ -109,7 +109,25 @@ pub(crate) struct Options {
     pub(crate) log: LogOptions,
     pub(crate) queue: QueueOptions,
     pub(crate) shard: ShardOptions,
+    /// Shards are split by load.
+    on_demand: bool,
+    /// After how long.
+    scale_after: Option<Span>,
     pub(crate) direct: DirectOptions,
+}
+
+impl Options {
+    /// Takes over how a shard stream scales, and with how many shards it begins.
+    fn scale(&mut self) -> Result<(), UrlError> {
+        if let (Some(span), false) = (self.scale_after, self.on_demand) {
+            return Err(bad("scale_after", &span.to_string(), "write mode=on-demand beside it, or leave it out"));
+        }
+        if self.on_demand {
+            self.shard.on_demand = Some(self.scale_after.unwrap_or(SCALES_WITHIN));
+            self.lanes.get_or_insert(ON_DEMAND_SHARDS);
+        }
+        Ok(())
+    }
 }
 
 /// A parameter of a backend.
@@ -283,6 +301,7 @@ impl FromStr for BackendUrl {
             (parameter.set)(&mut options, value).map_err(|remedy| bad(name, value, remedy))?;
         }
         options.queue.check()?;
+        options.scale()?;
         Ok(Self { text: text.to_owned(), kind, faults, options })
     }
 }
@@ -475,6 +494,29 @@ fn transport(text: &str) -> Result<Option<Transport>, &'static str> {
     }
 }
 
+fn readers(text: &str) -> Result<Readers, &'static str> {
+    match text {
+        "fan-out" => Ok(Readers::FanOut),
+        "polling" => Ok(Readers::Polling),
+        _ => Err("write fan-out or polling"),
+    }
+}
+
+fn on_demand(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "on-demand" => Ok(true),
+        "provisioned" => Ok(false),
+        _ => Err("write provisioned or on-demand"),
+    }
+}
+
+fn positive_span(text: &str) -> Result<Span, &'static str> {
+    match span(text)? {
+        Span::ZERO => Err("write a time above zero"),
+        span => Ok(span),
+    }
+}
+
 fn on_or_off(text: &str) -> Result<bool, &'static str> {
     match text {
         "on" => Ok(true),
@@ -551,6 +593,14 @@ const SHARD: &[Parameter] = parameters! {
     "write_records", "records per second that a shard takes; 1000" => shard.write_records_per_s = count_u32;
     "write_bytes", "bytes per second that a shard takes; 1MiB" => shard.write_bytes_per_s = bytes_u32;
     "read_bytes", "bytes per second that an application reads from a shard; 2MiB" => shard.read_bytes_per_s = bytes_u32;
+    "readers", "how applications read: fan-out (each its own limit) or polling (calls and bytes shared); fan-out"
+        => shard.readers = readers;
+    "mode", "who splits shards: provisioned (nobody unasked) or on-demand (the stream, by load; 4 shards at first)"
+        => on_demand = on_demand;
+    "scale_after", "with mode=on-demand, how long a shard is over half of its limits before it is split; 15min"
+        => scale_after = |text| positive_span(text).map(Some);
+    "failover_time", "how long a worker may be silent before it loses its shards; 10s, or forever"
+        => shard.failover_time = positive_span_or_forever;
     "retention", "how long a record is kept; 24h, or forever" => shard.retention = span_or_forever;
     "max_in_flight", "records of one producer that may wait to be stored; 65536" => shard.max_in_flight = count_u32;
     "max_message", "the largest record; 1MiB" => shard.max_message_bytes = bytes_u32;
@@ -595,6 +645,14 @@ mod tests {
         assert_eq!(error("log?assignment=lazy"), "`assignment=lazy`: write cooperative or eager");
         let url = BackendUrl::parse("queue?visibility_timeout=250ms&prefetch=3").unwrap();
         assert_eq!((url.options.queue.visibility_timeout, url.options.queue.prefetch), (Span::from_millis(250), 3));
+        let shard = BackendUrl::parse("shard?scale_after=5s&mode=on-demand&readers=polling&failover_time=3s").unwrap();
+        assert_eq!((shard.lanes(), shard.options.shard.on_demand), (Some(4), Some(Span::from_secs(5))));
+        let expected = (Readers::Polling, Some(Span::from_secs(3)));
+        assert_eq!((shard.options.shard.readers, shard.options.shard.failover_time), expected);
+        let shard = BackendUrl::parse("shard?mode=on-demand&shards=2").unwrap();
+        assert_eq!((shard.lanes(), shard.options.shard.on_demand), (Some(2), Some(Span::from_secs(900))));
+        assert!(error("shard?scale_after=5s").contains("write mode=on-demand beside it"));
+        assert_eq!(error("shard?readers=push"), "`readers=push`: write fan-out or polling");
         let url = BackendUrl::parse("shard?write_records=10&retention=forever").unwrap();
         assert_eq!((url.options.shard.write_records_per_s, url.options.shard.retention), (10, None));
         let url = "direct?answer=served&try_timeout=50ms&deadlines=off&overflow=block&breaker_failures=0";

@@ -117,7 +117,10 @@ fn start(
     match tuning {
         Tuning::Usual => (),
         Tuning::Lease(span) => parameters.push(format!("visibility_timeout={}ms", span.0 / 1_000_000)),
-        Tuning::Session(span) => parameters.push(format!("session_timeout={}ms", span.0 / 1_000_000)),
+        Tuning::Session(span) => {
+            let parameter = if name.starts_with("shard") { "failover_time" } else { "session_timeout" };
+            parameters.push(format!("{parameter}={}ms", span.0 / 1_000_000));
+        }
         Tuning::SmallBounds => {
             parameters.push("max_memory=1MiB".to_owned());
             parameters.extend(on_files.then(|| "max_data=1MiB".to_owned()));
@@ -224,6 +227,8 @@ impl Rig for EmbeddedRig {
 
     fn quiet(&self) -> Span {
         match self.clock {
+            // Who polls asks five times a second.
+            Clock::Virtual(_) if self.name.contains("polling") => Span::from_millis(500),
             Clock::Virtual(_) => Span::from_millis(50),
             Clock::Wall(_) => Span::from_millis(10),
         }
@@ -284,6 +289,8 @@ mod virtual_time {
     preset!(queue_as_sqs, "queue?as=sqs");
     preset!(queue_as_sqs_fifo, "queue?as=sqs-fifo");
     in_virtual_time!(shard);
+    preset!(shard_that_is_polled, "shard?readers=polling");
+    preset!(shard_on_demand, "shard?mode=on-demand");
     in_virtual_time!(direct);
     control!(null, EmbeddedRig::virtual_time("null"));
 }

@@ -4,7 +4,7 @@
 
 use crate::capabilities::{Capabilities, Feature, Limit, ModelKind, Settings, Words};
 use crate::contract::{Contract, Delivery, Order};
-use crate::stream::{GroupRules, StreamConfig, kept_for};
+use crate::stream::{GroupRules, Reads, StreamConfig, kept_for};
 use crate::time::Span;
 
 /// How a group's partitions are given to its members when these change.
@@ -139,7 +139,7 @@ impl LogOptions {
             retention_bytes: self.retention_bytes,
             index_entries: self.index_entries,
             groups: GroupRules { session: self.session_timeout, eager: self.assignment == Assignment::Eager },
-            read_bytes_per_s: None,
+            reads: Reads::Unlimited,
             settings: settings.0.iter().map(|s| (s.name.clone(), s.value.clone())).collect(),
         }
     }

@@ -5,33 +5,38 @@
 //! the rest of the batch goes on, as with PutRecords. Where an order is asked, the batch is cut short before it, as with
 //! PutRecord and SequenceNumberForOrdering: nothing overtakes, and the producer is told when it may go on.
 //!
-//! Shards are shared out among an application's workers as leases; settling checkpoints through a sequence number. Reading is
-//! enhanced fan-out: each application is pushed to, with a read limit of its own per shard. What counts against that limit is
-//! counted by the shard's sparse index: exact over a stretch, spread evenly over the records within. Sequence numbers are
-//! dense per shard; a seek is an iterator (TRIM_HORIZON, LATEST, AT_SEQUENCE_NUMBER, AT_TIMESTAMP). Giving a record back or
-//! extending a lease by hand does not exist and is refused.
+//! Shards are shared out among an application's workers as leases; a worker that is silent for the failover time loses its leases, and
+//! settling checkpoints through a sequence number. Reading is enhanced fan-out: each application is pushed to, with a read limit
+//! of its own per shard; or polling: applications take turns with calls and share what a shard gives. What counts against
+//! either limit is counted by the shard's sparse index: exact over a stretch, spread evenly over the records within. Sequence
+//! numbers are dense per shard; a seek is an iterator (TRIM_HORIZON, LATEST, AT_SEQUENCE_NUMBER, AT_TIMESTAMP). Giving a record
+//! back or extending a lease by hand does not exist and is refused.
 //!
 //! Analytics over what is read from the shards, as the service runs them beside the stream, are [`crate::windows`].
 //!
 //! A shard is split in two, or merged with a neighbour: the old ones take nothing more, and each application reads them to their end
 //! before the new ones, so that the records of a key come in order.
 //!
-//! Leaves out, for now: on-demand scaling, polling consumers with five reads per second, leases that
-//! time out.
+//! In provisioned mode the administrator splits and merges; in on-demand mode the stream splits shards by what they take. Leaves
+//! out merging by itself, and UpdateShardCount, which is a sequence of splits and merges.
 
 pub mod hash_range;
 #[cfg(test)]
 mod interleavings;
 mod options;
+#[cfg(test)]
+mod reading_tests;
 pub mod reference;
 mod reshape;
+mod scaling;
 #[cfg(test)]
 mod tests;
 mod throttle;
 
 use self::hash_range::{KeyCache, hash_without_key};
-pub use self::options::ShardOptions;
+pub use self::options::{ON_DEMAND_SHARDS, Readers, SCALES_WITHIN, ShardOptions};
 use self::reshape::ShardRanges;
+use self::scaling::Scaling;
 use self::throttle::{Waiting, WriteLimits};
 use crate::batch::{Accepted, Blocked, ChannelId, Control, Message, Publishes, Settlement, Token};
 use crate::broker::{ClientSpec, ConnectError};
@@ -57,6 +62,7 @@ pub struct ShardModel {
     without_key: u64,
     keeps_order: bool,
     waiting: Waiting,
+    scaling: Option<Scaling>,
 }
 
 /// Where a record goes.
@@ -71,6 +77,7 @@ impl ShardModel {
     pub fn new(options: ShardOptions, contract: Contract) -> Result<Self, Unsupported> {
         let settings = options.honour(&contract)?;
         let stream = Stream::new(options.stream(contract, &settings));
+        let scaling = options.on_demand.map(Scaling::every);
         Ok(Self {
             capabilities: options.capabilities(),
             options,
@@ -81,6 +88,7 @@ impl ShardModel {
             without_key: 0,
             keeps_order: contract.order != Order::None,
             waiting: Waiting::default(),
+            scaling,
         })
     }
 
@@ -116,6 +124,9 @@ impl ShardModel {
         // One that is held back tries the same shard again, so that the time given for it is right.
         let stays = admitted.is_err() && self.keeps_order;
         self.without_key += u64::from(message.key.is_empty() && !stays);
+        if let (Ok(()), Some(scaling)) = (admitted, &mut self.scaling) {
+            scaling.count(now, shard, bytes as u32);
+        }
         admitted.map_or_else(Route::OverLimit, |()| Route::To(shard))
     }
 }
@@ -174,7 +185,7 @@ impl Model for ShardModel {
     }
 
     fn control(&mut self, now: Time, client: u32, token: Token, control: &Control, out: &mut Effects) {
-        if let (Control::Create(spec), Some(most)) = (control, self.options.max_consumers)
+        if let (Control::Create(spec), Some(most)) = (control, self.options.registered())
             && spec.groups.len() > most as usize
         {
             out.outcomes.push(ended(client, token, Status::Refused(Refusal::OutOfRange)));
@@ -212,11 +223,13 @@ impl Model for ShardModel {
     }
 
     fn next_deadline(&self) -> Option<Time> {
-        [self.stream.next_deadline(), self.waiting.next()].into_iter().flatten().min()
+        let scaling = self.scaling.as_ref().and_then(Scaling::next);
+        [self.stream.next_deadline(), self.waiting.next(), scaling].into_iter().flatten().min()
     }
 
     fn on_deadline(&mut self, now: Time, out: &mut Effects) {
         self.waiting.due(now, out);
+        self.scale(now, out);
         self.stream.on_deadline(now, out);
     }
 

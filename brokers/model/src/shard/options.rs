@@ -4,7 +4,7 @@
 
 use crate::capabilities::{Capabilities, Feature, Gaps, Limit, ModelKind, Settings, Unsupported, Words};
 use crate::contract::{Availability, Contract, Delivery, Order, Storage};
-use crate::stream::{GroupRules, StreamConfig, kept_for};
+use crate::stream::{Calls, GroupRules, Reads, StreamConfig, kept_for};
 use crate::time::Span;
 
 /// Where the default limits come from.
@@ -13,6 +13,25 @@ const LARGE_RECORDS: &str = "Amazon Kinesis Data Streams, developer guide: handl
 const RETENTION: &str = "Amazon Kinesis Data Streams, developer guide: change the data retention period";
 const REGISTER: &str = "Amazon Kinesis Data Streams, API reference: RegisterStreamConsumer";
 const PUT_RECORDS: &str = "Amazon Kinesis Data Streams, API reference: PutRecords";
+const GET_RECORDS: &str = "Amazon Kinesis Data Streams, API reference: GetRecords";
+const CAPACITY: &str = "Amazon Kinesis Data Streams, developer guide: choose the data stream capacity mode";
+const LEASES: &str = "Kinesis Client Library 2, LeaseManagementConfig: failoverTimeMillis, 10000 by default";
+
+/// How applications read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Readers {
+    /// Enhanced fan-out (SubscribeToShard): each application is pushed to and has a read limit of its own.
+    #[default]
+    FanOut,
+    /// GetRecords: applications ask, and share a shard's calls and bytes per second.
+    Polling,
+}
+
+/// How long the service may take until a shard that is too full is split.
+pub const SCALES_WITHIN: Span = Span::from_secs(15 * 60);
+
+/// The shards of a new data stream in on-demand mode: 4 MB/s of writing.
+pub const ON_DEMAND_SHARDS: u32 = 4;
 
 /// What can be set. The defaults are the limits of Amazon Kinesis Data Streams with provisioned shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +42,19 @@ pub struct ShardOptions {
     pub write_records_per_s: u32,
     /// Bytes per second that a shard takes, partition keys included.
     pub write_bytes_per_s: u32,
-    /// Bytes per second that each application reads from each shard (enhanced fan-out).
+    /// How applications read.
+    pub readers: Readers,
+    /// Bytes per second that are read from each shard: by each application (fan-out), or by all together (polling).
     pub read_bytes_per_s: u32,
+    /// Calls per second that read a shard, of all applications together (polling).
+    pub read_calls_per_s: u32,
+    /// The most bytes and the most records that a call returns (polling).
+    pub read_call: (u64, u64),
+    /// Shards are split when they took more than half of their limits over an interval of this length (on-demand mode); `None` leaves
+    /// that to the administrator (provisioned mode).
+    pub on_demand: Option<Span>,
+    /// How long a worker may be silent before its leases go to others; `None`: for ever.
+    pub failover_time: Option<Span>,
     /// The largest record, partition key included, in bytes. A record larger than a second's worth of writing never gets
     /// through, so the smaller of the two holds.
     pub max_message_bytes: u32,
@@ -47,7 +77,12 @@ impl Default for ShardOptions {
             system: None,
             write_records_per_s: 1_000,
             write_bytes_per_s: 1 << 20,
+            readers: Readers::FanOut,
             read_bytes_per_s: 2 << 20,
+            read_calls_per_s: 5,
+            read_call: (10 << 20, 10_000),
+            on_demand: None,
+            failover_time: Some(Span::from_secs(10)),
             max_message_bytes: 1 << 20,
             max_in_flight: 65_536,
             retention: Some(Span::from_secs(24 * 3_600)),
@@ -59,15 +94,13 @@ impl Default for ShardOptions {
 }
 
 impl ShardOptions {
-    /// Amazon Kinesis Data Streams with provisioned shards: its documented quotas, as far as this stream has them.
+    /// Amazon Kinesis Data Streams, provisioned and read by enhanced fan-out unless something else is set: its documented quotas, as far as this stream has them.
     ///
     /// A new stream takes records of up to 1 MiB, and up to 10 MiB when it is asked to (since October 2025, by bursting beyond what a
-    /// shard sustains; here a shard's burst is one second's worth, so a larger record needs `write_bytes` as large). Not taken over:
-    /// what concerns polling with GetRecords (five calls a second and shard, 10,000 records or 10 MB a call), since reading here is
-    /// enhanced fan-out.
+    /// shard sustains; here a shard's burst is one second's worth, so a larger record needs `write_bytes` as large).
     pub fn kinesis() -> Self {
         Self {
-            system: Some("Amazon Kinesis Data Streams, provisioned"),
+            system: Some("Amazon Kinesis Data Streams"),
             write_records_per_s: 1_000,
             write_bytes_per_s: 1 << 20,
             read_bytes_per_s: 2 << 20,
@@ -141,13 +174,45 @@ impl ShardOptions {
         settings
             .add("write_records_per_s", self.write_records_per_s, "records that a shard takes, as the service's")
             .add("write_bytes_per_s", self.write_bytes_per_s, "bytes that a shard takes, as the service's")
-            .add("read_bytes_per_s", self.read_bytes_per_s, "bytes that an application reads from a shard")
-            .add("consumers", "enhanced fan-out", "each application has its own read limit and is pushed to")
+            .add("read_bytes_per_s", self.read_bytes_per_s, self.reading().1)
+            .add("readers", self.reading().0, "how applications read")
             .add("initial_position", "TRIM_HORIZON", "a new application begins with the oldest record that is kept")
             .add("max_in_flight", self.max_in_flight, "records of one producer that may wait to be stored");
-        if let Some(most) = self.max_consumers {
+        if self.readers == Readers::Polling {
+            let (bytes, records) = self.read_call;
+            settings
+                .add("read_calls_per_s", self.read_calls_per_s, "calls that read a shard, of all applications in turn")
+                .add(
+                    "read_call",
+                    format!("{bytes} B, {records} records"),
+                    "what a call returns; then its bytes are paid back",
+                );
+        }
+        match self.on_demand {
+            Some(within) => {
+                let why = "a shard that takes more than half of its limits over so long is split";
+                settings.add("mode", "on-demand", why).add("scale_after", within, why)
+            }
+            None => settings.add("mode", "provisioned", "shards are split and merged by the administrator"),
+        };
+        let failover = self.failover_time.map_or_else(|| "never".to_owned(), |span| span.to_string());
+        settings.add("failover_time", failover, "a worker that is silent for so long loses its leases to the others");
+        if let Some(most) = self.registered() {
             settings.add("max_consumers", most, "applications that a stream may have");
         }
+    }
+
+    /// How applications read, and what the limit on bytes is of.
+    fn reading(&self) -> (&'static str, &'static str) {
+        match self.readers {
+            Readers::FanOut => ("fan-out", "bytes that each application reads from a shard"),
+            Readers::Polling => ("polling", "bytes that all applications together read from a shard"),
+        }
+    }
+
+    /// The most applications of a stream that can be registered; a polling application is not.
+    pub(super) fn registered(&self) -> Option<u32> {
+        self.max_consumers.filter(|_| self.readers == Readers::FanOut)
     }
 
     /// The largest record that ever gets through.
@@ -165,21 +230,28 @@ impl ShardOptions {
                 grant: "GetRecords limit",
                 settle: "checkpoint",
             },
-            features: vec![
-                Feature::SeekPosition,
-                Feature::SeekTime,
-                Feature::FanOut,
-                Feature::LaneAssignment,
-                Feature::Decoupled,
-                Feature::RateLimit,
-                Feature::PublishPosition,
-                Feature::FullDepth,
-                Feature::ExactCredit,
-                Feature::Reshape,
-            ],
+            features: self.features(),
             max_message_bytes: self.largest(),
             limits: self.limits(),
         }
+    }
+
+    fn features(&self) -> Vec<Feature> {
+        let mut features = vec![
+            Feature::SeekPosition,
+            Feature::SeekTime,
+            Feature::FanOut,
+            Feature::LaneAssignment,
+            Feature::Decoupled,
+            Feature::RateLimit,
+            Feature::PublishPosition,
+            Feature::FullDepth,
+            Feature::ExactCredit,
+        ];
+        // The service refuses both of a stream that it scales itself.
+        features.extend(self.on_demand.is_none().then_some(Feature::Reshape));
+        features.extend(self.failover_time.is_some().then_some(Feature::Sessions));
+        features
     }
 
     fn limits(&self) -> Vec<Limit> {
@@ -188,10 +260,24 @@ impl ShardOptions {
         let mut limits = vec![
             limit("records written per shard", format!("{}/s", self.write_records_per_s), QUOTAS),
             limit("bytes written per shard", format!("{} B/s", self.write_bytes_per_s), QUOTAS),
-            limit("bytes read per shard and application", format!("{} B/s", self.read_bytes_per_s), REGISTER),
+            self.reading_limit(),
             limit("largest record", format!("{largest} B (the service takes up to 10 MiB on request)"), LARGE_RECORDS),
         ];
-        if let Some(most) = self.max_consumers {
+        if self.readers == Readers::Polling {
+            let (bytes, records) = self.read_call;
+            let calls = format!("{}/s, of all applications together", self.read_calls_per_s);
+            limits.push(limit("calls that read a shard", calls, QUOTAS));
+            limits.push(limit("a GetRecords call", format!("{records} records, {bytes} B"), GET_RECORDS));
+        }
+        if let Some(within) = self.on_demand {
+            let text =
+                format!("over half of a shard's limits for {within} (the service: over 500 KB/s, within 15 min)");
+            limits.push(limit("a shard is split", text, CAPACITY));
+        }
+        if let Some(span) = self.failover_time {
+            limits.push(limit("a worker may be silent for", span.to_string(), LEASES));
+        }
+        if let Some(most) = self.registered() {
             limits.push(limit("applications of a stream", most.to_string(), REGISTER));
         }
         if self.system.is_some() {
@@ -204,6 +290,26 @@ impl ShardOptions {
         limits
     }
 
+    fn reading_limit(&self) -> Limit {
+        let value = format!("{} B/s", self.read_bytes_per_s);
+        match self.readers {
+            Readers::FanOut => Limit { name: "bytes read per shard and application", value, source: REGISTER },
+            Readers::Polling => Limit { name: "bytes read per shard, by all applications", value, source: QUOTAS },
+        }
+    }
+
+    fn reads(&self) -> Reads {
+        match self.readers {
+            Readers::FanOut => Reads::Each { bytes_per_s: self.read_bytes_per_s },
+            Readers::Polling => Reads::Shared(Calls {
+                per_s: self.read_calls_per_s.max(1),
+                bytes_per_s: self.read_bytes_per_s.max(1),
+                most_bytes: self.read_call.0,
+                most_messages: self.read_call.1.max(1),
+            }),
+        }
+    }
+
     pub(super) fn stream(&self, contract: Contract, settings: &Settings) -> StreamConfig {
         StreamConfig {
             max_in_flight: self.max_in_flight,
@@ -213,8 +319,8 @@ impl ShardOptions {
             retention: self.retention,
             retention_bytes: None,
             index_entries: self.index_entries,
-            groups: GroupRules::default(),
-            read_bytes_per_s: Some(self.read_bytes_per_s),
+            groups: GroupRules { session: self.failover_time, eager: false },
+            reads: self.reads(),
             settings: settings.0.iter().map(|s| (s.name.clone(), s.value.clone())).collect(),
         }
     }

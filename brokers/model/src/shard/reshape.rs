@@ -74,6 +74,7 @@ impl ShardModel {
     /// Splits or merges as the administrator asks.
     pub(super) fn reshape(&mut self, now: Time, client: u32, token: Token, control: &Control, out: &mut Effects) {
         let made = self.stream.administers(client).and_then(|()| match *control {
+            _ if self.options.on_demand.is_some() => Err(Refusal::Unsupported),
             Control::Split { lane, at } => self.split(lane, at),
             Control::Merge { lane, with } => self.merge(lane, with),
             Control::Grant(_)

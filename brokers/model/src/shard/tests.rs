@@ -5,29 +5,62 @@
 use proptest::prelude::*;
 
 use super::reference::reference;
-use super::{ShardModel, ShardOptions};
+use super::{Readers, ShardModel, ShardOptions};
 use crate::batch::{Accepted, Blocked, ChannelId, ChannelSpec, Control, Publishes, Token};
 use crate::broker::{ClientSpec, Role};
 use crate::completion::{Event, Refusal, Status};
 use crate::contract::{Contract, Delivery, Order};
 use crate::machine::{Effects, Model, Write};
 use crate::stream::trial::{Command, MEMBERS, Trial, any_command, calm_command, reshape};
-use crate::time::Time;
+use crate::time::{Span, Time};
 use crate::trial::crash::{Crash, crash};
 
 /// Restarts of a sequence of commands: one after each.
 const RESTARTS: usize = 40;
 
-fn trial(options: ShardOptions, contract: Contract) -> Trial<ShardModel> {
+fn trial(options: &ShardOptions, contract: Contract) -> Trial<ShardModel> {
     let lanes = if contract.order == Order::Total { [1, 1] } else { [3, 2] };
     let model = ShardModel::new(options.clone(), contract).expect("the contract is kept");
-    Trial::new(model, reference(options, contract), lanes)
+    let mut trial = Trial::new(model, reference(options.clone(), contract), lanes);
+    if let Some(session) = options.failover_time {
+        // Reading may have to wait for longer than somebody may be silent.
+        (trial.round, trial.idle_rounds) = (session.0 / 3, 60);
+    }
+    trial
 }
 
 fn contracts() -> impl Strategy<Value = Contract> {
     let delivery = prop_oneof![Just(Delivery::AtLeastOnce), Just(Delivery::AtMostOnce)];
     let order = prop_oneof![Just(Order::None), Just(Order::PerKey), Just(Order::Total)];
     (delivery, order).prop_map(|(delivery, order)| Contract { delivery, order, ..Contract::default() })
+}
+
+/// Limits that are reached and some that are not, readers of both kinds, shards that are split by load, and sessions that commands outlive
+/// and some that they don't.
+fn options() -> impl Strategy<Value = ShardOptions> {
+    let read_call = || prop_oneof![Just((10 << 20, 10_000)), Just((250, 10_000)), Just((10 << 20, 2))];
+    let slow = (prop_oneof![Just(2 << 20), Just(300)], Just(5), read_call(), Just(None));
+    let session = prop_oneof![Just(Some(Span(300))), Just(Some(Span(3_000)))];
+    let fast = (Just(u32::MAX), Just(100_000_000), read_call(), session);
+    let reads = (prop_oneof![Just(Readers::FanOut), Just(Readers::Polling)], prop_oneof![slow, fast]);
+    let on_demand = prop_oneof![2 => Just(None), 1 => Just(Some(Span(40)))];
+    let retention = prop_oneof![Just(None), Just(Some(Span(90)))];
+    (limits(), reads, on_demand, retention).prop_map(|(writes, reads, on_demand, retention)| {
+        let (write_records_per_s, write_bytes_per_s) = writes;
+        let (readers, (read_bytes_per_s, read_calls_per_s, read_call, failover_time)) = reads;
+        ShardOptions {
+            write_records_per_s,
+            write_bytes_per_s,
+            readers,
+            read_bytes_per_s,
+            read_calls_per_s,
+            read_call,
+            on_demand,
+            failover_time,
+            retention,
+            ..ShardOptions::default()
+        }
+    })
 }
 
 /// Limits that 100-byte records reach, or not; per second, where the commands' times are nanoseconds.
@@ -41,12 +74,10 @@ proptest! {
     #[test]
     fn the_shard_stream_does_what_the_reference_says(
         contract in contracts(),
-        (write_records_per_s, write_bytes_per_s) in limits(),
-        read_bytes_per_s in prop_oneof![Just(2 << 20), Just(300)],
+        options in options(),
         commands in prop::collection::vec(any_command(), 0..120),
     ) {
-        let options = ShardOptions { write_records_per_s, write_bytes_per_s, read_bytes_per_s, ..ShardOptions::default() };
-        let mut trial = trial(options, contract);
+        let mut trial = trial(&options, contract);
         for command in &commands {
             trial.run(command);
         }
@@ -62,10 +93,11 @@ proptest! {
     #[test]
     fn throttled_or_held_back_every_message_that_was_taken_comes_once_in_the_order_of_its_key(
         contract in contracts(),
-        (write_records_per_s, write_bytes_per_s) in limits(),
+        options in options(),
         commands in prop::collection::vec(prop_oneof![15 => calm_command(), 1 => reshape()], 0..120),
     ) {
-        let mut trial = trial(ShardOptions { write_records_per_s, write_bytes_per_s, ..ShardOptions::default() }, contract);
+        let options = ShardOptions { failover_time: None, retention: None, ..options };
+        let mut trial = trial(&options, contract);
         for member in MEMBERS {
             trial.run(&Command::Connect(member));
             for holder in MEMBERS.iter().flat_map(|&holder| [holder; 5]) {
@@ -92,12 +124,10 @@ proptest! {
     #[test]
     fn after_a_crash_at_any_moment_it_goes_on_where_its_journal_ends(
         contract in contracts(),
-        (write_records_per_s, write_bytes_per_s) in limits(),
-        read_bytes_per_s in prop_oneof![Just(2 << 20), Just(300)],
+        options in options(),
         steps in prop::collection::vec((any_command(), crash()), RESTARTS),
     ) {
-        let options = ShardOptions { write_records_per_s, write_bytes_per_s, read_bytes_per_s, ..ShardOptions::default() };
-        let mut trial = trial(options, contract);
+        let mut trial = trial(&options, contract);
         let mut restarts = 0;
         for (command, crash) in &steps {
             trial.run(command);
@@ -122,7 +152,8 @@ proptest! {
 }
 
 /// One stream of one shard, a producer (1) and a worker of application `g` (2) with much credit.
-fn one_shard(options: ShardOptions, contract: Contract) -> (ShardModel, Effects) {
+fn one_shard(options: &ShardOptions, contract: Contract) -> (ShardModel, Effects) {
+    let options = ShardOptions { failover_time: None, ..options.clone() };
     let mut model = ShardModel::new(options, contract).expect("the contract is kept");
     let mut out = Effects::default();
     let member = Role::Member { group: "g".to_owned(), channels: vec![ChannelId(0)] };
@@ -149,7 +180,7 @@ fn records(count: u64, bytes: u32) -> Publishes {
 
 #[test]
 fn put_records_fails_in_part_and_the_rest_is_written() {
-    let (mut model, mut out) = one_shard(ShardOptions::default(), Contract::default());
+    let (mut model, mut out) = one_shard(&ShardOptions::default(), Contract::default());
     let took = model.publish(Time(0), 1, &records(1_300, 100), &mut out);
     assert_eq!(took, Accepted { taken: 1_300, blocked: None });
     let written = |write: &Write| if let Write::Messages { count, .. } = write { *count } else { 0 };
@@ -166,7 +197,7 @@ fn put_records_fails_in_part_and_the_rest_is_written() {
 #[test]
 fn where_order_is_asked_the_batch_is_cut_and_the_producer_is_told_when_to_go_on() {
     let contract = Contract { order: Order::PerKey, ..Contract::default() };
-    let (mut model, mut out) = one_shard(ShardOptions::default(), contract);
+    let (mut model, mut out) = one_shard(&ShardOptions::default(), contract);
     let mut batch = records(1_002, 100);
     let took = model.publish(Time(0), 1, &batch, &mut out);
     assert_eq!(took, Accepted { taken: 1_000, blocked: Some(Blocked::RateLimit) });
@@ -185,7 +216,7 @@ fn where_order_is_asked_the_batch_is_cut_and_the_producer_is_told_when_to_go_on(
 #[test]
 fn a_large_record_waits_for_bytes_and_one_above_a_seconds_worth_is_too_large() {
     let contract = Contract { order: Order::Total, ..Contract::default() };
-    let (mut model, mut out) = one_shard(ShardOptions::default(), contract);
+    let (mut model, mut out) = one_shard(&ShardOptions::default(), contract);
     let megabyte = 1 << 20;
     let took = model.publish(Time(0), 1, &records(2, megabyte), &mut out);
     assert_eq!(took, Accepted { taken: 1, blocked: Some(Blocked::RateLimit) });
@@ -199,7 +230,7 @@ fn a_large_record_waits_for_bytes_and_one_above_a_seconds_worth_is_too_large() {
 #[test]
 fn an_application_reads_two_megabytes_per_second_and_shard_and_never_more() {
     let options = ShardOptions { write_records_per_s: 1 << 20, write_bytes_per_s: 1 << 30, ..ShardOptions::default() };
-    let (mut model, mut out) = one_shard(options, Contract::default());
+    let (mut model, mut out) = one_shard(&options, Contract::default());
     let (count, bytes) = (10_000u64, 1_024);
     let took = model.publish(Time(0), 1, &records(count, bytes), &mut out);
     assert_eq!(took.taken as u64, count);
@@ -270,21 +301,22 @@ fn the_preset_is_named_among_the_settings_and_its_limits_have_their_sources() {
     let preset = ShardOptions::kinesis();
     let settings = preset.honour(&Contract::default()).expect("the default contract is kept").0;
     let value = |name: &str| settings.iter().find(|setting| setting.name == name).map(|setting| setting.value.as_str());
-    assert_eq!(value("as"), Some("Amazon Kinesis Data Streams, provisioned"));
+    assert_eq!(value("as"), Some("Amazon Kinesis Data Streams"));
     assert_eq!((value("write_records_per_s"), value("max_consumers")), (Some("1000"), Some("20")));
     let limits = preset.capabilities().limits;
-    assert!(limits.iter().all(|limit| limit.source.starts_with("Amazon Kinesis Data Streams, ")), "{limits:?}");
+    assert!(limits.iter().all(|limit| limit.source.contains("Kinesis")), "{limits:?}");
     let values: Vec<&str> = limits.iter().map(|limit| limit.value.as_str()).collect();
     let expected = [
         "1000/s",
         "1048576 B/s",
         "2097152 B/s",
         "1048576 B (the service takes up to 10 MiB on request)",
+        "10 s",
         "20",
         "24 h (the service: 24 h to 8,760 h)",
         "20000",
         "500 records, 10 MiB; a larger batch is several calls",
     ];
     assert_eq!(values, expected);
-    assert_eq!(ShardOptions::default().capabilities().limits.len(), 4, "the limits that the model has by itself");
+    assert_eq!(ShardOptions::default().capabilities().limits.len(), 5, "the limits that the model has by itself");
 }

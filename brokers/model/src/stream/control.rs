@@ -3,6 +3,7 @@
 //! Leaves out settling messages one by one: a commit covers everything before it in the lane.
 
 use super::lane::{Cursor, Lane};
+use super::reads::Reads;
 use super::{Channel, Group, Source, Stream, ended, placed};
 use crate::batch::{ChannelId, ChannelSpec, Control, LaneId, Receipt, SeekTo, Settlement, Token, Verdict};
 use crate::completion::{Answer, Description, LaneState, Refusal, Status};
@@ -120,7 +121,9 @@ impl Stream {
             SeekTo::Position(_) => return Err(Refusal::OutOfRange),
             SeekTo::Time(time) => at.index.at_time(time).unwrap_or(at.stable).clamp(at.start, at.stable),
         };
-        at.cursors[source.1 as usize].position = position;
+        let cursor = &mut at.cursors[source.1 as usize];
+        // What was fetched was fetched from elsewhere.
+        (cursor.position, cursor.fetched) = (position, 0);
         out.outcomes.push(placed(client, token, Status::Done, lane, position));
         self.offer(source);
         self.serve(now, out);
@@ -183,7 +186,10 @@ impl Stream {
 
     /// A group's place in a new lane.
     pub(super) fn new_cursor(&self, now: Time) -> Cursor {
-        Cursor::new(self.config.read_bytes_per_s.map(|rate| super::Bucket::full(rate, now)))
+        match self.config.reads {
+            Reads::Each { bytes_per_s } => Cursor::new(Some(super::Bucket::full(bytes_per_s, now))),
+            Reads::Unlimited | Reads::Shared(_) => Cursor::new(None),
+        }
     }
 
     fn group_named(&mut self, name: &str) -> u32 {

@@ -3,8 +3,9 @@
 //! The work is proportional to what is delivered: a lane stands in its owner's list only while it may have something to read, and
 //! a member in the stream's list only while it also has credit. Leaves out bytes; the storage below reads them.
 
-use super::lane::{Cursor, Lane};
-use super::{Part, Source, Stream, ended};
+use super::lane::Lane;
+use super::reads::allowed;
+use super::{Part, Source, Stream, StreamConfig, ended};
 use crate::batch::{ChannelId, LaneId, Receipt};
 use crate::completion::Status;
 use crate::machine::{Deliver, Effects, Record, Write};
@@ -57,7 +58,7 @@ impl Stream {
     /// Takes a lane out of its owner's list: it changes hands.
     pub(super) fn withdraw(&mut self, source: Source) {
         let cursor = &mut self.lanes[source.0 as usize].cursors[source.1 as usize];
-        cursor.parked = Time::ZERO;
+        (cursor.parked, cursor.turn) = (Time::ZERO, Time::ZERO);
         if !std::mem::take(&mut cursor.queued) {
             return;
         }
@@ -88,7 +89,7 @@ impl Stream {
             && let Some(source) = member.ready.pop_front()
         {
             let lane = &mut lanes[source.0 as usize];
-            let (count, left) = hand_out(now, lane, source, member.credit.available(), config.commit_first, out);
+            let (count, left) = hand_out(now, lane, source, member.credit.available(), config, out);
             if config.commit_first && lane.is_closed() {
                 drained.push(source);
             }
@@ -129,17 +130,17 @@ fn hand_out(
     lane: &mut Lane,
     (number, slot): Source,
     credit: u64,
-    commit_first: bool,
+    config: &StreamConfig,
     out: &mut Effects,
 ) -> (u64, Left) {
-    let (from, end) = lane.run(lane.cursors[slot as usize].position);
+    let (from, run) = lane.run(lane.cursors[slot as usize].position);
     let highest = lane.cursors[slot as usize].highest;
     let again = from < highest;
-    let end = if again { end.min(highest) } else { end };
+    let end = if again { run.min(highest) } else { run };
     let mut count = (end - from).min(credit).min(u64::from(u32::MAX));
-    if lane.cursors[slot as usize].reads.is_some() && count > 0 {
-        match afford(now, lane, slot, from, count) {
-            Ok(affordable) => count = affordable,
+    if count > 0 {
+        match allowed(config.reads, now, lane, slot, (from, run), count) {
+            Ok(allowed) => count = allowed,
             Err(ready) => return (0, Left::MoreAt(ready)),
         }
     }
@@ -149,7 +150,7 @@ fn hand_out(
     cursor.position = from + count;
     if count > 0 {
         cursor.highest = highest.max(cursor.position);
-        if commit_first && cursor.position > cursor.committed {
+        if config.commit_first && cursor.position > cursor.committed {
             cursor.committed = cursor.position;
             let record = Record::Committed { lane: LaneId(number), group: slot, position: cursor.committed };
             out.writes.push(Write::Record(record));
@@ -163,38 +164,4 @@ fn hand_out(
         });
     }
     (count, if cursor.position < stable { Left::More } else { Left::Nothing })
-}
-
-/// How many of the `count` messages from `from` on the read limit allows, and charges them; or from when on it allows the next.
-/// Something goes out while the bucket holds anything; what the last message draws too much is a debt.
-fn afford(now: Time, lane: &mut Lane, slot: u32, from: u64, count: u64) -> Result<u64, Time> {
-    let Cursor { reads: Some(mut reads), charged, .. } = lane.cursors[slot as usize] else { return Ok(count) };
-    reads.fill(now);
-    let tokens = u64::from(reads.tokens());
-    if tokens == 0 {
-        lane.cursors[slot as usize].reads = Some(reads);
-        return Err(reads.ready_at(1));
-    }
-    // What was charged stays charged: the count of a stretch may get finer while it is read.
-    let begin = if charged.0 == from { charged.1 } else { lane.bytes_before(from) };
-    let cost = |messages| lane.bytes_before(from + messages).saturating_sub(begin);
-    let mut affordable = count;
-    if cost(count) > tokens {
-        let (mut low, mut high) = (0, count);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if cost(middle) < tokens {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        affordable = low;
-    }
-    let drawn = cost(affordable);
-    reads.draw(drawn.min(u64::from(u32::MAX)) as u32);
-    let cursor = &mut lane.cursors[slot as usize];
-    cursor.charged = (from + affordable, begin + drawn);
-    cursor.reads = Some(reads);
-    Ok(affordable)
 }

@@ -38,6 +38,12 @@ pub(crate) struct Cursor {
     pub(crate) reads: Option<Bucket>,
     /// The position up to which reads were charged, and the bytes that stood before it then.
     pub(crate) charged: (u64, u64),
+    /// Where calls are limited: up to where the last one fetched.
+    pub(crate) fetched: u64,
+    /// The first time at which another call may be made.
+    pub(crate) called: Time,
+    /// The turn for which it waits; `Time::ZERO` when it does not.
+    pub(crate) turn: Time,
 }
 
 impl Cursor {
@@ -55,6 +61,9 @@ impl Cursor {
             parked: Time::ZERO,
             reads,
             charged: (0, 0),
+            fetched: 0,
+            called: Time::ZERO,
+            turn: Time::ZERO,
         }
     }
 
@@ -79,6 +88,8 @@ pub(crate) struct Lane {
     pub(crate) parents: [u32; 2],
     /// The lanes that take this one's keys now; empty while it takes them itself.
     pub(crate) children: Range<u32>,
+    /// When the bytes that were fetched are paid back, where calls are limited.
+    pub(crate) paid_back: Time,
     /// The bytes ever written.
     pub(crate) bytes: u64,
     /// The publish call that wrote last.
@@ -102,6 +113,7 @@ impl Lane {
             start: 0,
             parents: [NOBODY; 2],
             children: 0..0,
+            paid_back: Time::ZERO,
             bytes: 0,
             written_by: u64::MAX,
             touched: false,

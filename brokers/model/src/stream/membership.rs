@@ -186,7 +186,7 @@ impl Stream {
         cursor.owner = cursor.intended;
         cursor.revoked = false;
         cursor.epoch += 1;
-        cursor.position = cursor.committed.max(start);
+        (cursor.position, cursor.fetched) = (cursor.committed.max(start), 0);
         out.events.push((cursor.owner, Event::LaneAssigned { lane: LaneId(source.0), position: cursor.position }));
         self.offer(source);
     }

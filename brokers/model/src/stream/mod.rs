@@ -13,6 +13,7 @@ mod lane;
 mod membership;
 mod pending;
 mod publish;
+mod reads;
 pub(crate) mod reference;
 mod reshape;
 mod restore;
@@ -33,6 +34,7 @@ use crate::time::{Span, Time};
 
 pub(crate) use self::bucket::Bucket;
 pub(crate) use self::publish::refuse_all;
+pub(crate) use self::reads::{Calls, Reads};
 
 /// Client numbers index a table; a number beyond this is a mistake, not a client.
 const MAX_CLIENTS: u32 = 1 << 22;
@@ -54,8 +56,8 @@ pub(crate) struct StreamConfig {
     pub(crate) retention_bytes: Option<u64>,
     /// The most entries that a lane's sparse index has.
     pub(crate) index_entries: usize,
-    /// Bytes per second that each group reads from each lane.
-    pub(crate) read_bytes_per_s: Option<u32>,
+    /// How fast groups may read a lane.
+    pub(crate) reads: Reads,
     /// How groups share lanes out.
     pub(crate) groups: GroupRules,
     /// The settings in force, as `Describe` answers them.

@@ -102,6 +102,8 @@ pub(crate) struct Trial<M> {
     credit: BTreeMap<u32, u64>,
     /// How long a round of draining takes.
     pub(crate) round: u64,
+    /// How many rounds without a delivery end it.
+    pub(crate) idle_rounds: u32,
 }
 
 /// The group and channels of a member.
@@ -143,6 +145,7 @@ impl<M: Model + Clone> Trial<M> {
             delivered: Vec::new(),
             credit: BTreeMap::new(),
             round: 100_000_000_000,
+            idle_rounds: 3,
         };
         trial.connect(ADMIN);
         for (n, lanes) in lanes.into_iter().enumerate() {
@@ -409,7 +412,7 @@ impl<M: Model + Clone> Trial<M> {
             }
         }
         let mut quiet = 0;
-        for _ in 0..200 {
+        for _ in 0..2_000 {
             let before = self.delivered.len();
             for &member in members {
                 self.ack(member, usize::MAX);
@@ -423,7 +426,7 @@ impl<M: Model + Clone> Trial<M> {
             self.pass(self.round);
             // A lane may take a round to change hands.
             quiet = if self.delivered.len() == before { quiet + 1 } else { 0 };
-            if quiet == 3 {
+            if quiet == self.idle_rounds {
                 return;
             }
         }

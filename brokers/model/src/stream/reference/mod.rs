@@ -322,7 +322,9 @@ impl Reference {
     /// Time went by.
     pub fn woken(&mut self, now: Time, did: &Effects) -> Verdicts {
         self.end_sessions(now);
-        self.observe(now, Expected::default(), did)
+        let mut expected = Expected::default();
+        self.scale(now, &mut expected);
+        self.observe(now, expected, did)
     }
 
     /// The cursor of the lane that `client` holds.

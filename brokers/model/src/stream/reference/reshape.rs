@@ -7,6 +7,7 @@ use crate::batch::{ChannelId, LaneId, Token};
 use crate::completion::{Refusal, Status};
 use crate::contract::Order;
 use crate::machine::{Record, Reshape, ReshapeRecord, Write};
+use crate::time::Time;
 
 impl Reference {
     /// Another lane, which no group has read.
@@ -39,7 +40,27 @@ impl Reference {
         at: Option<u128>,
         expected: &mut Expected,
     ) -> Result<(), Refusal> {
-        let &Lane { channel, hashes: (first, last), .. } = self.reshapable(lane)?;
+        self.reshapable(lane)?;
+        let (channel, made, change) = self.divide(lane, at)?;
+        expected.reshaped(client, token, channel, made, change);
+        Ok(())
+    }
+
+    /// Splits the shards that took too much, in on-demand mode. Nobody asked for it, so nobody is told.
+    pub(super) fn scale(&mut self, now: Time, expected: &mut Expected) {
+        for shard in self.rules.too_full(now) {
+            let lane = &self.lanes[shard as usize];
+            if lane.closed || self.channels[lane.channel].gone || self.contract.order == Order::Total {
+                continue;
+            }
+            if let Ok((channel, made, change)) = self.divide(LaneId(shard), None) {
+                expected.wrote(channel, made, change);
+            }
+        }
+    }
+
+    fn divide(&mut self, lane: LaneId, at: Option<u128>) -> Result<(usize, u32, Reshape), Refusal> {
+        let &Lane { channel, hashes: (first, last), .. } = &self.lanes[lane.0 as usize];
         // The mean of both hashes, rounded up.
         let at = at.unwrap_or(first / 2 + last / 2 + u128::from(first % 2 == 1 || last % 2 == 1));
         if at <= first || at > last {
@@ -48,8 +69,7 @@ impl Reference {
         self.lanes[lane.0 as usize].closed = true;
         let made = self.add_lane(Lane::new(channel, (first, at - 1), vec![lane.0]));
         self.add_lane(Lane::new(channel, (at, last), vec![lane.0]));
-        expected.reshaped(client, token, channel, made, Reshape::Split { lane, at });
-        Ok(())
+        Ok((channel, made, Reshape::Split { lane, at }))
     }
 
     pub(super) fn merge(
@@ -101,8 +121,12 @@ impl Reference {
 
 impl Expected {
     fn reshaped(&mut self, client: u32, token: Token, channel: usize, made: u32, change: Reshape) {
+        self.wrote(channel, made, change);
+        self.placed(client, token, Status::Done, LaneId(made), 0);
+    }
+
+    fn wrote(&mut self, channel: usize, made: u32, change: Reshape) {
         let made = ReshapeRecord { channel: ChannelId(channel as u32), first: LaneId(made), change };
         self.writes.push(Write::Record(Record::Reshaped(Box::new(made))));
-        self.placed(client, token, Status::Done, made.first, 0);
     }
 }

@@ -28,6 +28,8 @@ pub enum Rules {
         admitted: BTreeMap<u32, Vec<(Time, u32)>>,
         /// How many records had no key so far.
         without_key: u64,
+        /// When the first record was let through that does not count for an earlier interval, on demand.
+        begun: Option<Time>,
     },
 }
 
@@ -39,7 +41,7 @@ impl Rules {
 
     /// The shard stream's rules.
     pub fn shard(options: ShardOptions) -> Self {
-        Self::Shard { options, admitted: BTreeMap::new(), without_key: 0 }
+        Self::Shard { options, admitted: BTreeMap::new(), without_key: 0, begun: None }
     }
 
     /// Nothing was routed or let through yet.
@@ -47,9 +49,9 @@ impl Rules {
     pub(super) fn restarted(&mut self) {
         match self {
             Self::Log { sticky, .. } => sticky.clear(),
-            Self::Shard { admitted, without_key, .. } => {
+            Self::Shard { admitted, without_key, begun, .. } => {
                 admitted.clear();
-                *without_key = 0;
+                (*without_key, *begun) = (0, None);
             }
         }
     }
@@ -63,7 +65,7 @@ impl Rules {
     pub(super) fn session(&self) -> Option<Span> {
         match self {
             Self::Log { options, .. } => options.session_timeout,
-            Self::Shard { .. } => None,
+            Self::Shard { options, .. } => options.failover_time,
         }
     }
 
@@ -81,10 +83,32 @@ impl Rules {
 
     /// Whether lanes can be split and merged.
     pub(super) fn splits(&self) -> bool {
-        matches!(self, Self::Shard { .. })
+        matches!(self, Self::Shard { options: ShardOptions { on_demand: None, .. }, .. })
     }
 
-    /// The lane, or why there is none; `lanes` are those of the channel that take messages, with the hashes of their keys. `call` is the same for all messages of a batch that is not empty.
+    /// The shards that are due to be split, in order.
+    pub(super) fn too_full(&mut self, now: Time) -> Vec<u32> {
+        let Self::Shard { options, admitted, begun, .. } = self else { return Vec::new() };
+        let (Some(interval), Some(from)) = (options.on_demand, *begun) else { return Vec::new() };
+        if from + interval > now {
+            return Vec::new();
+        }
+        *begun = None;
+        let seconds = now.since(from).0 as f64 / 1e9;
+        let share = |log: &[(Time, u32)]| {
+            let counted: Vec<f64> = log.iter().filter(|(at, _)| *at >= from).map(|&(_, b)| f64::from(b)).collect();
+            let of = |amount: f64, limit: u32| amount / seconds / f64::from(limit);
+            of(counted.len() as f64, options.write_records_per_s)
+                .max(of(counted.iter().sum(), options.write_bytes_per_s))
+        };
+        let mut full: Vec<(f64, u32)> = admitted.iter().map(|(&shard, log)| (share(log), shard)).collect();
+        full.retain(|&(share, _)| share > 0.5);
+        full.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        full.into_iter().map(|(_, shard)| shard).collect()
+    }
+
+    /// The lane, or why there is none; `lanes` are those of the channel that take messages, with the hashes of their keys. `call` is
+    /// the same for all messages of a batch that is not empty.
     pub(super) fn route(
         &mut self,
         now: Time,
@@ -108,7 +132,7 @@ impl Rules {
                 sticky.insert(first, (call, lane));
                 Ok(first + lane)
             }
-            Self::Shard { options, admitted, without_key } => {
+            Self::Shard { options, admitted, without_key, begun } => {
                 if bytes > options.max_message_bytes.min(options.write_bytes_per_s) {
                     return Err(Status::Refused(Refusal::TooLarge));
                 }
@@ -124,6 +148,7 @@ impl Rules {
                 let fits = records && allows(log, options.write_bytes_per_s, now, bytes, |bytes| bytes);
                 if fits {
                     log.push((now, bytes));
+                    begun.get_or_insert(now);
                 }
                 *without_key += u64::from(message.key.is_empty() && (fits || !keeps_order));
                 if fits { Ok(shard) } else { Err(Status::Throttled) }
