@@ -11,7 +11,7 @@ use brokerlab_model::{Bare, Broker, Capabilities, Contract, Model, Settings, Sto
 use crate::engine::{EngineBroker, add_storage_settings};
 use crate::faulty::FaultyBroker;
 use crate::null::{self, NullBroker};
-use crate::store::{ScanReport, StorageFacts, StoreError};
+use crate::store::{About, ScanReport, StorageFacts, StoreError};
 use crate::url::{BackendUrl, Kind, Parameter};
 
 /// A backend of this crate: what every broker is, and what is below it.
@@ -144,24 +144,40 @@ pub fn open(url: &BackendUrl, contract: &Contract, place: &Place<'_>) -> Result<
             if contract.storage != Storage::Memory && place.data.is_none() {
                 return Err(OpenError::NoFolder(contract.storage));
             }
-            Box::new(EngineBroker::open(model, contract.storage, limits, place.data)?)
+            let broker = EngineBroker::open(model, contract.storage, limits, place.data)?;
+            if let Some(dir) = place.data.filter(|_| contract.storage != Storage::Memory) {
+                about(url, *contract, 0).write(dir, contract.storage == Storage::Fsync)?;
+            }
+            Box::new(broker)
         }
     };
     Ok(with_faults(url, broker))
 }
 
 /// Opens the backend on the folder of an earlier run with the same name and contract, whatever became of that run, and goes on where
-/// its journal ends; also says what the folder held. `null` keeps nothing and begins anew.
+/// its journal ends; also says what the folder held. A folder of another model or contract is refused, and receipts of the earlier run
+/// are stale. `null` keeps nothing and begins anew.
 pub fn reopen(url: &BackendUrl, contract: &Contract, dir: &Path) -> Result<(Box<dyn Embedded>, ScanReport), OpenError> {
     let limits = url.limits();
     let (broker, report): (Box<dyn Embedded>, ScanReport) = match model(url, *contract)? {
         None => (Box::new(NullBroker::new(contract, limits.max_memory)?), ScanReport::default()),
         Some(model) => {
+            let on_files = contract.storage != Storage::Memory;
+            let life = if on_files { about(url, *contract, 0).next_life(dir)? } else { 0 };
             let (broker, report) = EngineBroker::reopen(model, contract.storage, limits, dir)?;
+            if on_files {
+                about(url, *contract, life).write(dir, contract.storage == Storage::Fsync)?;
+                broker.begin_life(life);
+            }
             (Box::new(broker), report)
         }
     };
     Ok((with_faults(url, broker), report))
+}
+
+/// What a folder says of itself in its `life`.
+fn about(url: &BackendUrl, contract: Contract, life: u32) -> About {
+    About { model: url.kind().name().to_owned(), contract: contract.to_string(), life }
 }
 
 fn with_faults(url: &BackendUrl, broker: Box<dyn Embedded>) -> Box<dyn Embedded> {

@@ -53,6 +53,8 @@ pub(crate) struct State {
     held: Option<VecDeque<Held>>,
     /// What the model's time was when this life began: the latest in the journal that it took over.
     base: Span,
+    /// Added to the epochs of receipts, so that those of another life are stale.
+    epochs: u32,
     /// The latest time seen, as the model counts it: two loops read their clocks before they take the lock.
     latest: Time,
     round_trips: u64,
@@ -125,6 +127,7 @@ impl EngineBroker {
             boxes: Mailboxes::default(),
             held,
             base: Span::ZERO,
+            epochs: 0,
             latest: Time::ZERO,
             round_trips: 0,
             worker: Bell::new()?,
@@ -138,6 +141,13 @@ impl EngineBroker {
             waiting: AtomicBool::new(false),
         };
         Ok(Self { shared: Arc::new(shared), capabilities, limits, storage })
+    }
+
+    /// Says which life of its folder this is, before anybody connects. A receipt of another life is then stale: its epoch is off by more
+    /// than 32,000 for any two lives of 65,536 in a row, and a message is not delivered that often.
+    pub(crate) fn begin_life(&self, life: u32) {
+        // Multiples of the golden ratio keep apart from one another in a circle.
+        self.shared.lock().epochs = life.wrapping_mul(0x9e37_79b9);
     }
 
     /// What is below the store.
@@ -269,7 +279,12 @@ impl Client for EngineClient {
         let now = state.clock(now);
         let accepted = match batch {
             Batch::Publish(publishes) => state.publish(now, self.number, publishes, origin),
-            Batch::Settle(settlements) => state.settle(now, self.number, settlements, origin),
+            Batch::Settle(settlements) => {
+                for settlement in settlements.iter_mut() {
+                    settlement.receipt.epoch = settlement.receipt.epoch.wrapping_sub(state.epochs);
+                }
+                state.settle(now, self.number, settlements, origin)
+            }
             Batch::Control(controls) => state.control(now, self.number, controls, origin),
         };
         self.shared.publish_hints(&mut state, origin);
@@ -478,6 +493,9 @@ impl State {
 
     /// Puts everything that the model has for its clients into their mailboxes.
     fn hand_out(&mut self, origin: Origin) {
+        for deliver in &mut self.effects.deliveries {
+            deliver.receipt.epoch = deliver.receipt.epoch.wrapping_add(self.epochs);
+        }
         let Self { effects, boxes, store, held, .. } = self;
         for run in effects.outcomes.chunk_by(|a, b| a.0 == b.0) {
             if let Some(completions) = boxes.fill(run[0].0, origin) {

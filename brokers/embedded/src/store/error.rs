@@ -103,6 +103,23 @@ pub enum StoreError {
         /// What contradicts what.
         cause: JournalError,
     },
+    /// The folder was written by another model, or under another contract.
+    #[error("{}: written by {found}, and {asked} was asked for; ask for what it is, or name another folder with --data DIR", path.display())]
+    OtherOwner {
+        /// The file that says so.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// What was asked for.
+        asked: String,
+    },
+    /// The file that says whose the folder is says nothing.
+    #[error(
+        "{}: it does not say whose the folder is, as a power cut without a flush may leave it; restore it from a copy, or remove it if the \
+         folder is known to be of the model and contract that are asked for",
+        .0.display()
+    )]
+    About(PathBuf),
     /// A segment is missing between others.
     #[error("{}: the segment is missing, but later ones exist; restore the folder from a copy", .0.display())]
     Missing(PathBuf),

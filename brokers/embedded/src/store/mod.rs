@@ -6,6 +6,7 @@
 //! ones are dropped and read back when they are wanted. Leaves out when to write: the engine takes a [`Job`] and runs it where
 //! blocking is allowed.
 
+mod about;
 mod building;
 pub mod disk;
 mod error;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use brokerlab_model::{Blocked, Body, LaneId, Message, Publishes, Record, Slice, Storage, Time, WorkCounts};
 use bytes::Bytes;
 
+pub(crate) use about::About;
 pub use disk::{Disk, DiskFile, SimulatedDisk, SystemDisk};
 pub use error::StoreError;
 pub use facts::StorageFacts;

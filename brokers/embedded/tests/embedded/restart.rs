@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use brokerlab_model::{ChannelId, Control, LaneId, Role, SeekTo, Span, Status, Time};
+use brokerlab_model::{ChannelId, Control, LaneId, Refusal, Role, SeekTo, Span, Status, Time};
 
 use crate::world::{World, contract, numbered};
 
@@ -190,4 +190,53 @@ fn time_goes_on_after_the_latest_in_the_journal() {
             "they go when the newest are ten seconds old, over both lives"
         );
     }
+}
+
+#[test]
+fn receipts_of_an_earlier_life_are_stale_in_every_later_one() {
+    for url in ["log", "queue", "shard", "direct"] {
+        for words in ["page-cache", "at-most-once, page-cache"] {
+            let mut world = World::open_anywhere(url, contract(words));
+            let administrator = world.connect(Role::Administrator);
+            let channel = world.create(administrator, 1, &["g"]);
+            let mut old = Vec::new();
+            for life in 0..4_u64 {
+                let reader = member(&mut world, channel, 10);
+                let producer = world.connect(Role::Producer);
+                publish(&mut world, producer, channel, life * 10..life * 10 + 10);
+                let seen = std::mem::take(&mut world.seen[reader]);
+                let receipts: Vec<_> = seen.deliveries.iter().map(|delivery| delivery.receipt).collect();
+                assert_eq!(receipts.len(), 10, "{url} {words}");
+                world.ack(reader, old.iter().copied());
+                steps(&mut world, 3);
+                let refused = std::mem::take(&mut world.seen[reader]);
+                let stale =
+                    |outcome: &&brokerlab_model::Outcome| outcome.status == Status::Refused(Refusal::StaleReceipt);
+                assert_eq!(refused.outcomes.iter().filter(stale).count(), old.len(), "{url} {words}: {refused:?}");
+                world.ack(reader, receipts.iter().take(1).copied());
+                steps(&mut world, 3);
+                assert_eq!(world.seen[reader].outcomes.last().map(|outcome| outcome.status), Some(Status::Done));
+                old.extend(receipts);
+                world = world.reopened(url, contract(words));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_folder_of_another_model_or_contract_is_refused_and_left_as_it_is() {
+    let world = World::open_anywhere("queue", contract("page-cache"));
+    let data = world.data();
+    let World { folder, broker, workers, .. } = world;
+    drop((broker, workers));
+    let reopen = |url: &str, words: &str| {
+        let url = brokerlab_embedded::BackendUrl::parse(url).expect("a backend");
+        brokerlab_embedded::reopen(&url, &contract(words), &data).map(drop).map_err(|error| error.to_string())
+    };
+    for (url, words) in [("log", "page-cache"), ("queue", "at-most-once, page-cache"), ("queue", "fsync")] {
+        let refused = reopen(url, words).expect_err("it is a queue's");
+        assert!(refused.contains("about: written by `queue` under `at-least-once"), "{refused}");
+    }
+    assert_eq!(reopen("queue?prefetch=5", "page-cache"), Ok(()), "what may change from run to run");
+    drop(folder);
 }
