@@ -144,6 +144,7 @@ impl Direct {
                         self.store.append_run(lane, position, batch, index..index + count);
                     }
                     (Write::Messages { .. }, None) => anyhow::bail!("a message without its batch"),
+                    (Write::Provisional { .. }, _) => anyhow::bail!("nobody begins a transaction"),
                     (Write::Record(record), _) => self.store.record(&record),
                     (Write::Barrier(ticket), _) => {
                         self.store.barrier(ticket);

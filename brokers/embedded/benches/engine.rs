@@ -70,6 +70,7 @@ impl Bare {
                         let batch = batch.expect("only a publish appends");
                         self.store.append_run(lane, position, batch, index..index + count);
                     }
+                    Write::Provisional { .. } => unreachable!("nobody begins a transaction"),
                     Write::Record(record) => self.store.record(&record),
                     Write::Barrier(ticket) => {
                         self.store.barrier(ticket);

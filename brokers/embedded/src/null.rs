@@ -420,7 +420,7 @@ impl State {
                 Control::Grant(_) | Control::Seek { .. } | Control::Position(_) | Control::Release(_) => {
                     matches!(role, Role::Member { .. })
                 }
-                Control::Flush => matches!(role, Role::Producer),
+                Control::Flush | Control::Transaction(_) => matches!(role, Role::Producer),
                 Control::Create(_)
                 | Control::Delete(_)
                 | Control::Describe(_)
@@ -438,6 +438,7 @@ impl State {
                 Control::Seek { .. }
                 | Control::Position(_)
                 | Control::Release(_)
+                | Control::Transaction(_)
                 | Control::Split { .. }
                 | Control::Merge { .. } => {
                     self.answer(step, *token, Status::Refused(Refusal::Unsupported));

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use brokerlab_model::Span;
 use brokerlab_model::direct::{Answer, DirectOptions, Overflow};
-use brokerlab_model::log::{Assignment, LogOptions};
+use brokerlab_model::log::{Assignment, Isolation, LogOptions};
 use brokerlab_model::queue::{DeadLetter, OutOfBounds, Overflow as FullQueue, QueueOptions};
 use brokerlab_model::shard::{ON_DEMAND_SHARDS, Readers, SCALES_WITHIN, ShardOptions};
 
@@ -517,6 +517,14 @@ fn positive_span(text: &str) -> Result<Span, &'static str> {
     }
 }
 
+fn isolation(text: &str) -> Result<Option<Isolation>, &'static str> {
+    match text {
+        "read-uncommitted" => Ok(Some(Isolation::ReadUncommitted)),
+        "read-committed" => Ok(Some(Isolation::ReadCommitted)),
+        _ => Err("write read-uncommitted or read-committed"),
+    }
+}
+
 fn on_or_off(text: &str) -> Result<bool, &'static str> {
     match text {
         "on" => Ok(true),
@@ -566,6 +574,10 @@ const LOG: &[Parameter] = parameters! {
     "retention_bytes", "how much a partition keeps; 1GiB" => log.retention_bytes = |text| bytes(text).map(Some);
     "session_timeout", "how long a member may be silent before it loses its partitions; 45s, or forever"
         => log.session_timeout = positive_span_or_forever;
+    "isolation", "what members are handed of transactions: read-uncommitted, or read-committed; by the contract"
+        => log.isolation = isolation;
+    "transaction_timeout", "how long a transaction may be open before it is taken back; 60s"
+        => log.transaction_timeout = span;
     "assignment", "when members change, take back only partitions that move, or all: cooperative or eager"
         => log.assignment = assignment;
     "max_in_flight", "records of one producer that may wait to be stored; 65536" => log.max_in_flight = count_u32;
@@ -639,6 +651,10 @@ mod tests {
         assert_eq!(url.limits(), expected);
         assert_eq!(url.options.log.retention, Some(Span::from_secs(86_400)));
         assert_eq!(url.to_string(), "log?partitions=8&max_memory=64MiB&retention=24h&segment=1MiB");
+        let log = BackendUrl::parse("log?isolation=read-committed&transaction_timeout=5s").unwrap().options.log;
+        assert_eq!(log.isolation, Some(Isolation::ReadCommitted));
+        assert_eq!(log.transaction_timeout, Span::from_secs(5));
+        assert_eq!(error("log?isolation=none"), "`isolation=none`: write read-uncommitted or read-committed");
         let log = BackendUrl::parse("log?session_timeout=6s&assignment=eager").unwrap().options.log;
         assert_eq!((log.session_timeout, log.assignment), (Some(Span::from_secs(6)), Assignment::Eager));
         assert_eq!(error("log?session_timeout=0s"), "`session_timeout=0s`: write a time above zero, or forever");

@@ -243,6 +243,7 @@ macro_rules! in_virtual_time {
 
             brokerlab_model::conformance_suite!(EmbeddedRig::virtual_time(stringify!($name)));
             brokerlab_model::conformance_timing_suite!(EmbeddedRig::virtual_time(stringify!($name)));
+            brokerlab_model::conformance_session_suite!(EmbeddedRig::virtual_time(stringify!($name)));
         }
     };
 }
@@ -255,6 +256,7 @@ macro_rules! preset {
 
             brokerlab_model::conformance_suite!(EmbeddedRig::virtual_time($url));
             brokerlab_model::conformance_timing_suite!(EmbeddedRig::virtual_time($url));
+            brokerlab_model::conformance_session_suite!(EmbeddedRig::virtual_time($url));
         }
     };
 }

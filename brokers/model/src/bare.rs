@@ -16,6 +16,7 @@ use crate::broker::{Broker, Client, ClientSpec, ConnectError, WaitOn, WorkCounts
 use crate::capabilities::{Capabilities, Settings, Unsupported};
 use crate::completion::{Completions, Slice};
 use crate::contract::{Contract, Storage};
+use crate::heartbeat::Heartbeat;
 use crate::machine::{Deliver, Effects, Model, Write};
 use crate::time::Time;
 
@@ -106,6 +107,7 @@ impl Broker for Bare {
 
     fn connect(&mut self, now: Time, client: &ClientSpec) -> Result<Box<dyn Client>, ConnectError> {
         let mut state = locked(&self.state);
+        let heartbeat = Heartbeat::of(&*state.model, &client.role, now);
         let now = state.clock(now);
         let at = client.number as usize;
         if state.boxes.get(at).is_some_and(Option::is_some) {
@@ -121,7 +123,7 @@ impl Broker for Bare {
         }
         boxes[at] = Some(Mailbox::default());
         state.perform(now, None);
-        Ok(Box::new(BareClient { state: Arc::clone(&self.state), number: client.number }))
+        Ok(Box::new(BareClient { state: Arc::clone(&self.state), number: client.number, heartbeat }))
     }
 
     fn workers(&mut self) -> Vec<Box<dyn Worker>> {
@@ -138,6 +140,7 @@ impl Broker for Bare {
 struct BareClient {
     state: Arc<Mutex<State>>,
     number: u32,
+    heartbeat: Heartbeat,
 }
 
 impl Client for BareClient {
@@ -166,18 +169,25 @@ impl Client for BareClient {
         accepted
     }
 
-    fn poll(&mut self, _now: Time, completions: &mut Completions) {
-        if let Some(Some(mailbox)) = locked(&self.state).boxes.get_mut(self.number as usize) {
+    fn poll(&mut self, now: Time, completions: &mut Completions) {
+        let mut state = locked(&self.state);
+        if self.heartbeat.beats(now) {
+            let now = state.clock(now);
+            let State { model, effects, .. } = &mut *state;
+            model.heard(now, self.number, effects);
+            state.perform(now, None);
+        }
+        if let Some(Some(mailbox)) = state.boxes.get_mut(self.number as usize) {
             mailbox.mail = false;
             completions.append(&mut mailbox.completions);
         }
     }
 
-    /// At once when something waits to be polled; the model's own deadlines are the worker's.
+    /// At once when something waits to be polled, else when a sign of life is due; the model's own deadlines are the worker's.
     fn next_deadline(&self) -> Option<Time> {
         let state = locked(&self.state);
         let mailbox = state.boxes.get(self.number as usize)?.as_ref()?;
-        mailbox.mail.then_some(Time::ZERO)
+        if mailbox.mail { Some(Time::ZERO) } else { self.heartbeat.due() }
     }
 
     fn wait_on(&self) -> WaitOn<'_> {
@@ -266,7 +276,8 @@ impl State {
             let mut answer = None;
             for write in std::mem::take(&mut self.effects.writes) {
                 match write {
-                    Write::Messages { lane, position, index, count } => {
+                    Write::Messages { lane, position, index, count }
+                    | Write::Provisional { lane, position, index, count } => {
                         let batch = batch.expect("a model appends messages only of the batch that it was handed");
                         for (position, index) in (position..).zip(index..index + count) {
                             self.append(lane, position, &batch.get(index as usize), !batch.is_lengths_only());

@@ -122,6 +122,22 @@ impl ChannelSpec {
     }
 }
 
+/// A step of a producer's transaction: what it publishes and settles between a begin and a commit counts whole or not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transaction {
+    /// What this producer publishes from now on belongs together. With a group, so does what it settles for the members of that
+    /// group, by their receipts: the positions move with the commit.
+    Begin {
+        /// The group, if it settles.
+        group: Option<String>,
+    },
+    /// It counts. Done when that is stored as the contract says. Refused as stale, and taken back, when a lane of which it settled something
+    /// has gone to another member.
+    Commit,
+    /// It never was.
+    Abort,
+}
+
 /// An operation that is not done in bulk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
@@ -140,6 +156,9 @@ pub enum Control {
     Flush,
     /// Lets go of a revoked lane; everything delivered from it has been dealt with.
     Release(LaneId),
+    /// Begins or ends a transaction (producer). Refused by a backend without
+    /// [`Feature::Transactions`](crate::capabilities::Feature::Transactions).
+    Transaction(Transaction),
     /// Leaves: nothing is delivered afterwards, outstanding operations complete, leases end.
     Close,
     /// Makes a channel (administrator). Done carries the first lane's number as its lane and the channel's number as its position.

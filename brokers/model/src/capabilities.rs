@@ -90,6 +90,9 @@ pub enum Feature {
     Sessions,
     /// Lanes can be split and merged while they are used.
     Reshape,
+    /// What a producer publishes and settles in one transaction counts together or not at all, and members can be kept from what may be
+    /// taken back.
+    Transactions,
 }
 
 impl Feature {
@@ -119,6 +122,7 @@ impl Feature {
         Self::DeadLetters,
         Self::Sessions,
         Self::Reshape,
+        Self::Transactions,
     ];
 
     /// What it is called where people read it.
@@ -148,6 +152,7 @@ impl Feature {
             Self::DeadLetters => "dead letters can be read",
             Self::Sessions => "sessions that time out",
             Self::Reshape => "lanes split and merged",
+            Self::Transactions => "transactions",
         }
     }
 }

@@ -47,6 +47,11 @@ pub enum Refusal {
     /// A channel of that name exists.
     #[error("a channel of that name exists already")]
     Exists,
+    /// It does not fit the producer's transaction.
+    #[error(
+        "there is no open transaction, or one already, or it was taken back; end the one that there is and begin another"
+    )]
+    Transaction,
     /// This client may not do it: only the administrator creates, only producers publish, only members are granted.
     #[error("this operation is not one of this client's role")]
     WrongRole,

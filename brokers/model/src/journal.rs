@@ -90,6 +90,8 @@ pub(crate) struct LaneJournal {
     /// Bytes of all its messages, keys and headers included.
     pub(crate) bytes: u64,
     groups: BTreeMap<u32, Done>,
+    /// Messages of transactions that did not end, as half-open ranges in order.
+    provisional: Vec<(u64, u64)>,
 }
 
 impl LaneJournal {
@@ -119,6 +121,25 @@ impl LaneJournal {
     fn trim(&mut self, below: u64) {
         self.reach(below);
         self.first = self.first.max(below);
+    }
+
+    fn release(&mut self, from: u64, to: u64) {
+        let kept = |&(first, end): &(u64, u64)| [(first, end.min(from)), (first.max(to), end)];
+        self.provisional = self.provisional.iter().flat_map(kept).filter(|(first, end)| first < end).collect();
+    }
+
+    fn moved(&mut self, group: u32, position: u64) {
+        self.reach(position);
+        let done = self.groups.entry(group).or_default();
+        if position > done.committed {
+            done.committed = position;
+            done.settled = done.settled.split_off(&position);
+        }
+    }
+
+    /// Messages of transactions of which no end was read, in order, as half-open ranges.
+    pub(crate) fn provisional(&self) -> &[(u64, u64)] {
+        &self.provisional
     }
 
     /// The first position that is held, [`end`](Self::end) when none is.
@@ -169,6 +190,31 @@ struct MadeLanes {
     reshape: Option<ReshapeRecord>,
 }
 
+/// Gathers the records of a transaction's end, of which all count or none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Together {
+    parts: Vec<Record>,
+    due: u32,
+}
+
+impl Together {
+    /// Takes the next record of a journal; returns the parts with the last of them, and nothing before. A part whose beginning is not there
+    /// belongs to nothing, and a beginning ends what was broken off before it.
+    pub fn add(&mut self, record: &Record) -> Vec<Record> {
+        if let Record::Together { parts } = record {
+            self.parts.clear();
+            self.due = *parts;
+        } else if self.due > 0 && matches!(record, Record::Released { .. } | Record::Moved { .. }) {
+            self.parts.push(record.clone());
+            if self.parts.len() == self.due as usize {
+                self.due = 0;
+                return std::mem::take(&mut self.parts);
+            }
+        }
+        Vec::new()
+    }
+}
+
 /// What a journal holds. See the module's documentation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Journal {
@@ -180,6 +226,7 @@ pub struct Journal {
     /// How many channels and lanes were given out at least.
     given_out: (u32, u32),
     latest: Time,
+    together: Together,
     /// The first contradiction that was read.
     error: Option<JournalError>,
 }
@@ -197,6 +244,26 @@ impl Journal {
         entry.message(position, bytes, written);
     }
 
+    /// The message that was told last is one of a transaction.
+    pub fn provisional(&mut self, lane: LaneId, position: u64) {
+        let entry = self.lanes.entry(lane.0).or_default();
+        match entry.provisional.last_mut() {
+            Some((_, end)) if *end == position => *end += 1,
+            Some(_) | None => entry.provisional.push((position, position + 1)),
+        }
+    }
+
+    /// With the last part of what belongs together, all of them count.
+    fn parts(&mut self, record: &Record) {
+        for part in self.together.add(record) {
+            if let Record::Released { lane, position, count } = part {
+                self.lanes.entry(lane.0).or_default().release(position, position.saturating_add(count.into()));
+            } else if let Record::Moved { lane, group, position } = part {
+                self.lanes.entry(lane.0).or_default().moved(group, position);
+            }
+        }
+    }
+
     /// Bookkeeping. The same may be told again.
     pub fn record(&mut self, record: &Record) {
         match record {
@@ -207,14 +274,9 @@ impl Journal {
             }
             Record::Reshaped(made) => self.reshaped(made),
             Record::Committed { lane, group, position } => {
-                let lane = self.lanes.entry(lane.0).or_default();
-                lane.reach(*position);
-                let done = lane.groups.entry(*group).or_default();
-                if *position > done.committed {
-                    done.committed = *position;
-                    done.settled = done.settled.split_off(position);
-                }
+                self.lanes.entry(lane.0).or_default().moved(*group, *position);
             }
+            Record::Together { .. } | Record::Released { .. } | Record::Moved { .. } => self.parts(record),
             Record::Settled { lane, group, position } => {
                 let lane = self.lanes.entry(lane.0).or_default();
                 lane.reach(position.saturating_add(1));
@@ -461,6 +523,33 @@ mod tests {
         journal.trim_gone(&mut out);
         assert_eq!(out.writes, [Write::Trim { lane: LaneId(1), below: 1 }]);
         assert_eq!((journal.check(), journal.gone_channel()), (Ok(()), ChannelId(1)));
+    }
+
+    #[test]
+    fn what_belongs_together_counts_once_all_of_it_is_there() {
+        let released = |lane, position, count| Record::Released { lane: LaneId(lane), position, count };
+        let moved = |lane, position| Record::Moved { lane: LaneId(lane), group: 0, position };
+        let mut journal = Journal::default();
+        journal.record(&made(0, 0, 2));
+        for (lane, position) in [(0, 0), (1, 0), (0, 1), (0, 2), (1, 1)] {
+            journal.message(LaneId(lane), position, 10, Time(1));
+            journal.provisional(LaneId(lane), position);
+        }
+        let open = |journal: &Journal| [0, 1].map(|lane| journal.lane(lane).expect("told").provisional().to_vec());
+        // A commit that a crash broke off, and one that is whole.
+        journal.record(&Record::Together { parts: 2 });
+        journal.record(&released(0, 0, 3));
+        assert_eq!(open(&journal), [vec![(0, 3)], vec![(0, 2)]]);
+        journal.record(&Record::Together { parts: 3 });
+        journal.record(&released(0, 1, 1));
+        journal.record(&committed(0, 0));
+        journal.record(&released(1, 1, 1));
+        assert_eq!(open(&journal), [vec![(0, 3)], vec![(0, 2)]], "one part is missing");
+        journal.record(&moved(1, 1));
+        assert_eq!(open(&journal), [vec![(0, 1), (2, 3)], vec![(0, 1)]]);
+        assert_eq!(journal.lane(1).and_then(|lane| lane.done(0)).map(|done| done.committed), Some(1));
+        journal.record(&moved(1, 2));
+        assert_eq!(journal.lane(1).and_then(|lane| lane.done(0)).map(|done| done.committed), Some(1), "of nothing");
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub mod credit;
 pub mod direct;
 mod give_back;
 pub mod headers;
+pub mod heartbeat;
 pub mod journal;
 pub mod log;
 pub mod machine;
@@ -45,7 +46,7 @@ pub mod windows;
 pub use bare::Bare;
 pub use batch::{
     Accepted, Batch, Blocked, Body, ChannelId, ChannelSpec, Control, LaneId, Message, Publishes, Receipt, SeekTo,
-    Settlement, Token, Verdict,
+    Settlement, Token, Transaction, Verdict,
 };
 pub use binding::{Binding, Pattern};
 pub use broker::{Broker, Client, ClientSpec, ConnectError, Role, WaitOn, WorkCounts, Worker};
@@ -56,7 +57,8 @@ pub use completion::{
 };
 pub use contract::{Availability, Contract, Delivery, Order, Storage};
 pub use headers::{HeaderBlock, HeaderError, Headers};
-pub use journal::{Journal, JournalError};
+pub use heartbeat::Heartbeat;
+pub use journal::{Journal, JournalError, Together};
 pub use machine::{
     ChannelRecord, Deliver, Effects, GROUPS_MAX, Model, NAME_BYTES_MAX, Record, Reshape, ReshapeRecord, Write,
 };

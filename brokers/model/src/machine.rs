@@ -86,6 +86,17 @@ pub enum Write {
         /// How many; at least 1.
         count: u32,
     },
+    /// As `Messages`, of a transaction: a restart is told that they count only once a [`Record::Together`] releases them.
+    Provisional {
+        /// The lane.
+        lane: LaneId,
+        /// The first message's position in it.
+        position: u64,
+        /// Which message of the batch is the first, counted from the batch's first.
+        index: u32,
+        /// How many; at least 1.
+        count: u32,
+    },
     /// Append a bookkeeping record, so that a restart knows it.
     Record(Record),
     /// When everything above is stored as the contract says, call `Model::stored` with this ticket. Tickets rise by one.
@@ -111,6 +122,19 @@ impl Write {
             *count += 1;
         } else {
             writes.push(Self::Messages { lane, position, index, count: 1 });
+        }
+    }
+
+    /// The same for a message of a transaction.
+    pub(crate) fn append_provisional(writes: &mut Vec<Self>, lane: LaneId, position: u64, index: u32) {
+        if let Some(Self::Provisional { lane: to, position: first, index: from, count }) = writes.last_mut()
+            && *to == lane
+            && *first + u64::from(*count) == position
+            && *from + *count == index
+        {
+            *count += 1;
+        } else {
+            writes.push(Self::Provisional { lane, position, index, count: 1 });
         }
     }
 }
@@ -221,6 +245,30 @@ pub enum Record {
     /// A group's committed position in a lane: everything below it is done with. Queue and direct write it too, and `Settled` only
     /// for what is scattered above.
     Committed {
+        /// The lane.
+        lane: LaneId,
+        /// The group's place in its channel's list.
+        group: u32,
+        /// The next position to read.
+        position: u64,
+    },
+    /// A transaction's end: the next so many `Released` and `Moved` belong together. All of them count once the last is there, and none
+    /// before.
+    Together {
+        /// How many; at least 1.
+        parts: u32,
+    },
+    /// Messages that were appended as provisional count.
+    Released {
+        /// The lane.
+        lane: LaneId,
+        /// The first one's position.
+        position: u64,
+        /// How many.
+        count: u32,
+    },
+    /// As `Committed`, but part of what belongs together.
+    Moved {
         /// The lane.
         lane: LaneId,
         /// The group's place in its channel's list.

@@ -49,7 +49,7 @@ fn an_override_of_what_is_no_field() {
 #[test]
 fn a_contract_that_nobody_keeps_or_that_is_none() {
     refused(
-        &["--contract", "exactly-once"],
+        &["--contract", "exactly-once,copies=3"],
         &["no backend keeps the contract exactly-once", "log can't keep", "brokerlab backends"],
     );
     refused(&["--contract", "copies=3"], &["no backend keeps the contract", "copies 3"]);

@@ -377,6 +377,7 @@ impl State {
             | Control::Seek { .. }
             | Control::Position(_)
             | Control::Split { .. }
+            | Control::Transaction(_)
             | Control::Merge { .. } => self.answer(client, token, Status::Done),
         }
         self.deliver();

@@ -304,6 +304,7 @@ impl State {
             | Control::Seek { .. }
             | Control::Position(_)
             | Control::Split { .. }
+            | Control::Transaction(_)
             | Control::Merge { .. } => {
                 self.answer(client, token, 0);
             }

@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use brokerlab_model::{
     Accepted, Batch, Broker, Capabilities, Client, ClientSpec, Completions, ConnectError, Contract, Control, Deliver,
-    Deliveries, Effects, Failure, Journal, LaneId, Model, Publishes, Role, SeekTo, Settings, Settlement, Span, Storage,
-    Time, Token, Unsupported, WaitOn, WorkCounts, Worker, Write,
+    Deliveries, Effects, Failure, Heartbeat, Journal, LaneId, Model, Publishes, SeekTo, Settings, Settlement, Span,
+    Storage, Time, Token, Unsupported, WaitOn, WorkCounts, Worker, Write,
 };
 
 use crate::handoff::{Bell, Mailboxes, Origin};
@@ -207,11 +207,7 @@ impl Broker for EngineBroker {
         let asked = now;
         let now = state.clock(now);
         let door = state.boxes.open(client.number, client.placement)?;
-        // Three signs of life in the time in which one is due.
-        let heartbeat = match client.role {
-            Role::Member { .. } => state.model.session_timeout().map(|session| Span((session.0 / 3).max(1))),
-            Role::Producer | Role::Administrator => None,
-        };
+        let heartbeat = Heartbeat::of(&*state.model, &client.role, asked);
         let State { model, effects, .. } = &mut *state;
         if let Err(error) = model.connect(now, client, effects) {
             state.effects.clear();
@@ -229,7 +225,6 @@ impl Broker for EngineBroker {
             mail: door.mail,
             bell: door.bell,
             heartbeat,
-            heartbeat_due: heartbeat.map_or(Time::NEVER, |every| asked + every),
         }))
     }
 
@@ -251,13 +246,11 @@ pub struct EngineClient {
     placement: usize,
     mail: Arc<AtomicBool>,
     bell: Arc<OwnedFd>,
-    /// A member whose session can end says so often that it is there, when it is polled.
-    heartbeat: Option<Span>,
-    /// When it does so next, in its host's time.
-    heartbeat_due: Time,
+    heartbeat: Heartbeat,
 }
 
 impl EngineClient {
+    /// Says that it is there.
     #[cold]
     fn beat(&mut self, now: Time) {
         let mut state = self.shared.lock();
@@ -268,7 +261,6 @@ impl EngineClient {
         state.perform(at, None, origin);
         self.shared.publish_hints(&mut state, origin);
         drop(state);
-        self.heartbeat_due = self.heartbeat.map_or(Time::NEVER, |every| now + every);
     }
 }
 
@@ -294,7 +286,7 @@ impl Client for EngineClient {
     }
 
     fn poll(&mut self, now: Time, completions: &mut Completions) {
-        if now >= self.heartbeat_due {
+        if self.heartbeat.beats(now) {
             self.beat(now);
         }
         if self.mail.load(Ordering::Acquire) {
@@ -307,7 +299,7 @@ impl Client for EngineClient {
         if self.mail.load(Ordering::Acquire) {
             return Some(Time::ZERO);
         }
-        self.heartbeat.map(|_| self.heartbeat_due)
+        self.heartbeat.due()
     }
 
     fn wait_on(&self) -> WaitOn<'_> {
@@ -450,6 +442,10 @@ impl State {
                 Write::Messages { lane, position, index, count } => {
                     let batch = batch.expect("a model appends messages only of the batch that it was handed");
                     self.store.append_run(lane, position, batch, index..index + count);
+                }
+                Write::Provisional { lane, position, index, count } => {
+                    let batch = batch.expect("a model appends messages only of the batch that it was handed");
+                    self.store.append_provisional(lane, position, batch, index..index + count);
                 }
                 Write::Record(record) => self.store.record(&record),
                 Write::Barrier(ticket) => {

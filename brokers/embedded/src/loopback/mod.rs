@@ -5,7 +5,8 @@
 //! rows of a comparison stand behind the same kind of hop, and an engine's CPU and memory are those of its process.
 //!
 //! What the hop adds: two system calls and a copy on each side for each batch, a wake-up of the other process, and a window of 1,024
-//! publishes or 1 MiB that one client may have unanswered. Leaves out who starts the other process, and reconnecting: what was under way
+//! publishes or 1 MiB that one client may have unanswered. As long as a connection stands, the server gives its client's signs of life: a
+//! client that hangs keeps what it holds, and one whose connection ends has left. Leaves out who starts the other process, and reconnecting: what was under way
 //! when a connection ends is unknown, and a host that wants to go on makes another broker.
 
 mod client;

@@ -40,6 +40,11 @@ const ARRANGED_CHANNEL: u16 = 16;
 const NO_CHANNEL: u32 = u32::MAX;
 const SPLIT: u16 = 9;
 const MERGED: u16 = 10;
+const TOGETHER: u16 = 24;
+const RELEASED: u16 = 25;
+const MOVED: u16 = 26;
+/// What stands beside the lengths of a message of a transaction.
+const PROVISIONAL: u16 = 1;
 
 /// Bytes of a split's point after its record.
 const SPLIT_AT: usize = 16;
@@ -189,6 +194,8 @@ pub enum Entry<'a> {
         payload: Option<&'a [u8]>,
         /// When it was written.
         written: Time,
+        /// It belongs to a transaction, and counts once that has ended.
+        provisional: bool,
     },
     /// Bookkeeping of the model's.
     Record(Record),
@@ -212,9 +219,12 @@ impl Entry<'_> {
     /// Tells a journal what the entry says.
     pub fn tell(&self, journal: &mut Journal) {
         match self {
-            Self::Message { lane, position, key, headers, payload_len, written, .. } => {
+            Self::Message { lane, position, key, headers, payload_len, written, provisional, .. } => {
                 let bytes = (key.len() + headers.len()) as u32;
                 journal.message(*lane, *position, payload_len.saturating_add(bytes), *written);
+                if *provisional {
+                    journal.provisional(*lane, *position);
+                }
             }
             Self::Record(record) => journal.record(record),
             Self::Trimmed { lane, below } => journal.trimmed(*lane, *below),
@@ -266,6 +276,11 @@ pub(super) fn message_head(frame: &[u8], at: usize) -> Head {
     }
 }
 
+/// Marks the message whose key begins at `at` as one of a transaction.
+pub(super) fn mark_provisional(frame: &mut [u8], at: usize) {
+    frame[at - RECORD + 6..at - RECORD + 8].copy_from_slice(&PROVISIONAL.to_le_bytes());
+}
+
 fn put_numbers(frame: &mut Vec<u8>, kind: u16, numbers: [u32; 3], position: u64) {
     let mut head = [0; RECORD];
     head[..2].copy_from_slice(&kind.to_le_bytes());
@@ -284,6 +299,9 @@ pub(super) fn put_record(frame: &mut Vec<u8>, record: &Record) {
         Record::Reshaped(made) => put_reshape(frame, made),
         &Record::Committed { lane, group, position } => put_numbers(frame, COMMITTED, [lane.0, group, 0], position),
         &Record::Settled { lane, group, position } => put_numbers(frame, SETTLED, [lane.0, group, 0], position),
+        &Record::Together { parts } => put_numbers(frame, TOGETHER, [parts, 0, 0], 0),
+        &Record::Released { lane, position, count } => put_numbers(frame, RELEASED, [lane.0, count, 0], position),
+        &Record::Moved { lane, group, position } => put_numbers(frame, MOVED, [lane.0, group, 0], position),
     }
 }
 
@@ -295,7 +313,12 @@ pub(super) fn record_bytes(record: &Record) -> usize {
             Reshape::Split { .. } => RECORD + SPLIT_AT,
             Reshape::Merge { .. } => RECORD,
         },
-        Record::ChannelGone(_) | Record::Committed { .. } | Record::Settled { .. } => RECORD,
+        Record::ChannelGone(_)
+        | Record::Committed { .. }
+        | Record::Settled { .. }
+        | Record::Together { .. }
+        | Record::Released { .. }
+        | Record::Moved { .. } => RECORD,
     }
 }
 
@@ -392,6 +415,9 @@ pub(super) fn read_entry(frame: &[u8], at: usize) -> Option<(Entry<'_>, usize)> 
         CHANNEL_GONE => Entry::Record(Record::ChannelGone(ChannelId(a))),
         COMMITTED => Entry::Record(Record::Committed { lane: LaneId(a), group: b, position }),
         SETTLED => Entry::Record(Record::Settled { lane: LaneId(a), group: b, position }),
+        TOGETHER => Entry::Record(Record::Together { parts: a }),
+        RELEASED => Entry::Record(Record::Released { lane: LaneId(a), position, count: b }),
+        MOVED => Entry::Record(Record::Moved { lane: LaneId(a), group: b, position }),
         TRIMMED => Entry::Trimmed { lane: LaneId(a), below: position },
         GIVEN_OUT => Entry::GivenOut { channels: a, lanes: b },
         SPLIT => return read_split(frame, at),
@@ -467,6 +493,7 @@ fn read_message(frame: &[u8], at: usize) -> Option<(Entry<'_>, usize)> {
         payload_len,
         payload: has_payload.then_some(payload),
         written: Time(u64_at(frame, 24)),
+        provisional: u16_at(head, 6) == PROVISIONAL,
     };
     Some((entry, next))
 }
@@ -491,6 +518,9 @@ mod tests {
             Record::ChannelGone(ChannelId(4)),
             Record::Committed { lane: LaneId(5), group: 6, position: 1 << 40 },
             Record::Settled { lane: LaneId(7), group: 8, position: 9 },
+            Record::Together { parts: 2 },
+            Record::Released { lane: LaneId(3), position: 1 << 41, count: 7 },
+            Record::Moved { lane: LaneId(3), group: 1, position: 12 },
             reshape(Reshape::Split { lane: LaneId(11), at: 1 << 127 | 5 }),
             reshape(Reshape::Merge { lane: LaneId(12), with: LaneId(13) }),
         ];
@@ -503,10 +533,10 @@ mod tests {
         put_trimmed(&mut frame, LaneId(1), 12);
         put_given_out(&mut frame, 5, 1 << 20);
         frame.resize(padded(frame.len()), 0);
-        seal_frame(&mut frame, 2, 5, 4, Time(77), 10);
+        seal_frame(&mut frame, 2, 5, 4, Time(77), 13);
         let head = read_frame(&frame, 2).unwrap();
         let len = frame.len() as u32;
-        assert_eq!(head, FrameHead { len, segment: 2, number: 5, stored: 4, written: Time(77), records: 10 });
+        assert_eq!(head, FrameHead { len, segment: 2, number: 5, stored: 4, written: Time(77), records: 13 });
 
         let mut at = FRAME_HEADER;
         let mut seen = Vec::new();
@@ -515,13 +545,15 @@ mod tests {
             seen.push(entry);
             at = next;
         }
-        assert_eq!(&seen[..7], &records.map(Entry::Record));
+        assert_eq!(&seen[..10], &records.map(Entry::Record));
         let (key, headers, payload) = (&b"key"[..], &b"hd"[..], &b"payload"[..]);
         let (lane, payload, written) = (LaneId(3), Some(payload), Time(77));
-        let expected = Entry::Message { lane, position: 11, key, headers, payload_len: 7, payload, written };
-        assert_eq!(seen[7], expected);
-        assert_eq!(seen[8], Entry::Trimmed { lane: LaneId(1), below: 12 });
-        assert_eq!(seen[9], Entry::GivenOut { channels: 5, lanes: 1 << 20 });
+        let provisional = false;
+        let expected =
+            Entry::Message { lane, position: 11, key, headers, payload_len: 7, payload, written, provisional };
+        assert_eq!(seen[10], expected);
+        assert_eq!(seen[11], Entry::Trimmed { lane: LaneId(1), below: 12 });
+        assert_eq!(seen[12], Entry::GivenOut { channels: 5, lanes: 1 << 20 });
     }
 
     fn reshape(change: Reshape) -> Record {

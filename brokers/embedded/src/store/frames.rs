@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use brokerlab_model::{ChannelId, ChannelRecord, LaneId, Record, ReshapeRecord};
+use brokerlab_model::{ChannelId, ChannelRecord, LaneId, Record, ReshapeRecord, Together};
 use bytes::Bytes;
 
 use super::format;
@@ -70,6 +70,7 @@ pub(super) struct Frames {
     /// How many channels and lanes were made.
     given_out: (u32, u32),
     committed: BTreeMap<(LaneId, u32), u64>,
+    together: Together,
 }
 
 impl Frames {
@@ -182,6 +183,14 @@ impl Frames {
             Record::Committed { lane, group, position } => {
                 let known = self.committed.entry((*lane, *group)).or_default();
                 *known = (*position).max(*known);
+            }
+            Record::Together { .. } | Record::Released { .. } | Record::Moved { .. } => {
+                for part in self.together.add(record) {
+                    if let Record::Moved { lane, group, position } = part {
+                        let known = self.committed.entry((lane, group)).or_default();
+                        *known = position.max(*known);
+                    }
+                }
             }
             Record::Settled { .. } => {}
         }

@@ -314,6 +314,17 @@ impl Store {
         self.building.records += count;
     }
 
+    /// The same for messages of a transaction: a restart is told that they are provisional.
+    pub fn append_provisional(&mut self, lane: LaneId, position: u64, batch: &Publishes, run: Range<u32>) {
+        for (position, index) in (position..).zip(run) {
+            let message = batch.get(index as usize);
+            self.append(lane, position, &message, !batch.is_lengths_only());
+            let bytes = &mut self.building.buffer.bytes;
+            let at = bytes.len() - message.key.len() - message.headers.len() - message.payload.len();
+            format::mark_provisional(bytes, at);
+        }
+    }
+
     fn lane(&mut self, lane: LaneId) -> &mut Lane {
         let at = lane.0 as usize;
         if at >= self.lanes.len() {

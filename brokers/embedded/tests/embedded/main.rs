@@ -10,4 +10,5 @@ mod loopback;
 mod recovery;
 mod restart;
 mod store;
+mod transactions;
 mod world;

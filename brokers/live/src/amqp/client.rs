@@ -450,6 +450,7 @@ impl AmqpClient {
             | Control::Position(_)
             | Control::Release(_)
             | Control::Split { .. }
+            | Control::Transaction(_)
             | Control::Merge { .. } => {
                 self.end(token, Status::Refused(Refusal::Unsupported));
                 return Ok(());

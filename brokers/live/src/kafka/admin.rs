@@ -161,9 +161,11 @@ impl Administrator {
                 self.done.push(ended(token, Status::Done));
                 return;
             }
-            Control::Grant(_) | Control::Seek { .. } | Control::Position(_) | Control::Release(_) => {
-                Err(Refusal::WrongRole)
-            }
+            Control::Grant(_)
+            | Control::Seek { .. }
+            | Control::Position(_)
+            | Control::Release(_)
+            | Control::Transaction(_) => Err(Refusal::WrongRole),
             Control::Split { .. } | Control::Merge { .. } => Err(Refusal::Unsupported),
         };
         match begun {

@@ -187,6 +187,7 @@ impl Member {
             | Control::Delete(_)
             | Control::Describe(_)
             | Control::Split { .. }
+            | Control::Transaction(_)
             | Control::Merge { .. } => Err(Refusal::WrongRole),
         };
         if let Err(refusal) = result {

@@ -237,6 +237,7 @@ impl Producer {
                 self.restless = true;
                 return;
             }
+            Control::Transaction(_) if !self.closed => Refusal::Unsupported,
             Control::Grant(_)
             | Control::Seek { .. }
             | Control::Position(_)
@@ -245,7 +246,8 @@ impl Producer {
             | Control::Delete(_)
             | Control::Describe(_)
             | Control::Split { .. }
-            | Control::Merge { .. } => {
+            | Control::Merge { .. }
+            | Control::Transaction(_) => {
                 if self.closed {
                     Refusal::Closed
                 } else {

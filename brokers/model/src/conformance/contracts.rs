@@ -54,7 +54,10 @@ pub fn exactly_once_and_more_than_one_copy_are_refused(rig: &mut dyn Rig) {
         // A cluster keeps copies by its settings; whoever claims to has to open with them.
         let refusal = match rig.broker().honour(&contract) {
             Ok(settings) => {
-                assert!(settings.0.iter().any(|setting| setting.value.contains('3')), "{contract}: {settings:?}");
+                let says = |word| settings.0.iter().any(|setting| setting.value.contains(word));
+                let kept = if axis == "copies" { says("3") } else { says("transaction") };
+                assert!(kept, "{contract}: {settings:?}");
+                assert!(axis == "copies" || rig.broker().capabilities().has(Feature::Transactions), "{contract}");
                 assert_eq!(rig.renew(&contract, Tuning::Usual), Ok(()), "{contract}");
                 continue;
             }

@@ -7,6 +7,7 @@
 //! [`conformance_suite!`](crate::conformance_suite) makes a test of each case,
 //! [`conformance_timing_suite!`](crate::conformance_timing_suite) of those that need a clock which only moves when nothing else
 //! can, as a slow machine would fail them on its own clock, and
+//! [`conformance_session_suite!`](crate::conformance_session_suite) of those in which a client hangs besides, and
 //! [`conformance_control_suite!`](crate::conformance_control_suite) of those that a control row has to pass.
 //!
 //! Where the server is not there, a real broker's tests are skipped: `conformance_suite!(if rig())` takes a rig or none.
@@ -32,6 +33,7 @@ mod seen;
 mod session;
 pub mod sessions;
 pub mod settle;
+pub mod transactions;
 mod turns;
 
 pub use rig::{Rig, Tuning};
@@ -169,6 +171,11 @@ suites! {
             merged_lanes_are_read_to_their_end_before_the_new_one_or_merging_is_refused,
             a_split_by_another_or_of_what_is_not_there_is_refused,
         ],
+        transactions: [
+            a_transaction_counts_whole_or_not_at_all_or_is_refused,
+            what_is_read_and_published_in_one_transaction_counts_together_or_is_refused,
+            a_commit_for_a_lane_that_has_moved_is_refused_and_taken_back,
+        ],
         roles: [
             an_operation_of_another_role_is_refused,
             a_closed_client_is_refused_everything,
@@ -252,6 +259,11 @@ suites! {
             merged_lanes_are_read_to_their_end_before_the_new_one_or_merging_is_refused,
             a_split_by_another_or_of_what_is_not_there_is_refused,
         ],
+        transactions: [
+            a_transaction_counts_whole_or_not_at_all_or_is_refused,
+            what_is_read_and_published_in_one_transaction_counts_together_or_is_refused,
+            a_commit_for_a_lane_that_has_moved_is_refused_and_taken_back,
+        ],
         roles: [
             an_operation_of_another_role_is_refused,
             a_closed_client_is_refused_everything,
@@ -267,6 +279,11 @@ suites! {
             an_extension_holds_the_lease,
             an_ended_lease_lets_another_member_have_the_message,
         ],
+    }
+
+    /// Makes a `#[test]` of every case in which a client hangs, which needs such a clock too, and nobody between client and engine who answers
+    /// for it. As [`conformance_suite!`](crate::conformance_suite).
+    conformance_session_suite, SESSION_CASES: {
         sessions: [
             a_silent_member_loses_its_lanes_or_keeps_what_it_holds,
             a_member_that_only_polls_keeps_its_lanes,
@@ -296,6 +313,7 @@ mod tests {
             ("seek", include_str!("seek.rs")),
             ("sessions", include_str!("sessions.rs")),
             ("settle", include_str!("settle.rs")),
+            ("transactions", include_str!("transactions.rs")),
         ];
         let mut cases: Vec<String> = sources
             .iter()
@@ -304,8 +322,12 @@ mod tests {
                 names.map(move |line| format!("{module}::{}", line.split('(').next().expect("a function has a list")))
             })
             .collect();
-        let mut named: Vec<String> =
-            super::CASES.iter().chain(super::TIMING_CASES).map(|&name| name.to_owned()).collect();
+        let mut named: Vec<String> = super::CASES
+            .iter()
+            .chain(super::TIMING_CASES)
+            .chain(super::SESSION_CASES)
+            .map(|&name| name.to_owned())
+            .collect();
         assert!(super::CONTROL_CASES.iter().all(|name| super::CASES.contains(name)));
         cases.sort_unstable();
         named.sort_unstable();

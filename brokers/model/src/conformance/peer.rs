@@ -90,7 +90,8 @@ impl Peer {
             | Control::Create(_)
             | Control::Delete(_)
             | Control::Split { .. }
-            | Control::Merge { .. } => Asked::Other,
+            | Control::Merge { .. }
+            | Control::Transaction(_) => Asked::Other,
         };
         if let Asked::Grant(total) = asked {
             self.granted = total;

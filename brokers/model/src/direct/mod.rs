@@ -326,6 +326,7 @@ impl Model for DirectModel {
                 Control::Seek { .. }
                 | Control::Position(_)
                 | Control::Release(_)
+                | Control::Transaction(_)
                 | Control::Split { .. }
                 | Control::Merge { .. } => {
                     out.outcomes.push((client, refused(token, Refusal::Unsupported)));

@@ -12,7 +12,10 @@
 //! partitions at once and joins anew when it is heard of again. Seeking is only for the owner; what is read again counts as
 //! delivered once before.
 //!
-//! Leaves out, for now: transactions and idempotent producers, compaction, replication.
+//! A transaction's records are appended at once and released by its commit, together with the offsets that it moved. With
+//! `read_committed`, members wait at the first record of an open one and never see what was taken back.
+//!
+//! Leaves out, for now: idempotent producers, compaction, replication.
 
 #[cfg(test)]
 mod interleavings;
@@ -23,7 +26,7 @@ pub mod reference;
 #[cfg(test)]
 mod tests;
 
-pub use self::options::{Assignment, LogOptions};
+pub use self::options::{Assignment, Isolation, LogOptions};
 use self::partitioner::{Sticky, partition_of};
 use crate::batch::{Accepted, Blocked, ChannelId, Control, Publishes, Settlement, Token};
 use crate::broker::{ClientSpec, ConnectError};

@@ -4,7 +4,7 @@
 
 use crate::capabilities::{Capabilities, Feature, Limit, ModelKind, Settings, Words};
 use crate::contract::{Contract, Delivery, Order};
-use crate::stream::{GroupRules, Reads, StreamConfig, kept_for};
+use crate::stream::{GroupRules, Reads, StreamConfig, TransactionRules, kept_for};
 use crate::time::Span;
 
 /// How a group's partitions are given to its members when these change.
@@ -15,6 +15,15 @@ pub enum Assignment {
     Cooperative,
     /// All partitions are taken back before any is given out, by ranges.
     Eager,
+}
+
+/// What members are handed of transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Everything that is stored, also what is taken back later.
+    ReadUncommitted,
+    /// Only what is committed; what follows an open transaction waits for its end.
+    ReadCommitted,
 }
 
 /// What can be set. The defaults are Apache Kafka's where it has the setting.
@@ -34,6 +43,11 @@ pub struct LogOptions {
     pub session_timeout: Option<Span>,
     /// How partitions move when a group's members change (`partition.assignment.strategy`).
     pub assignment: Assignment,
+    /// What members are handed of transactions (`isolation.level`, `read_uncommitted` there). Without it what the contract needs: for
+    /// exactly-once what is committed, else everything.
+    pub isolation: Option<Isolation>,
+    /// How long a transaction may be open before it is taken back (`transaction.timeout.ms`).
+    pub transaction_timeout: Span,
     /// The most entries in a partition's sparse index; beyond it the index gets coarser. At least 2.
     pub index_entries: usize,
     /// The most partitions of all topics together.
@@ -50,6 +64,8 @@ impl Default for LogOptions {
             retention_bytes: None,
             session_timeout: Some(Span::from_secs(45)),
             assignment: Assignment::Cooperative,
+            isolation: None,
+            transaction_timeout: Span::from_secs(60),
             index_entries: 2_048,
             max_partitions: 1 << 17,
         }
@@ -70,8 +86,17 @@ impl LogOptions {
             retention: Some(Span::from_secs(168 * 3_600)),
             retention_bytes: None,
             session_timeout: Some(Span::from_secs(45)),
+            transaction_timeout: Span::from_secs(60),
             ..Self::default()
         }
+    }
+
+    /// What members are handed under a contract with this delivery.
+    pub(crate) fn isolation_for(&self, delivery: Delivery) -> Isolation {
+        self.isolation.unwrap_or(match delivery {
+            Delivery::ExactlyOnce => Isolation::ReadCommitted,
+            Delivery::AtMostOnce | Delivery::AtLeastOnce => Isolation::ReadUncommitted,
+        })
     }
 
     pub(super) fn capabilities(&self) -> Capabilities {
@@ -85,6 +110,7 @@ impl LogOptions {
                 Feature::FanOut,
                 Feature::LaneAssignment,
                 Feature::Sessions,
+                Feature::Transactions,
                 Feature::Decoupled,
                 Feature::PublishPosition,
                 Feature::FullDepth,
@@ -121,6 +147,11 @@ impl LogOptions {
                 "Apache Kafka, broker configuration: log.retention.bytes, -1 by default",
             ));
             limits.push(limit(
+                "a transaction may be open for",
+                self.transaction_timeout.to_string(),
+                "Apache Kafka, producer configuration: transaction.timeout.ms, 60000 by default",
+            ));
+            limits.push(limit(
                 "a member may be silent for",
                 self.session_timeout.map_or_else(|| "ever".to_owned(), |span| span.to_string()),
                 "Apache Kafka, broker configuration: group.consumer.session.timeout.ms, 45000 by default",
@@ -138,6 +169,10 @@ impl LogOptions {
             retention: self.retention,
             retention_bytes: self.retention_bytes,
             index_entries: self.index_entries,
+            transactions: Some(TransactionRules {
+                timeout: self.transaction_timeout,
+                read_committed: self.isolation_for(contract.delivery) == Isolation::ReadCommitted,
+            }),
             groups: GroupRules { session: self.session_timeout, eager: self.assignment == Assignment::Eager },
             reads: Reads::Unlimited,
             settings: settings.0.iter().map(|s| (s.name.clone(), s.value.clone())).collect(),

@@ -2,7 +2,7 @@
 //!
 //! Leaves out where the records are kept: that is the host's.
 
-use super::options::{Assignment, LogOptions};
+use super::options::{Assignment, Isolation, LogOptions};
 use crate::capabilities::{Gaps, Settings, Unsupported};
 use crate::contract::{Availability, Contract, Delivery, Order, Storage};
 
@@ -26,14 +26,22 @@ impl LogOptions {
                 "at-least-once: what was not settled is read again by the partition's next owner",
             ),
             Delivery::ExactlyOnce => {
-                gaps.add(
-                    "delivery",
-                    contract.delivery,
-                    "not built yet; idempotent producers and transactions with read-committed consumers would keep it",
-                );
-                &mut settings
+                if self.isolation == Some(Isolation::ReadUncommitted) {
+                    gaps.add(
+                        "delivery",
+                        contract.delivery,
+                        "isolation=read-uncommitted hands out what a transaction may take back; leave it out",
+                    );
+                }
+                settings.add(
+                    "offset.commit",
+                    "in the producer's transaction, or on settle",
+                    "exactly-once within the log: what one transaction reads, publishes and settles counts together or not at all; \
+                     what a member does elsewhere it may do again if it fails before it settles",
+                )
             }
         };
+        self.add_transactions(contract.delivery, &mut settings);
         match contract.order {
             Order::None | Order::PerKey => settings.add(
                 "partitioner",
@@ -62,6 +70,21 @@ impl LogOptions {
         if let Some(bytes) = self.retention_bytes {
             settings.add("log.retention.bytes", bytes, "the oldest records go, read or not");
         }
+    }
+
+    fn add_transactions(&self, delivery: Delivery, settings: &mut Settings) {
+        match self.isolation_for(delivery) {
+            Isolation::ReadUncommitted => {
+                settings.add("isolation.level", "read_uncommitted", "members are handed all that is stored")
+            }
+            Isolation::ReadCommitted => settings.add(
+                "isolation.level",
+                "read_committed",
+                "members are handed what is committed, up to the first message of an open transaction",
+            ),
+        };
+        let timeout = self.transaction_timeout;
+        settings.add("transaction.timeout", timeout, "one that is open for so long is taken back");
     }
 
     fn add_groups(&self, settings: &mut Settings) {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::reference::reference;
 use super::{Assignment, LogModel, LogOptions};
-use crate::batch::{ChannelId, ChannelSpec, Control, LaneId, Publishes, Token};
+use crate::batch::{ChannelId, ChannelSpec, Control, LaneId, Publishes, Token, Transaction};
 use crate::broker::{ClientSpec, Role};
 use crate::contract::{Contract, Delivery, Order, Storage};
 use crate::journal::{Journal, JournalError};
@@ -31,16 +31,14 @@ fn options() -> impl Strategy<Value = LogOptions> {
     let retention = prop_oneof![Just(None), Just(Some(Span(90)))];
     let session = prop_oneof![Just(None), Just(Some(Span(60))), Just(Some(Span(300)))];
     let assignment = prop_oneof![Just(Assignment::Cooperative), Just(Assignment::Eager)];
-    (retention, session, assignment).prop_map(|(retention, session_timeout, assignment)| LogOptions {
-        retention,
-        session_timeout,
-        assignment,
-        ..LogOptions::default()
+    let transaction = prop_oneof![Just(Span(40)), Just(Span(1_000_000))];
+    (retention, session, assignment, transaction).prop_map(|(retention, session_timeout, assignment, timeout)| {
+        LogOptions { retention, session_timeout, assignment, transaction_timeout: timeout, ..LogOptions::default() }
     })
 }
 
 fn contracts() -> impl Strategy<Value = Contract> {
-    let delivery = prop_oneof![Just(Delivery::AtLeastOnce), Just(Delivery::AtMostOnce)];
+    let delivery = prop_oneof![Just(Delivery::AtLeastOnce), Just(Delivery::AtMostOnce), Just(Delivery::ExactlyOnce)];
     let order = prop_oneof![Just(Order::PerKey), Just(Order::Total)];
     (delivery, order).prop_map(|(delivery, order)| Contract { delivery, order, ..Contract::default() })
 }
@@ -63,7 +61,7 @@ proptest! {
         let skips = |command: &Command| matches!(command, Command::Seek { .. } | Command::Delete(0 | 1));
         let sought = commands.iter().any(skips);
         trial.drain(&MEMBERS);
-        if !sought && contract.delivery == Delivery::AtLeastOnce {
+        if !sought && contract.delivery != Delivery::AtMostOnce {
             trial.assert_all_delivered();
         }
         trial.end();
@@ -121,7 +119,7 @@ proptest! {
         };
         let skipped = steps.iter().any(skips);
         trial.drain(&MEMBERS);
-        if !skipped && contract.delivery == Delivery::AtLeastOnce {
+        if !skipped && contract.delivery != Delivery::AtMostOnce {
             trial.assert_all_delivered();
         }
         trial.end();
@@ -204,7 +202,7 @@ fn age_and_size_trim_the_oldest_whether_or_not_they_were_read() {
         model.stored(Time(100 * n), n, Ok(()), &mut out);
         trims.extend(out.writes.iter().filter_map(|write| match write {
             Write::Trim { below, .. } => Some(*below),
-            Write::Messages { .. } | Write::Record(_) | Write::Barrier(_) => None,
+            Write::Messages { .. } | Write::Provisional { .. } | Write::Record(_) | Write::Barrier(_) => None,
         }));
     }
     assert_eq!(trims, [1, 2, 3, 4, 5], "500 bytes stay");
@@ -220,7 +218,9 @@ fn age_and_size_trim_the_oldest_whether_or_not_they_were_read() {
         .flat_map(|(due, writes)| {
             writes.iter().map(move |write| match write {
                 Write::Trim { below, .. } => (*due, *below),
-                other @ (Write::Messages { .. } | Write::Record(_) | Write::Barrier(_)) => panic!("{other:?}"),
+                other @ (Write::Messages { .. } | Write::Provisional { .. } | Write::Record(_) | Write::Barrier(_)) => {
+                    panic!("{other:?}")
+                }
             })
         })
         .collect();
@@ -287,7 +287,7 @@ fn a_journal_of_several_partitions_can_t_keep_a_total_order() {
 fn what_is_not_kept_is_refused_with_its_reason() {
     let options = LogOptions::default();
     for contract in Contract::ladder() {
-        let kept = contract.delivery != Delivery::ExactlyOnce && contract.copies == 1;
+        let kept = contract.copies == 1;
         match options.honour(&contract) {
             Ok(settings) => {
                 assert!(kept, "{contract}");
@@ -313,6 +313,7 @@ fn a_preset_is_named_among_the_settings_and_its_limits_have_their_sources() {
         ("records in flight per producer", "65536"),
         ("a record is kept for", "168 h"),
         ("bytes that a partition keeps", "no limit"),
+        ("a transaction may be open for", "60 s"),
         ("a member may be silent for", "45 s"),
     ];
     assert_eq!(limits, expected.map(|(name, value)| (name, value.to_owned())));
@@ -323,4 +324,37 @@ fn a_preset_is_named_among_the_settings_and_its_limits_have_their_sources() {
     let unnamed = LogOptions::default();
     assert_eq!(unnamed.capabilities().limits.len(), 2);
     assert!(unnamed.honour(&Contract::default()).is_ok_and(|settings| settings.0.iter().all(|s| s.name != "as")));
+}
+
+#[test]
+fn a_transaction_that_takes_too_long_is_taken_back_and_its_producer_has_to_end_it() {
+    let contract = Contract { order: Order::Total, delivery: Delivery::ExactlyOnce, ..Contract::default() };
+    let mut trial = trial(&LogOptions { transaction_timeout: Span(500), ..LogOptions::default() }, contract);
+    let step = |client, step| Command::Transact { client, step };
+    let publish = |client| Command::Publish { client, channel: 0, keys: vec![1, 2] };
+    let stored = Command::Stored { calls: 9, fails: false };
+    trial.run(&Command::Connect(7));
+    trial.run(&Command::Grant(7, 100));
+    for command in [step(1, Transaction::Begin { group: None }), publish(1), publish(2), stored.clone()] {
+        trial.run(&command);
+    }
+    assert_eq!((trial.lags(0)[1], trial.delivered.len()), ((0, 0), 0), "nothing may be read before it ends");
+    assert_eq!(trial.model.next_deadline(), Some(Time(1_500)));
+    trial.pass(500);
+    let positions =
+        |trial: &Trial<LogModel>| trial.delivered.iter().map(|&(.., position)| position).collect::<Vec<_>>();
+    assert_eq!(positions(&trial), [2, 3], "what came after it");
+    // Refused, and that ends it.
+    for command in [publish(1), step(1, Transaction::Commit), publish(1), stored.clone()] {
+        trial.run(&command);
+    }
+    assert_eq!(positions(&trial), [2, 3, 4, 5]);
+    for command in [step(1, Transaction::Begin { group: None }), publish(1), step(1, Transaction::Commit), stored] {
+        trial.run(&command);
+    }
+    assert_eq!(positions(&trial), [2, 3, 4, 5, 6, 7]);
+    trial.crash(Crash::GENTLE);
+    assert_eq!(trial.lags(0)[1], (6, 0), "what was taken back stays so");
+    trial.drain(&MEMBERS);
+    trial.end();
 }

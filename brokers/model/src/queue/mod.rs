@@ -289,6 +289,7 @@ impl Model for QueueModel {
                 Control::Seek { .. }
                 | Control::Position(_)
                 | Control::Release(_)
+                | Control::Transaction(_)
                 | Control::Split { .. }
                 | Control::Merge { .. } => {
                     out.outcomes.push((client, refused(token, Refusal::Unsupported)));

@@ -205,6 +205,7 @@ impl Model for ShardModel {
             | Control::Flush
             | Control::Release(_)
             | Control::Describe(_)
+            | Control::Transaction(_)
             | Control::Split { .. }
             | Control::Merge { .. } => {}
         }

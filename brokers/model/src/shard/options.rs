@@ -321,6 +321,7 @@ impl ShardOptions {
             index_entries: self.index_entries,
             groups: GroupRules { session: self.failover_time, eager: false },
             reads: self.reads(),
+            transactions: None,
             settings: settings.0.iter().map(|s| (s.name.clone(), s.value.clone())).collect(),
         }
     }

@@ -85,7 +85,8 @@ impl ShardModel {
             | Control::Close
             | Control::Create(_)
             | Control::Delete(_)
-            | Control::Describe(_) => Err(Refusal::Unsupported),
+            | Control::Describe(_)
+            | Control::Transaction(_) => Err(Refusal::Unsupported),
         });
         match made {
             Ok(made) => {

@@ -13,6 +13,9 @@ use crate::time::Time;
 impl Stream {
     /// Commits. Each settlement is done at once; one record per lane follows at the end of the call, and nobody waits for it.
     pub(crate) fn settle(&mut self, now: Time, client: u32, settlements: &[Settlement], out: &mut Effects) {
+        if self.transactions.contains_key(&client) {
+            return self.settle_within(client, settlements, out);
+        }
         let mut moved: Vec<Source> = Vec::new();
         let mut last: Option<(LaneId, Result<Source, Refusal>)> = None;
         out.outcomes.reserve(settlements.len());
@@ -73,6 +76,7 @@ impl Stream {
             Control::Seek { lane, to } => self.seek(now, client, token, *lane, *to, out),
             Control::Position(lane) => self.position(client, token, *lane, out),
             Control::Flush => self.flush(client, token, out),
+            Control::Transaction(step) => self.transact(now, client, token, step, out),
             Control::Release(lane) => {
                 self.release(now, client, token, *lane, out);
                 Ok(())
@@ -116,10 +120,10 @@ impl Stream {
         }
         let position = match to {
             SeekTo::Earliest => at.start,
-            SeekTo::Latest => at.stable,
-            SeekTo::Position(position) if (at.start..=at.stable).contains(&position) => position,
+            SeekTo::Latest => at.readable,
+            SeekTo::Position(position) if (at.start..=at.readable).contains(&position) => position,
             SeekTo::Position(_) => return Err(Refusal::OutOfRange),
-            SeekTo::Time(time) => at.index.at_time(time).unwrap_or(at.stable).clamp(at.start, at.stable),
+            SeekTo::Time(time) => at.index.at_time(time).unwrap_or(at.readable).clamp(at.start, at.readable),
         };
         let cursor = &mut at.cursors[source.1 as usize];
         // What was fetched was fetched from elsewhere.
@@ -242,7 +246,7 @@ impl Stream {
                 group,
                 end: lane.end,
                 committed: cursor.committed,
-                ready: lane.messages(cursor.position, lane.stable),
+                ready: lane.messages(cursor.position, lane.readable),
                 in_flight: lane.messages(cursor.committed, cursor.position.max(cursor.committed)),
                 ..LaneState::default()
             }));
@@ -263,6 +267,7 @@ fn stale_if_moved(refusal: Refusal) -> Refusal {
         | Refusal::OutOfRange
         | Refusal::TooLarge
         | Refusal::Exists
+        | Refusal::Transaction
         | Refusal::WrongRole
         | Refusal::Closed
         | Refusal::Unroutable => refusal,

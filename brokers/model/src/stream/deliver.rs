@@ -33,9 +33,9 @@ impl Stream {
     /// Puts the lane into its owner's list if it has something to read and does not stand there.
     pub(super) fn offer(&mut self, source: Source) {
         let lane = &mut self.lanes[source.0 as usize];
-        let stable = lane.stable;
+        let readable = lane.readable;
         let cursor = &mut lane.cursors[source.1 as usize];
-        if !cursor.flows() || cursor.queued || cursor.position >= stable {
+        if !cursor.flows() || cursor.queued || cursor.position >= readable {
             return;
         }
         cursor.queued = true;
@@ -145,7 +145,7 @@ fn hand_out(
         }
     }
     let channel = ChannelId(lane.channel);
-    let stable = lane.stable;
+    let readable = lane.readable;
     let cursor = &mut lane.cursors[slot as usize];
     cursor.position = from + count;
     if count > 0 {
@@ -163,5 +163,5 @@ fn hand_out(
             redeliveries: u16::from(again),
         });
     }
-    (count, if cursor.position < stable { Left::More } else { Left::Nothing })
+    (count, if cursor.position < readable { Left::More } else { Left::Nothing })
 }

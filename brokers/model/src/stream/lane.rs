@@ -82,6 +82,11 @@ pub(crate) struct Lane {
     pub(crate) end: u64,
     /// Everything below is stored, or is a hole.
     pub(crate) stable: u64,
+    /// Everything below may be read: what is stable, as far as no transaction is open that is not to be read (Kafka's last stable
+    /// offset).
+    pub(crate) readable: u64,
+    /// Transactions that are not to be read yet: where each began here, in order, and whose it is.
+    pub(crate) open: Vec<(u64, u32)>,
     /// The first position that is kept.
     pub(crate) start: u64,
     /// The lanes that took this one's keys before; [`NOBODY`] where there was none.
@@ -96,7 +101,7 @@ pub(crate) struct Lane {
     pub(crate) written_by: u64,
     /// Whether it stands in the list of lanes whose stable position was moved.
     pub(crate) touched: bool,
-    /// Positions whose storage failed, as half-open ranges in order. They are never delivered.
+    /// Positions whose storage failed or that were taken back, as half-open ranges in order. They are never delivered.
     pub(crate) holes: Vec<(u64, u64)>,
     /// When it was written, and how large it was then.
     pub(crate) index: SparseIndex,
@@ -110,6 +115,8 @@ impl Lane {
             channel,
             end: 0,
             stable: 0,
+            readable: 0,
+            open: Vec::new(),
             start: 0,
             parents: [NOBODY; 2],
             children: 0..0,
@@ -125,26 +132,43 @@ impl Lane {
 
     /// Notes that `position` could not be stored.
     pub(crate) fn fail(&mut self, position: u64) {
-        match self.holes.last_mut() {
-            Some((_, to)) if *to == position => *to += 1,
-            Some(_) | None => self.holes.push((position, position + 1)),
-        }
+        self.leave_out(position, position + 1);
     }
 
-    /// The next run of messages that may be delivered, from `position` on; empty at the stable position.
+    /// Nothing of `from..to` is ever delivered.
+    pub(crate) fn leave_out(&mut self, from: u64, to: u64) {
+        let (mut from, mut to) = (from, to);
+        let at = self.holes.partition_point(|&(_, end)| end < from);
+        let mut beyond = at;
+        while let Some(&(hole, end)) = self.holes.get(beyond).filter(|(hole, _)| *hole <= to) {
+            (from, to) = (from.min(hole), to.max(end));
+            beyond += 1;
+        }
+        self.holes.splice(at..beyond, [(from, to)]);
+    }
+
+    /// How far may be read, after what is stable or what is open has changed.
+    pub(crate) fn limit(&mut self) {
+        self.readable = self.open.first().map_or(self.stable, |&(first, _)| first.min(self.stable));
+    }
+
+    /// The next run of messages that may be delivered, from `position` on; empty where it may not be read further.
     pub(crate) fn run(&self, position: u64) -> (u64, u64) {
         let mut from = position.max(self.start);
         if self.holes.is_empty() {
-            return (from, self.stable.max(from));
+            return (from, self.readable.max(from));
         }
         let mut at = self.holes.partition_point(|&(_, to)| to <= from);
         while let Some(&(hole, to)) = self.holes.get(at)
             && hole <= from
         {
-            from = to;
+            from = to.min(self.readable.max(from));
+            if from < to {
+                break;
+            }
             at += 1;
         }
-        let end = self.holes.get(at).map_or(self.stable, |&(hole, _)| hole.min(self.stable));
+        let end = self.holes.get(at).map_or(self.readable, |&(hole, _)| hole.min(self.readable));
         (from, end.max(from))
     }
 
@@ -191,6 +215,7 @@ mod tests {
         }
         lane.end = 8;
         lane.stable = 8;
+        lane.limit();
         assert_eq!(lane.holes, [(2, 4), (5, 6)]);
         assert_eq!(lane.run(0), (0, 2));
         assert_eq!(lane.run(2), (4, 5));
@@ -200,5 +225,21 @@ mod tests {
         lane.trim(3);
         assert_eq!(lane.messages(0, 8), 3);
         assert_eq!(lane.run(0), (4, 5));
+    }
+
+    #[test]
+    fn what_is_left_out_is_one_range_where_it_touches() {
+        let mut lane = Lane::new(0, Vec::new(), 16);
+        for (from, to) in [(10, 12), (2, 4), (6, 8), (4, 6), (20, 21), (11, 15)] {
+            lane.leave_out(from, to);
+        }
+        assert_eq!(lane.holes, [(2, 8), (10, 15), (20, 21)]);
+        (lane.end, lane.stable) = (30, 30);
+        lane.open = vec![(12, 1), (18, 2)];
+        lane.limit();
+        assert_eq!((lane.run(2), lane.run(9), lane.run(10)), ((8, 10), (9, 10), (12, 12)));
+        lane.open.clear();
+        lane.limit();
+        assert_eq!((lane.run(10), lane.run(20)), ((15, 20), (21, 30)));
     }
 }

@@ -36,6 +36,7 @@ impl Stream {
         if let Ok(member) = self.member_mut(client) {
             member.credit.end(|grant| out.outcomes.push(ended(client, grant, Status::Done)));
         }
+        self.leave_transaction(now, client, out);
         if let Ok(state) = self.client_mut(client) {
             state.open = false;
             if matches!(state.part, Part::Member(_)) {

@@ -18,13 +18,15 @@ pub(crate) mod reference;
 mod reshape;
 mod restore;
 mod sessions;
+mod transactions;
 #[cfg(test)]
 pub(crate) mod trial;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use self::lane::Lane;
 use self::pending::Pending;
+use self::transactions::Transaction;
 use crate::batch::{ChannelId, LaneId, Token};
 use crate::broker::{ClientSpec, ConnectError, Role};
 use crate::completion::{Outcome, Refusal, Status};
@@ -35,6 +37,7 @@ use crate::time::{Span, Time};
 pub(crate) use self::bucket::Bucket;
 pub(crate) use self::publish::refuse_all;
 pub(crate) use self::reads::{Calls, Reads};
+pub(crate) use self::transactions::TransactionRules;
 
 /// Client numbers index a table; a number beyond this is a mistake, not a client.
 const MAX_CLIENTS: u32 = 1 << 22;
@@ -60,6 +63,8 @@ pub(crate) struct StreamConfig {
     pub(crate) reads: Reads,
     /// How groups share lanes out.
     pub(crate) groups: GroupRules,
+    /// Transactions, where there are any.
+    pub(crate) transactions: Option<TransactionRules>,
     /// The settings in force, as `Describe` answers them.
     pub(crate) settings: Vec<(String, String)>,
 }
@@ -170,6 +175,12 @@ pub(crate) struct Stream {
     next_expiry: Time,
     /// Not later than the time at which a session is over.
     next_session: Time,
+    /// Open and ending transactions, by producer.
+    transactions: BTreeMap<u32, Transaction>,
+    /// Not later than the time at which a transaction has taken too long.
+    next_transaction: Time,
+    /// Whose transaction the publish call in hand belongs to.
+    enlisting: Option<u32>,
 }
 
 impl Stream {
@@ -190,6 +201,9 @@ impl Stream {
             next_parked: Time::NEVER,
             next_expiry: Time::NEVER,
             next_session: Time::NEVER,
+            transactions: BTreeMap::new(),
+            next_transaction: Time::NEVER,
+            enlisting: None,
         }
     }
 
@@ -275,7 +289,7 @@ impl Stream {
 
     /// The earliest time at which the stream has something to do by itself.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        let next = self.next_parked.min(self.next_expiry).min(self.next_session);
+        let next = self.next_parked.min(self.next_expiry).min(self.next_session).min(self.next_transaction);
         (next != Time::NEVER).then_some(next)
     }
 
@@ -284,6 +298,9 @@ impl Stream {
     pub(crate) fn on_deadline(&mut self, now: Time, out: &mut Effects) {
         if self.next_expiry <= now {
             self.expire(now, out);
+        }
+        if self.next_transaction <= now {
+            self.take_back_overdue(now, out);
         }
         if self.next_session <= now {
             self.end_sessions(now, out);

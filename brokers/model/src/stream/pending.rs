@@ -19,6 +19,8 @@ pub(crate) struct Sent {
 pub(crate) struct Call {
     pub(crate) client: u32,
     pub(crate) count: u32,
+    /// It is the commit of the client's transaction, and has no messages.
+    pub(crate) commits: bool,
 }
 
 /// What was sent and not yet answered, oldest first.
@@ -39,7 +41,14 @@ impl Pending {
     /// Ends the call in hand and returns its ticket.
     pub(crate) fn close(&mut self, client: u32, count: u32) -> u64 {
         let ticket = self.next_ticket();
-        self.calls.push_back(Call { client, count });
+        self.calls.push_back(Call { client, count, commits: false });
+        ticket
+    }
+
+    /// A call that commits the client's transaction; returns its ticket.
+    pub(crate) fn commit(&mut self, client: u32) -> u64 {
+        let ticket = self.next_ticket();
+        self.calls.push_back(Call { client, count: 0, commits: true });
         ticket
     }
 

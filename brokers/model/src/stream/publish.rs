@@ -15,10 +15,14 @@ impl Stream {
     pub(crate) fn open_publish(&mut self, client: u32) -> Result<usize, Refusal> {
         let max = self.config.max_in_flight;
         let state = self.client(client)?;
-        match state.part {
-            Part::Producer => Ok(max.saturating_sub(state.in_flight) as usize),
-            Part::Member(_) | Part::Administrator => Err(Refusal::WrongRole),
+        let room = match state.part {
+            Part::Producer => max.saturating_sub(state.in_flight) as usize,
+            Part::Member(_) | Part::Administrator => return Err(Refusal::WrongRole),
+        };
+        if !self.transactions.is_empty() {
+            self.begin_enlisting(client)?;
         }
+        Ok(room)
     }
 
     /// Appends message `index` of the batch in hand, `bytes` long, to `lane`.
@@ -35,7 +39,11 @@ impl Stream {
         at.bytes += u64::from(bytes);
         self.pending.sent.push_back(Sent { token, position, lane });
         self.open_call += 1;
-        out.append(LaneId(lane), position, index);
+        if self.enlisting.is_some() {
+            self.enlist(lane, position, index, out);
+        } else {
+            out.append(LaneId(lane), position, index);
+        }
     }
 
     /// Makes room for `count` messages at once.
@@ -45,6 +53,7 @@ impl Stream {
 
     /// Ends a publish call: one barrier for all that was appended.
     pub(crate) fn close_publish(&mut self, client: u32, out: &mut Effects) {
+        self.enlisting = None;
         let count = std::mem::take(&mut self.open_call);
         if count == 0 {
             return;
@@ -77,11 +86,23 @@ impl Stream {
                 }
                 out.outcomes.push(placed(call.client, sent.token, status, LaneId(sent.lane), sent.position));
             }
-            self.answered(answered, call.client, call.count, out);
+            if call.commits {
+                self.ended_commit(call.client, status, out);
+            } else if result.is_err() {
+                self.broke_transaction(call.client);
+            }
+            self.answered(answered, call.client, call.count + u32::from(call.commits), out);
         }
+        self.wake_touched(out);
+        self.serve(now, out);
+    }
+
+    /// More of the lanes that were touched may be read: their readers are told, and what is too much goes.
+    pub(super) fn wake_touched(&mut self, out: &mut Effects) {
         let mut touched = std::mem::take(&mut self.touched);
         for lane in touched.drain(..) {
             self.lanes[lane as usize].touched = false;
+            self.lanes[lane as usize].limit();
             self.wake(lane);
             self.keep_size(lane, out);
             if self.lanes[lane as usize].is_closed() {
@@ -89,7 +110,6 @@ impl Stream {
             }
         }
         self.touched = touched;
-        self.serve(now, out);
     }
 
     /// Counts a call's messages out of its client's window and ends the flushes that waited for them.
@@ -120,7 +140,7 @@ impl Stream {
         let Some(keep) = self.config.retention_bytes else { return };
         let before = lane.start;
         while let Some((position, bytes)) = lane.index.second()
-            && position <= lane.stable
+            && position <= lane.readable
             && lane.bytes - bytes >= keep
         {
             lane.trim(position);
@@ -138,9 +158,9 @@ impl Stream {
         for (number, lane) in lanes.iter_mut().enumerate() {
             let before = lane.start;
             while expiry(lane, age) <= now {
-                let cut = lane.index.second().map_or(lane.stable, |(position, _)| position.min(lane.stable));
+                let cut = lane.index.second().map_or(lane.readable, |(position, _)| position.min(lane.readable));
                 lane.trim(cut);
-                if cut == lane.stable {
+                if cut == lane.readable {
                     break;
                 }
             }
@@ -157,7 +177,7 @@ impl Stream {
 
 /// When the oldest messages of a lane are too old; never, when it holds nothing stable.
 pub(super) fn expiry(lane: &Lane, age: Span) -> Time {
-    if lane.start >= lane.stable {
+    if lane.start >= lane.readable {
         return Time::NEVER;
     }
     lane.index.oldest_span_ends().map_or(Time::NEVER, |written| written + age)

@@ -52,7 +52,8 @@ impl Stream {
         for lane in made {
             let Some(journal) = journal.lane(lane) else { continue };
             let entry = &mut self.lanes[lane as usize];
-            fill_lane(entry, journal, self.config.commit_first);
+            let hides = self.config.transactions.is_some_and(|rules| rules.read_committed);
+            fill_lane(entry, journal, self.config.commit_first, hides);
             if let Some(age) = self.config.retention {
                 self.next_expiry = self.next_expiry.min(expiry(entry, age));
             }
@@ -60,12 +61,19 @@ impl Stream {
     }
 }
 
-fn fill_lane(lane: &mut Lane, journal: &LaneJournal, commit_first: bool) {
+/// A transaction that did not end is taken back, where such are not read.
+fn fill_lane(lane: &mut Lane, journal: &LaneJournal, commit_first: bool, hides: bool) {
     (lane.end, lane.stable, lane.bytes) = (journal.end(), journal.end(), journal.bytes);
     for written in &journal.written {
         lane.index.note(written.time, written.position, written.bytes);
     }
+    lane.limit();
     lane.holes.extend(journal.holes());
+    if hides {
+        for &(from, to) in journal.provisional() {
+            lane.leave_out(from, to);
+        }
+    }
     lane.trim(journal.first());
     for (cursor, group) in lane.cursors.iter_mut().zip(0..) {
         cursor.committed = journal.done(group).map_or(0, |done| done.committed);

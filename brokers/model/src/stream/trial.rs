@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::reference::Reference;
-use crate::batch::{ChannelId, ChannelSpec, Control, LaneId, Publishes, Receipt, SeekTo, Settlement, Token, Verdict};
+use crate::batch::{
+    ChannelId, ChannelSpec, Control, LaneId, Publishes, Receipt, SeekTo, Settlement, Token, Transaction, Verdict,
+};
 use crate::broker::{ClientSpec, ConnectError, Role};
 use crate::completion::{Answer, Failure};
 use crate::machine::{Effects, Model, Write};
@@ -56,6 +58,17 @@ pub(crate) enum Command {
     Release(u32),
     /// A sign of life.
     Heard(u32),
+    /// Of a producer: begins, commits or aborts a transaction.
+    Transact {
+        client: u32,
+        step: Transaction,
+    },
+    /// A producer acknowledges in its transaction what a member has, from the oldest on.
+    Within {
+        client: u32,
+        member: u32,
+        count: usize,
+    },
     Ask {
         client: u32,
         what: u8,
@@ -254,7 +267,9 @@ impl<M: Model + Clone> Trial<M> {
             self.tokens.remove(&batch.get(index).token);
         }
         for write in &self.out.writes {
-            if let Write::Messages { lane, position, index, count } = *write {
+            if let Write::Messages { lane, position, index, count }
+            | Write::Provisional { lane, position, index, count } = *write
+            {
                 for (position, index) in (position..).zip(index..index + count) {
                     self.written.insert((lane, position), (keys[index as usize], self.numbers + u64::from(index)));
                 }
@@ -352,6 +367,12 @@ impl<M: Model + Clone> Trial<M> {
                 self.control(client, &Control::Release(lane));
             }
             Command::Heard(client) => self.heard(client),
+            Command::Transact { client, ref step } => self.control(client, &Control::Transaction(step.clone())),
+            Command::Within { client, member, count } => {
+                let got = self.unsettled.get(&member).map_or(&[][..], Vec::as_slice);
+                let receipts: Vec<Receipt> = got.iter().copied().take(count).collect();
+                self.settle(client, &receipts, Verdict::Ack);
+            }
             Command::Ask { client, what, number } => {
                 let control = match what % 3 {
                     0 => Control::Flush,
@@ -405,6 +426,9 @@ impl<M: Model + Clone> Trial<M> {
 
     /// Has everything stored, delivered and settled, with these members, of every group.
     pub(crate) fn drain(&mut self, members: &[u32]) {
+        for producer in PRODUCERS {
+            self.control(producer, &Control::Transaction(Transaction::Commit));
+        }
         self.stored(usize::MAX, false);
         for &member in members {
             if !self.open.contains(&member) {
@@ -505,6 +529,8 @@ pub(crate) fn any_command() -> impl Strategy<Value = Command> {
             .prop_map(|(client, lane, to, how)| Command::Seek { client, lane, to, how }),
         3 => (3u32..8).prop_map(Command::Release),
         1 => (3u32..8).prop_map(Command::Heard),
+        4 => (0u32..4, step()).prop_map(|(client, step)| Command::Transact { client, step }),
+        2 => (1u32..3, 3u32..8, 1usize..5).prop_map(|(client, member, count)| Command::Within { client, member, count }),
         2 => (client, any::<u8>(), 0u32..12).prop_map(|(client, what, number)| Command::Ask { client, what, number }),
         3 => (1u64..60).prop_map(Command::Pass),
         1 => (0u32..3).prop_map(Command::Create),
@@ -519,6 +545,15 @@ pub(crate) fn reshape() -> impl Strategy<Value = Command> {
         2 => (0u32..12, prop::option::weighted(0.3, any::<u64>())).prop_map(|(lane, at)| Command::Split { lane, at }),
         2 => (0u32..12, 0u32..12).prop_map(|(lane, with)| Command::Merge { lane, with }),
         1 => (0u32..12).prop_map(|lane| Command::Merge { lane, with: lane + 1 }),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Transaction> {
+    let group = prop_oneof![2 => Just(None), 4 => Just(Some("g".to_owned())), 1 => Just(Some("nobody".to_owned()))];
+    prop_oneof![
+        3 => group.prop_map(|group| Transaction::Begin { group }),
+        2 => Just(Transaction::Commit),
+        1 => Just(Transaction::Abort),
     ]
 }
 

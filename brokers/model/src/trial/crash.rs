@@ -62,6 +62,7 @@ enum Logged {
         position: u64,
         bytes: u32,
         written: Time,
+        provisional: bool,
     },
     Record(Record),
     /// Not in the journal: nothing below is needed.
@@ -93,10 +94,11 @@ impl Log {
     /// Something is written at `now`; `bytes` is asked for a message's size.
     pub(crate) fn write(&mut self, now: Time, write: &Write, bytes: impl Fn(u32) -> u32) {
         match write {
-            Write::Messages { lane, position, index, count } => {
+            Write::Messages { lane, position, index, count } | Write::Provisional { lane, position, index, count } => {
+                let provisional = matches!(write, Write::Provisional { .. });
                 for (position, index) in (*position..).zip(*index..index + count) {
                     let bytes = bytes(index);
-                    self.entries.push(Logged::Message { lane: lane.0, position, bytes, written: now });
+                    self.entries.push(Logged::Message { lane: lane.0, position, bytes, written: now, provisional });
                 }
             }
             Write::Record(record) => self.entries.push(Logged::Record(record.clone())),
@@ -140,8 +142,11 @@ impl Log {
         let mut journal = Journal::default();
         for entry in &self.entries {
             match *entry {
-                Logged::Message { lane, position, bytes, written } => {
+                Logged::Message { lane, position, bytes, written, provisional } => {
                     journal.message(LaneId(lane), position, bytes, written);
+                    if provisional {
+                        journal.provisional(LaneId(lane), position);
+                    }
                 }
                 Logged::Record(ref record) => journal.record(record),
                 Logged::GivenBack { .. } => {}
@@ -193,6 +198,10 @@ pub(crate) struct Known {
     pub(crate) reshapes: BTreeMap<u32, ReshapeRecord>,
     /// By lane and position: when it was written.
     pub(crate) messages: BTreeMap<(u32, u64), Time>,
+    /// Messages of transactions that did not end.
+    pub(crate) provisional: BTreeSet<(u32, u64)>,
+    /// What belongs together, as far as it was read, and how much is due.
+    together: (u32, Vec<Record>),
     /// By lane and group.
     pub(crate) committed: BTreeMap<(u32, u32), u64>,
     /// Lane, group and position.
@@ -216,8 +225,11 @@ fn known(entries: &[Logged]) -> Known {
     let out = &mut known.given_out;
     for entry in entries {
         match entry {
-            &Logged::Message { lane, position, written, .. } => {
+            &Logged::Message { lane, position, written, provisional, .. } => {
                 known.messages.insert((lane, position), written);
+                if provisional {
+                    known.provisional.insert((lane, position));
+                }
                 raise(&mut known.ends, lane, position + 1);
             }
             Logged::Record(Record::Channel(made)) => {
@@ -239,6 +251,22 @@ fn known(entries: &[Logged]) -> Known {
             &Logged::Record(Record::Settled { lane, group, position }) => {
                 known.settled.insert((lane.0, group, position));
                 raise(&mut known.ends, lane.0, position + 1);
+            }
+            Logged::Record(Record::Together { parts }) => known.together = (*parts, Vec::new()),
+            Logged::Record(record @ (Record::Released { .. } | Record::Moved { .. })) => {
+                let (due, parts) = &mut known.together;
+                parts.push(record.clone());
+                if parts.len() == *due as usize {
+                    for part in parts.drain(..) {
+                        if let Record::Released { lane, position, count } = part {
+                            let released = position..position + u64::from(count);
+                            known.provisional.retain(|at| at.0 != lane.0 || !released.contains(&at.1));
+                        } else if let Record::Moved { lane, group, position } = part {
+                            raise(&mut known.committed, (lane.0, group), position);
+                        }
+                    }
+                    *due = 0;
+                }
             }
             &Logged::GivenBack { lane, below } => raise(&mut known.given_back, lane, below),
             &Logged::Trimmed { lane, below } => {

@@ -390,6 +390,10 @@ impl<M: Model + Clone> Trial<M> {
             Write::Record(Record::Settled { lane, group, position }) => {
                 self.settled.insert((lane.0, group, position));
             }
+            Write::Provisional { .. }
+            | Write::Record(Record::Together { .. } | Record::Released { .. } | Record::Moved { .. }) => {
+                panic!("there are no transactions here: {write:?}")
+            }
             Write::Record(Record::Channel(_) | Record::ChannelGone(_) | Record::Reshaped(_)) => {}
             Write::Trim { lane, below } => {
                 let before = self.trimmed.insert(lane.0, below).unwrap_or(0);

@@ -175,6 +175,8 @@ impl NetClient {
             (Batch::Control(controls), role) => match controls[0].1 {
                 Control::Close => true,
                 Control::Flush => *role == Role::Producer,
+                Control::Transaction(_) if *role == Role::Producer => return Some(Refusal::Unsupported),
+                Control::Transaction(_) => false,
                 Control::Create(_) | Control::Delete(_) | Control::Describe(_) => *role == Role::Administrator,
                 Control::Split { .. } | Control::Merge { .. } => return Some(Refusal::Unsupported),
                 Control::Grant(_) | Control::Seek { .. } | Control::Position(_) | Control::Release(_) => {

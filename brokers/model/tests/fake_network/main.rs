@@ -20,4 +20,5 @@ mod suite {
 
     brokerlab_model::conformance_suite!(NetRig::new());
     brokerlab_model::conformance_timing_suite!(NetRig::new());
+    brokerlab_model::conformance_session_suite!(NetRig::new());
 }

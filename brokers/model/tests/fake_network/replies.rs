@@ -24,7 +24,7 @@ pub(crate) enum Reply {
     Event(Event),
 }
 
-const REFUSALS: [Refusal; 9] = [
+const REFUSALS: [Refusal; 10] = [
     Refusal::Unsupported,
     Refusal::NoSuchLane,
     Refusal::NotAssigned,
@@ -32,6 +32,7 @@ const REFUSALS: [Refusal; 9] = [
     Refusal::OutOfRange,
     Refusal::TooLarge,
     Refusal::Exists,
+    Refusal::Transaction,
     Refusal::WrongRole,
     Refusal::Closed,
 ];

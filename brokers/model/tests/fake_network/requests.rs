@@ -66,7 +66,7 @@ pub(crate) fn put_control(out: &mut Vec<u8>, token: Token, control: &Control) {
             Control::Create(spec) => (9, spec.lanes),
             Control::Delete(channel) => (10, channel.0),
             Control::Describe(channel) => (11, channel.0),
-            Control::Split { .. } | Control::Merge { .. } => panic!("the client refuses it"),
+            Control::Split { .. } | Control::Merge { .. } | Control::Transaction(_) => panic!("the client refuses it"),
         };
         out.put_u8(kind);
         out.put_u64_le(token.0);

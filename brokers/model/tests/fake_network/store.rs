@@ -131,7 +131,7 @@ impl Store {
             Control::Release(lane) => self.release(conn, lane).map(|()| (lane, 0)),
             Control::Create(spec) => self.create(spec),
             Control::Delete(channel) => self.delete(channel).map(|()| (LaneId(0), 0)),
-            Control::Split { .. } | Control::Merge { .. } => Err(Refusal::Unsupported),
+            Control::Split { .. } | Control::Merge { .. } | Control::Transaction(_) => Err(Refusal::Unsupported),
             // Requests are served in order and at once, so everything before a flush has been answered.
             Control::Flush | Control::Close => Ok((LaneId(0), 0)),
         };

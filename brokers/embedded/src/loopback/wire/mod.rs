@@ -79,7 +79,7 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-const REFUSALS: [Refusal; 10] = [
+const REFUSALS: [Refusal; 11] = [
     Refusal::Unsupported,
     Refusal::NoSuchLane,
     Refusal::NotAssigned,
@@ -90,6 +90,7 @@ const REFUSALS: [Refusal; 10] = [
     Refusal::WrongRole,
     Refusal::Closed,
     Refusal::Unroutable,
+    Refusal::Transaction,
 ];
 
 const FAILURES: [Failure; 6] = [
@@ -124,6 +125,7 @@ const fn refusal_code(refusal: Refusal) -> u8 {
         Refusal::WrongRole => 7,
         Refusal::Closed => 8,
         Refusal::Unroutable => 9,
+        Refusal::Transaction => 10,
     }
 }
 
@@ -194,7 +196,7 @@ mod tests {
             assert!(!codes.contains(&code), "{status:?}");
             codes.push(code);
         }
-        assert_eq!((codes.len(), status_of([1, 10]), status_of([5, 0])), (19, None, None));
+        assert_eq!((codes.len(), status_of([1, 11]), status_of([5, 0])), (20, None, None));
         assert!(HOLDS.into_iter().all(|hold| hold_of(hold_code(hold)) == Some(hold)));
         assert_eq!(hold_of(7), None);
     }

@@ -4,7 +4,7 @@
 
 use brokerlab_model::{
     Batch, Binding, ChannelId, ChannelSpec, Control, LaneId, Pattern, Publishes, Receipt, Role, SeekTo, Settlement,
-    Span, Time, Token, Verdict,
+    Span, Time, Token, Transaction, Verdict,
 };
 
 use super::reader::Reader;
@@ -179,6 +179,12 @@ pub(in crate::loopback) fn put_control(out: &mut Vec<u8>, slot: u32, control: &C
                 out.extend_from_slice(&at.unwrap_or_default().to_le_bytes());
             }
             Control::Merge { lane, with } => put_numbers(out, 10, &[lane.0, with.0]),
+            Control::Transaction(Transaction::Begin { group }) => {
+                out.extend_from_slice(&[11, u8::from(group.is_some())]);
+                put_text(out, group.as_deref().unwrap_or_default());
+            }
+            Control::Transaction(Transaction::Commit) => out.push(12),
+            Control::Transaction(Transaction::Abort) => out.push(13),
         }
     });
 }
@@ -314,6 +320,17 @@ fn read_control(mut body: Reader<'_>) -> Option<(Token, Control)> {
             Control::Split { lane, at }
         }
         10 => Control::Merge { lane: LaneId(body.u32()?), with: LaneId(body.u32()?) },
+        11 => {
+            let (some, group) = (body.u8()?, body.text()?);
+            let group = match some {
+                0 if group.is_empty() => None,
+                1 => Some(group),
+                _ => return None,
+            };
+            Control::Transaction(Transaction::Begin { group })
+        }
+        12 => Control::Transaction(Transaction::Commit),
+        13 => Control::Transaction(Transaction::Abort),
         _ => return None,
     };
     body.end()?;
@@ -393,6 +410,10 @@ mod tests {
             Control::Split { lane: LaneId(8), at: None },
             Control::Split { lane: LaneId(8), at: Some(1 << 127 | 3) },
             Control::Merge { lane: LaneId(9), with: LaneId(10) },
+            Control::Transaction(Transaction::Begin { group: None }),
+            Control::Transaction(Transaction::Begin { group: Some("g".to_owned()) }),
+            Control::Transaction(Transaction::Commit),
+            Control::Transaction(Transaction::Abort),
         ];
         let member = Role::Member { group: "g".to_owned(), channels: vec![ChannelId(0), ChannelId(9)] };
         let askers =

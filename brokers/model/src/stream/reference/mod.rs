@@ -11,10 +11,12 @@ mod reshape;
 mod restart;
 mod route;
 mod sessions;
+mod transactions;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use self::route::Rules;
+use self::transactions::Transaction;
 use crate::batch::{
     Accepted, Blocked, ChannelId, ChannelSpec, Control, LaneId, Publishes, SeekTo, Settlement, Token, Verdict,
 };
@@ -44,21 +46,27 @@ struct Lane {
     parents: Vec<u32>,
     /// It was split or merged.
     closed: bool,
+    /// Positions of transactions that are not to be read yet, and those that never are.
+    held: BTreeSet<u64>,
+    taken_back: BTreeSet<u64>,
 }
 
 impl Lane {
     fn new(channel: usize, hashes: (u128, u128), parents: Vec<u32>) -> Self {
-        Self { channel, messages: Vec::new(), start: 0, hashes, parents, closed: false }
+        let (held, taken_back) = (BTreeSet::new(), BTreeSet::new());
+        Self { channel, messages: Vec::new(), start: 0, hashes, parents, closed: false, held, taken_back }
     }
 
-    /// The high watermark: the first message that is not answered.
+    /// How far may be read: to the first message that is not answered, or that may still be taken back.
     fn stable(&self) -> u64 {
         let answered = self.messages.iter().position(|&(_, fate)| fate == Fate::Pending);
-        answered.unwrap_or(self.messages.len()) as u64
+        let answered = answered.unwrap_or(self.messages.len()) as u64;
+        self.held.first().map_or(answered, |&held| held.min(answered))
     }
 
     fn visible(&self, position: u64) -> bool {
-        position >= self.start && position < self.stable() && self.messages[position as usize].1 == Fate::Stored
+        let stored = position < self.stable() && self.messages[position as usize].1 == Fate::Stored;
+        position >= self.start && stored && !self.taken_back.contains(&position)
     }
 
     /// The next position from `position` on that is not a hole, at most the high watermark.
@@ -134,6 +142,7 @@ pub struct Reference {
     next_ticket: u64,
     /// Lanes of groups whose members change in the step in hand, as they were held before: by which assignment.
     disturbed: Vec<((u32, u32), u32)>,
+    transactions: BTreeMap<u32, Transaction>,
 }
 
 /// What a model did that it may not do, or did not do that it must, in words.
@@ -154,19 +163,23 @@ impl Reference {
             flushes: Vec::new(),
             next_ticket: 0,
             disturbed: Vec::new(),
+            transactions: BTreeMap::new(),
         }
     }
 
     /// The publish calls that the storage has not answered, oldest first.
     pub fn tickets(&self) -> Vec<u64> {
         let mut tickets: Vec<u64> = self.waiting.iter().map(|waiting| waiting.ticket).collect();
+        tickets.extend(self.commits().map(|(_, ticket, _)| ticket));
+        tickets.sort_unstable();
         tickets.dedup();
         tickets
     }
 
     /// Whether the storage still owes `client` an answer.
     pub fn is_outstanding(&self, client: u32) -> bool {
-        self.waiting.iter().any(|waiting| waiting.client == client)
+        let commits = self.commits().any(|(committing, ..)| committing == client);
+        commits || self.waiting.iter().any(|waiting| waiting.client == client)
     }
 
     /// Whether the storage failed to store a message.
@@ -208,7 +221,7 @@ impl Reference {
     pub fn published(&mut self, now: Time, client: u32, batch: &Publishes, took: Accepted, did: &Effects) -> Verdicts {
         let mut expected = Expected::default();
         let refusal = match self.clients.get(&client) {
-            Some(known) if known.open && known.role == Role::Producer => None,
+            Some(known) if known.open && known.role == Role::Producer => self.refuses_publish(client),
             Some(known) if known.open => Some(Refusal::WrongRole),
             Some(_) | None => Some(Refusal::Closed),
         };
@@ -228,7 +241,7 @@ impl Reference {
                     let position = lane.messages.len() as u64;
                     lane.messages.push((now, Fate::Pending));
                     self.waiting.push(Waiting { ticket, client, token: message.token, lane: number, position });
-                    Write::append(&mut expected.writes, LaneId(number), position, index as u32);
+                    self.enlist(client, number, position, index as u32, &mut expected);
                 }
                 Err(Status::Throttled) if self.contract.order != Order::None => {
                     due = Accepted { taken: index, blocked: Some(Blocked::RateLimit) };
@@ -264,6 +277,7 @@ impl Reference {
             let (now_answered, rest) = self.waiting.iter().partition(|waiting| waiting.ticket == answered);
             self.waiting = rest;
             let now_answered: Vec<Waiting> = now_answered;
+            self.answered_transaction(answered, &now_answered, status, &mut expected);
             for Waiting { client, token, lane, position, .. } in now_answered {
                 self.lanes[lane as usize].messages[position as usize].1 =
                     if result.is_ok() { Fate::Stored } else { Fate::Failed };
@@ -284,6 +298,9 @@ impl Reference {
     pub fn settled(&mut self, now: Time, client: u32, settlements: &[Settlement], did: &Effects) -> Verdicts {
         let mut expected = Expected::default();
         self.spoke(now, client);
+        if self.settled_within(client, settlements, &mut expected) {
+            return self.observe(now, expected, did);
+        }
         let mut moved: Vec<(u32, u32)> = Vec::new();
         for &Settlement { token, receipt, verdict } in settlements {
             let held = self.held(client, receipt.lane);
@@ -322,6 +339,7 @@ impl Reference {
     /// Time went by.
     pub fn woken(&mut self, now: Time, did: &Effects) -> Verdicts {
         self.end_sessions(now);
+        self.end_overdue(now);
         let mut expected = Expected::default();
         self.scale(now, &mut expected);
         self.observe(now, expected, did)
@@ -350,7 +368,7 @@ impl Reference {
         if *control != Control::Close {
             self.spoke(now, client);
         }
-        let result = if open { self.control(client, token, control, &mut expected) } else { Err(Refusal::Closed) };
+        let result = if open { self.control(now, client, token, control, &mut expected) } else { Err(Refusal::Closed) };
         if let Err(refusal) = result {
             expected.ended(client, token, Status::Refused(refusal));
         }
@@ -359,6 +377,7 @@ impl Reference {
 
     fn control(
         &mut self,
+        now: Time,
         client: u32,
         token: Token,
         control: &Control,
@@ -384,8 +403,9 @@ impl Reference {
                 expected.answers.push((client, token, Answer::Position { lane: *lane, position }));
             }
             Control::Flush => {
-                let open: Vec<Token> =
+                let mut open: Vec<Token> =
                     self.waiting.iter().filter(|waiting| waiting.client == client).map(|w| w.token).collect();
+                open.extend(self.commits().filter(|&(whose, ..)| whose == client).map(|(.., token)| token));
                 if open.is_empty() {
                     expected.ended(client, token, Status::Done);
                 } else {
@@ -401,6 +421,7 @@ impl Reference {
                 free(cursor);
                 expected.placed(client, token, Status::Done, *lane, 0);
             }
+            Control::Transaction(step) => self.transact(now, client, token, step, expected)?,
             Control::Close => self.close(client, token, expected),
             Control::Create(spec) => administers.and_then(|()| self.create(client, token, spec, expected))?,
             Control::Delete(channel) => administers.and_then(|()| self.delete(client, token, *channel, expected))?,
@@ -455,6 +476,7 @@ impl Reference {
         {
             self.disturb(&group);
         }
+        self.left(client);
         let leaving = self.clients.get_mut(&client).expect("it is open");
         leaving.open = false;
         for (grant, _) in leaving.grants.drain(..) {

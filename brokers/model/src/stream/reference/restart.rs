@@ -2,6 +2,8 @@
 //!
 //! Leaves out how that is read off the journal, which is the trials' own.
 
+use std::collections::BTreeSet;
+
 use super::{Channel, Cursor, Fate, Lane, Reference};
 use crate::batch::{ChannelId, LaneId};
 use crate::machine::Reshape;
@@ -22,6 +24,8 @@ impl Reference {
                 );
             }
         }
+        self.held_over_a_crash(&known.provisional, |lane, position| known.messages.contains_key(&(lane, position)));
+        self.transactions.clear();
         self.clients.clear();
         self.waiting.clear();
         self.flushes.clear();
@@ -33,9 +37,12 @@ impl Reference {
         let nobody = || Channel { name: String::new(), groups: Vec::new(), gone: true };
         self.channels = (0..channels).map(|_| nobody()).collect();
         let gone = (0..channels).find(|number| !matches!(known.channels.get(number), Some(Some(_)))).unwrap_or(0);
+        let hides = self.rules.transactions(self.contract.delivery).is_some_and(|(_, read_committed)| read_committed);
+        let of = |number: u32| known.provisional.range((number, 0)..(number + 1, 0)).map(|&(_, position)| position);
         let lane = |number| {
             let (messages, start) = (messages(known, number), known.start(number));
-            Lane { messages, start, ..Lane::new(gone as usize, (0, 0), Vec::new()) }
+            let taken_back = if hides { of(number).collect() } else { BTreeSet::new() };
+            Lane { messages, start, taken_back, ..Lane::new(gone as usize, (0, 0), Vec::new()) }
         };
         self.lanes = (0..lanes).map(lane).collect();
         for (&channel, made) in &known.channels {

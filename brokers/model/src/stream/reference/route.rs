@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use crate::batch::Message;
 use crate::completion::{Refusal, Status};
-use crate::log::{Assignment, LogOptions, partitioner};
+use crate::contract::Delivery;
+use crate::log::{Assignment, Isolation, LogOptions, partitioner};
 use crate::shard::{ShardOptions, hash_range};
 use crate::time::{Span, Time};
 
@@ -72,6 +73,16 @@ impl Rules {
     /// Whether all lanes of a group are taken back before any is assigned.
     pub(super) fn is_eager(&self) -> bool {
         matches!(self, Self::Log { options: LogOptions { assignment: Assignment::Eager, .. }, .. })
+    }
+
+    /// How long a transaction may be open, and whether members get only what is committed; nothing where there are none.
+    pub(super) fn transactions(&self, delivery: Delivery) -> Option<(Span, bool)> {
+        match self {
+            Self::Log { options, .. } => {
+                Some((options.transaction_timeout, options.isolation_for(delivery) == Isolation::ReadCommitted))
+            }
+            Self::Shard { .. } => None,
+        }
     }
 
     /// Whether a message written at `time` must still be there.
