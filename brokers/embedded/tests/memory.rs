@@ -141,6 +141,24 @@ fn a_queue_holds_at_most_64_bytes_beyond_each_message_that_is_not_acknowledged()
 }
 
 #[test]
+fn messages_that_come_in_batches_of_sixteen_stay_within_the_bound() {
+    const MESSAGES: u64 = 96_000;
+    let _alone = ALONE.lock();
+    for batch in [1, 8, 16, 32] {
+        let (mut world, channel, producer) = world("queue?max_memory=1GiB&window=1000000", "memory", 8, &["a"]);
+        let before = live();
+        for _ in 0..MESSAGES / batch {
+            publish(&mut world, producer, channel, batch);
+        }
+        let beyond = each(before, MESSAGES) - (PAYLOAD + KEY) as f64;
+        println!("in batches of {batch}: {beyond:.1} bytes beyond each message");
+        // In memory a batch is a frame of its own, whose head and table smaller ones pay alone.
+        let bound = if batch < 16 { 256.0 } else { 64.0 };
+        assert!(beyond > 0.0 && beyond <= bound, "{beyond} bytes of a message that came with {batch}");
+    }
+}
+
+#[test]
 fn a_lane_in_which_nothing_happens_takes_at_most_4_kib() {
     const LANES: u32 = 10_000;
     let _alone = ALONE.lock();

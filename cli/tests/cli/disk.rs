@@ -1,5 +1,5 @@
-//! A full disk: one message with the remedy, and the good files of before as they were. The disk is a tiny tmpfs in a mount
-//! namespace of its own; where that may not be made, the test says that it was skipped.
+//! A disk that is full, can't be written, or is none: one message with the remedy, and the good files of before as they were. The disk is
+//! a tiny tmpfs in a mount namespace of its own; where that may not be made, the test says that it was skipped.
 
 use std::io::Write as _;
 use std::process::{Command, Output};
@@ -9,13 +9,14 @@ use crate::lab::{BINARY, Lab};
 /// The exit code by which the script says that nothing could be mounted.
 const NOT_PERMITTED: i32 = 77;
 
-/// Runs the binary in `lab` with `small` a file system of `size`, holding a good result and page. Prints afterwards what is in it.
-/// None where nothing may be mounted.
-fn on_a_small_disk(lab: &Lab, size: &str, args: &str) -> Option<Output> {
+/// Runs the binary in `lab` with `small` a file system of `size`, holding a good result and page, after `first` was done to it. Prints
+/// afterwards what is in it. None where nothing may be mounted.
+fn on_a_small_disk(lab: &Lab, size: &str, first: &str, args: &str) -> Option<Output> {
     std::fs::create_dir(lab.path("small")).unwrap_or_else(|error| panic!("{error}"));
     let script = format!(
         "mount -t tmpfs -o size={size} tmpfs small 2>/dev/null || exit {NOT_PERMITTED}
         printf good > small/results.json && printf good > small/report.html
+        {first}
         \"$0\" {args}
         code=$?
         echo \"left: $(ls -A small | tr '\\n' ' ')$(cat small/results.json) $(cat small/report.html)\"
@@ -40,7 +41,7 @@ fn on_a_small_disk(lab: &Lab, size: &str, args: &str) -> Option<Output> {
 fn a_result_that_does_not_fit_leaves_the_good_one() {
     let lab = Lab::new();
     let args = "run --backend log --duration 50ms --quiet --out small";
-    let Some(output) = on_a_small_disk(&lab, "16k", args) else { return };
+    let Some(output) = on_a_small_disk(&lab, "16k", "", args) else { return };
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(1), "{out}{err}");
     assert!(err.contains("small/results.json") && err.contains("free some space"), "{err}");
@@ -51,10 +52,37 @@ fn a_result_that_does_not_fit_leaves_the_good_one() {
 fn data_that_do_not_fit_end_the_run_with_the_flag_that_chooses_another_folder() {
     let lab = Lab::new();
     let args = "run --backend log --duration 50ms --quiet --out out --data small";
-    let Some(output) = on_a_small_disk(&lab, "256k", args) else { return };
+    let Some(output) = on_a_small_disk(&lab, "256k", "", args) else { return };
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(1), "{out}{err}");
     assert!(err.contains("No space left on device") && err.contains("--data"), "{err}");
     assert!(out.contains("left: report.html results.json good good"), "{out}");
     assert!(!lab.path("out/results.json").exists());
+}
+
+/// Runs a backend with its data on such a disk; asserts that it ended with 1 and these words, and that nothing was changed.
+fn refused_on_a_disk(first: &str, contract: &str, words: &[&str]) {
+    for backend in ["log", "queue", "shard", "direct"] {
+        let lab = Lab::new();
+        let contract = if contract.is_empty() { String::new() } else { format!("--contract {contract}") };
+        let args = format!("run --backend {backend} --duration 50ms --quiet --out out --data small {contract}");
+        let Some(output) = on_a_small_disk(&lab, "1g", first, &args) else { return };
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(1), "{out}{err}");
+        for word in words {
+            assert!(err.contains(word), "`{word}` is not in: {err}");
+        }
+        assert!(out.contains("left: report.html results.json good good"), "{out}");
+        assert!(!lab.path("out/results.json").exists());
+    }
+}
+
+#[test]
+fn a_folder_that_can_only_be_read_is_named_with_the_flag_that_chooses_another() {
+    refused_on_a_disk("mount -o remount,ro small", "", &["small", "Read-only file system", "--data"]);
+}
+
+#[test]
+fn a_flush_is_refused_where_the_disk_is_memory() {
+    refused_on_a_disk("", "fsync", &["small", "tmpfs", "lives in memory", "--data", "page-cache"]);
 }
