@@ -5,8 +5,10 @@ use std::fmt::Write as _;
 
 use anyhow::Context as _;
 use brokerlab_embedded::{BackendUrl, Kind, catalogue, honour};
-use brokerlab_model::{Capabilities, Contract, Feature};
+use brokerlab_live::{Documented, documented};
+use brokerlab_model::{Capabilities, Contract, Feature, Order};
 use brokerlab_reports::result::{LadderAnswer, LadderRow};
+use brokerlab_workloads::measurement::World;
 use clap::Args;
 use serde_json::json;
 
@@ -37,7 +39,8 @@ pub(crate) fn backends(args: &BackendsArgs) -> anyhow::Result<Exit> {
         None => ladder(),
     };
     let text = if args.json {
-        let backends: Vec<_> = catalogue().iter().map(listed).collect();
+        let live = documented();
+        let backends: Vec<_> = catalogue().iter().map(listed).chain(live.iter().map(documented_json)).collect();
         let document = json!({ "backends": backends, "promise_ladder": rows });
         serde_json::to_string_pretty(&document).context("can't write the document")?
     } else if args.contract.is_some() || args.ladder {
@@ -78,8 +81,11 @@ fn listed(listed: &brokerlab_embedded::Listed) -> serde_json::Value {
     let capabilities = &listed.capabilities;
     json!({
         "name": capabilities.name,
+        "world": World::Embedded,
         "lane": capabilities.words.lane,
+        "orders": orders(listed.kind.name()),
         "features": capabilities.features,
+        "absent": absent(capabilities),
         "max_message_bytes": capabilities.max_message_bytes,
         "limits": limits(capabilities),
         "parameters": listed.parameters()
@@ -89,6 +95,68 @@ fn listed(listed: &brokerlab_embedded::Listed) -> serde_json::Value {
             .map(|(name, capabilities)| json!({ "name": name, "limits": limits(capabilities) }))
             .collect::<Vec<_>>(),
     })
+}
+
+fn documented_json(of: &Documented) -> serde_json::Value {
+    let capabilities = &of.capabilities;
+    json!({
+        "name": capabilities.name,
+        "world": World::Live,
+        "lane": capabilities.words.lane,
+        "orders": of.orders,
+        "features": capabilities.features,
+        "absent": absent(capabilities),
+        "max_message_bytes": capabilities.max_message_bytes,
+        "limits": limits(capabilities),
+        "parameters": [],
+        "presets": [],
+    })
+}
+
+/// The features that a backend has not.
+fn absent(capabilities: &Capabilities) -> Vec<Feature> {
+    Feature::ALL.iter().copied().filter(|feature| !capabilities.has(*feature)).collect()
+}
+
+/// The orders that an embedded backend keeps by itself.
+fn orders(name: &str) -> Vec<Order> {
+    let Ok(url) = BackendUrl::parse(name) else { return Vec::new() };
+    let keeps = |order: &Order| honour(&url, &Contract { order: *order, ..Contract::default() }).is_ok();
+    Order::ALL.iter().copied().filter(keeps).collect()
+}
+
+/// One line for each order and feature, one column for each backend, real ones last.
+fn table(text: &mut String) {
+    let embedded = catalogue();
+    let live = documented();
+    let mut columns: Vec<(&str, Vec<Order>, &Capabilities)> =
+        embedded.iter().map(|of| (of.kind.name(), orders(of.kind.name()), &of.capabilities)).collect();
+    columns.extend(live.iter().map(|of| (of.capabilities.name, of.orders.clone(), &of.capabilities)));
+    let mut row = |what: &str, marks: Vec<String>| {
+        let _ = write!(text, "  {what:<34}");
+        for mark in marks {
+            let _ = write!(text, "{mark:<10}");
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    };
+    let mark = |has: bool| if has { "yes" } else { "-" }.to_owned();
+    row("", columns.iter().map(|(name, ..)| (*name).to_owned()).collect());
+    for (order, what) in [(Order::PerKey, "order of a key"), (Order::Total, "one order for all")] {
+        row(what, columns.iter().map(|(_, orders, _)| mark(orders.contains(&order))).collect());
+    }
+    for feature in Feature::ALL {
+        row(feature.name(), columns.iter().map(|(.., of)| mark(of.has(*feature))).collect());
+    }
+    row("largest message, bytes", columns.iter().map(|(.., of)| of.max_message_bytes.to_string()).collect());
+    text.push_str(
+        "  Windows over a stream are computed by a group's consumers (analytics of a profile's group), on any backend alike.\n",
+    );
+    if live.is_empty() {
+        text.push_str("  Kafka and RabbitMQ are listed where their drivers are built in: --features live.\n");
+    } else {
+        text.push_str("  Real brokers as documented, under the default contract; `run` asks the server at hand.\n");
+    }
 }
 
 /// A noun with its indefinite article.
@@ -102,13 +170,18 @@ fn overview(rows: &[LadderRow]) -> String {
     let mut text = String::from(
         "Embedded backends: models in one process, not Kafka, RabbitMQ, SQS or Kinesis; shapes and counts carry over, rates do not.\n",
     );
+    text.push('\n');
+    table(&mut text);
+    for of in documented() {
+        let capabilities = &of.capabilities;
+        let _ = writeln!(text, "\n{}  (its lane is {})", capabilities.name, with_article(capabilities.words.lane));
+        for limit in &capabilities.limits {
+            let _ = writeln!(text, "  limit    {}: {} ({})", limit.name, limit.value, limit.source);
+        }
+    }
     for listed in catalogue() {
         let capabilities = &listed.capabilities;
         let _ = writeln!(text, "\n{}  (its lane is {})", capabilities.name, with_article(capabilities.words.lane));
-        let has: Vec<_> = Feature::ALL.iter().filter(|f| capabilities.has(**f)).map(|f| f.name()).collect();
-        let not: Vec<_> = Feature::ALL.iter().filter(|f| !capabilities.has(**f)).map(|f| f.name()).collect();
-        let or_none = |names: Vec<&str>| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-        let _ = writeln!(text, "  has      {}\n  has not  {}", or_none(has), or_none(not));
         for limit in &capabilities.limits {
             let _ = writeln!(text, "  limit    {}: {} ({})", limit.name, limit.value, limit.source);
         }

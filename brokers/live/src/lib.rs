@@ -15,5 +15,7 @@ pub mod tls;
 pub mod url;
 
 pub use mapping::{Mapping, Strength};
-pub use open::{Examined, Live, OpenError, Place, TIMEOUT, Trouble, examine, leader, open, remove};
+pub use open::{
+    Documented, Examined, Live, OpenError, Place, TIMEOUT, Trouble, documented, examine, leader, open, remove,
+};
 pub use url::{Host, LiveUrl, Scheme, UrlError};

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use brokerlab_model::{Broker, Capabilities, ChannelSpec, Contract, Settings, Unsupported};
+use brokerlab_model::{Broker, Capabilities, ChannelSpec, Contract, Order, Settings, Unsupported};
 
 use crate::mapping::Mapping;
 #[cfg(any(feature = "kafka", feature = "amqp"))]
@@ -155,6 +155,25 @@ macro_rules! driver {
             }
         }
     }};
+}
+
+/// A real broker as it is listed, without a server: what its driver and its documented defaults give.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Documented {
+    /// What it is and can do under the default contract.
+    pub capabilities: Capabilities,
+    /// The orders that it keeps.
+    pub orders: Vec<Order>,
+}
+
+/// Every broker whose driver is built in, as its documentation has it. What a server at hand gives is told by [`examine`].
+pub fn documented() -> Vec<Documented> {
+    vec![
+        #[cfg(feature = "kafka")]
+        crate::kafka::documented(),
+        #[cfg(feature = "amqp")]
+        crate::amqp::documented(),
+    ]
 }
 
 /// Connects, looks, and says what `contract` becomes there. Makes nothing on the server.

@@ -75,6 +75,12 @@ fn backends_say_what_they_are_and_which_contracts_they_keep() {
     for name in ["log", "queue", "shard", "direct", "?as=sqs-fifo", "?max_length", "Promise ladder"] {
         assert!(overview.out.contains(name), "{name}");
     }
+    let row = |name: &str| overview.out.lines().find(|line| line.trim_start().starts_with(name)).unwrap_or_default();
+    let marks =
+        |name: &str| row(name).trim_start()[name.len()..].split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(marks("one order for all")[..4], ["yes", "yes", "yes", "-"], "log, queue, shard, direct");
+    assert_eq!(marks("seek to a position")[..4], ["yes", "-", "yes", "-"]);
+    assert_eq!(marks("lease with timeout")[..4], ["-", "yes", "-", "-"]);
     let ladder = lab.brokerlab(&["backends", "--ladder"]);
     assert!(ladder.out.contains("  direct: refused") && ladder.out.contains("  log: kept by"), "{}", ladder.out);
     let one = lab.brokerlab(&["backends", "--contract", "at-least-once,per-key,fsync,decoupled"]);
@@ -91,6 +97,18 @@ fn backends_as_json_hold_every_backend_in_every_row_of_the_ladder() {
     let names: Vec<_> = document["backends"].as_array().unwrap().iter().map(|b| b["name"].as_str().unwrap()).collect();
     for name in ["log", "queue", "shard", "direct"] {
         assert!(names.contains(&name), "{names:?}");
+    }
+    for backend in document["backends"].as_array().unwrap() {
+        let count = |name: &str| backend[name].as_array().unwrap().len();
+        assert_eq!(count("features") + count("absent"), brokerlab_model::Feature::ALL.len(), "{backend}");
+        assert!(backend["max_message_bytes"].as_u64() > Some(0) && count("orders") > 0, "{backend}");
+        for limit in backend["limits"].as_array().unwrap() {
+            assert!(
+                ["name", "value", "source"]
+                    .iter()
+                    .all(|part| limit[*part].as_str().is_some_and(|text| !text.is_empty()))
+            );
+        }
     }
     let presets = document["backends"][names.iter().position(|name| *name == "queue").unwrap()]["presets"].clone();
     assert_eq!(presets.as_array().unwrap().len(), 3, "{presets}");

@@ -27,8 +27,8 @@ mod wire;
 use std::sync::Arc;
 
 use brokerlab_model::{
-    Broker, Capabilities, ChannelSpec, Client, ClientSpec, ConnectError, Contract, Failure, Role, Settings, Time,
-    Unsupported, WorkCounts, Worker,
+    Broker, Capabilities, ChannelSpec, Client, ClientSpec, ConnectError, Contract, Failure, Order, Role, Settings,
+    Time, Unsupported, WorkCounts, Worker,
 };
 
 use self::admin::{Administrator, Rules};
@@ -41,7 +41,7 @@ use self::settings::{Argument, Options};
 use self::topology::{Channel, Registry};
 use self::wire::{Login, Server};
 use crate::mapping::Mapping;
-use crate::open::{Examined, Live, OpenError, Place, Trouble};
+use crate::open::{Documented, Examined, Live, OpenError, Place, Trouble};
 use crate::tls::{Security, Target};
 use crate::url::{Host, LiveUrl};
 
@@ -106,6 +106,18 @@ fn look(url: &LiveUrl, login: &Login) -> Result<Seen, OpenError> {
         (None, Some(failed)) => Err(failed),
         (None, None) => Err(trouble(url, Trouble::NoAddress("the URL names no host".to_owned()))),
     }
+}
+
+/// One node as it comes, and quorum queues.
+pub(crate) fn documented() -> Documented {
+    let server = Server { product: "RabbitMQ".to_owned(), version: "4.0".to_owned(), cluster: String::new() };
+    let (options, default) = (Options::default(), Contract::default());
+    let keeps = |order: &Order| {
+        let contract = Contract { order: *order, ..default };
+        contract::mapping(contract, &options, &server, Nodes(1)).missing.is_empty()
+    };
+    let orders = Order::ALL.iter().copied().filter(keeps).collect();
+    Documented { capabilities: contract::capabilities(default, &options, &server), orders }
 }
 
 pub(crate) fn examine(url: &LiveUrl, contract: Contract) -> Result<Examined, OpenError> {

@@ -36,8 +36,8 @@ mod wire;
 use std::sync::Arc;
 
 use brokerlab_model::{
-    Broker, Capabilities, ChannelSpec, Client, ClientSpec, ConnectError, Contract, Role, Settings, Time, Unsupported,
-    WorkCounts, Worker,
+    Broker, Capabilities, ChannelSpec, Client, ClientSpec, ConnectError, Contract, Order, Role, Settings, Time,
+    Unsupported, WorkCounts, Worker,
 };
 
 use self::admin::Administrator;
@@ -48,7 +48,7 @@ use self::producer::Producer;
 use self::promise::Facts;
 use self::shared::Shared;
 use crate::mapping::Mapping;
-use crate::open::{Examined, Live, OpenError, Place};
+use crate::open::{Documented, Examined, Live, OpenError, Place};
 use crate::url::{Host, LiveUrl};
 
 /// A cluster that was opened for one contract.
@@ -69,6 +69,26 @@ pub fn count_records(batches: &[u8]) -> Result<u64, String> {
         count += 1;
     }
     Ok(count)
+}
+
+/// One broker as it comes: <https://kafka.apache.org/documentation/#brokerconfigs>.
+pub(crate) fn documented() -> Documented {
+    let url = LiveUrl::parse("kafka://localhost").expect("a URL without parameters");
+    let options = Options::read(&url).expect("defaults go together");
+    let facts = Facts {
+        server: "Apache Kafka 4".to_owned(),
+        brokers: 1,
+        message_max_bytes: 1_048_588,
+        min_insync: 1,
+        replication: 1,
+        shown: Vec::new(),
+    };
+    let keeps = |order: &Order| {
+        let contract = Contract { order: *order, ..Contract::default() };
+        promise::map(contract, &options, &facts, false).0.missing.is_empty()
+    };
+    let orders = Order::ALL.iter().copied().filter(keeps).collect();
+    Documented { capabilities: promise::capabilities(&options, &facts), orders }
 }
 
 pub(crate) fn examine(url: &LiveUrl, contract: Contract) -> Result<Examined, OpenError> {
