@@ -388,6 +388,7 @@ pub(crate) fn measurement(
         intervals: recorded.intervals,
         resources: ended.resources,
         work: ended.work,
+        tallies: broker.tallies(),
         fitness,
         notes: ended.notes,
         cut_short: ended.cut_short.map(|(_, reason)| reason),

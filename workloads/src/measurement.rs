@@ -2,7 +2,7 @@
 //!
 //! Leaves out how it is measured (`record`, `check`) and what is concluded from it (`reports`).
 
-use brokerlab_model::{Contract, Missing, Settings, WorkCounts};
+use brokerlab_model::{Contract, Missing, Settings, Tally, WorkCounts};
 use serde::{Deserialize, Serialize};
 
 pub use crate::analytics::AnalyticsRecord;
@@ -132,6 +132,9 @@ pub struct Measurement {
     pub resources: ResourceRecord,
     /// What the engine did, in exact counts.
     pub work: WorkCounts,
+    /// What the backend counted itself over the whole run, warm-up and drain included, in its own words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tallies: Vec<Tally>,
     /// How fit machine and harness were during the window.
     pub fitness: FitnessRecord,
     /// What happened uninvited, and findings that are no failure: idle members, throttling, pauses.

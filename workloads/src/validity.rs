@@ -428,6 +428,7 @@ mod tests {
             intervals: (0..12).map(|index| interval(index, 3)).collect(),
             resources: ResourceRecord::default(),
             work: WorkCounts::default(),
+            tallies: Vec::new(),
             fitness: FitnessRecord::default(),
             notes: Vec::new(),
             live: None,

@@ -628,6 +628,7 @@ const DIRECT: &[Parameter] = parameters! {
     "breaker_failures", "failures of 100 calls that open a circuit breaker, 0 for never; 50" => direct.breaker.failures = count_u32;
     "service_queue", "requests a receiver holds, those in work included; 1024" => direct.service_queue = count_u32;
     "window", "unanswered requests of one client; 1024" => direct.window = count_u32;
+    "connections", "connections of a caller to each receiver, used again; 0 for any number" => direct.connections = count_u32;
     "retries", "how often a request that was not taken, or not answered in time, is tried again; 3" => direct.retries = count_u32;
     "backoff", "the wait before the first retry; 20ms" => direct.backoff = span;
     "max_backoff", "the longest wait before a retry; 500ms" => direct.max_backoff = span;

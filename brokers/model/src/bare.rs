@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::batch::{Accepted, Batch, Blocked, LaneId, Message, Publishes};
 use crate::broker::{Broker, Client, ClientSpec, ConnectError, WaitOn, WorkCounts, Worker};
-use crate::capabilities::{Capabilities, Settings, Unsupported};
+use crate::capabilities::{Capabilities, Settings, Tally, Unsupported};
 use crate::completion::{Completions, Slice};
 use crate::contract::{Contract, Storage};
 use crate::heartbeat::Heartbeat;
@@ -132,6 +132,10 @@ impl Broker for Bare {
 
     fn work(&self) -> WorkCounts {
         WorkCounts::default()
+    }
+
+    fn tallies(&self) -> Vec<Tally> {
+        locked(&self.state).model.tallies()
     }
 }
 

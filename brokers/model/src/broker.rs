@@ -8,7 +8,7 @@ use std::os::fd::BorrowedFd;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{Accepted, Batch, ChannelId};
-use crate::capabilities::{Capabilities, Settings, Unsupported};
+use crate::capabilities::{Capabilities, Settings, Tally, Unsupported};
 use crate::completion::Completions;
 use crate::contract::Contract;
 use crate::time::Time;
@@ -31,6 +31,11 @@ pub trait Broker: Debug {
 
     /// What the engine has done so far, in exact counts; all zero where it can't be known (a broker across the network).
     fn work(&self) -> WorkCounts;
+
+    /// What it has counted of its own so far, in its own words. Nothing by default.
+    fn tallies(&self) -> Vec<Tally> {
+        Vec::new()
+    }
 }
 
 /// One producer connection, one member of a consumer group, or the administrator.

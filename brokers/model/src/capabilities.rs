@@ -192,6 +192,15 @@ pub struct Limit {
     pub source: &'static str,
 }
 
+/// Something that a backend counted itself, over its whole life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// What was counted.
+    pub name: String,
+    /// How often.
+    pub count: u64,
+}
+
 /// One setting by which a contract is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setting {

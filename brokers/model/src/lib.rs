@@ -50,7 +50,9 @@ pub use batch::{
 };
 pub use binding::{Binding, Pattern};
 pub use broker::{Broker, Client, ClientSpec, ConnectError, Role, WaitOn, WorkCounts, Worker};
-pub use capabilities::{Capabilities, Feature, Gaps, Limit, Missing, ModelKind, Setting, Settings, Unsupported, Words};
+pub use capabilities::{
+    Capabilities, Feature, Gaps, Limit, Missing, ModelKind, Setting, Settings, Tally, Unsupported, Words,
+};
 pub use completion::{
     Answer, Completions, Deliveries, Delivery as Delivered, Description, Event, Failure, GivenUp, LaneState, Outcome,
     Refusal, Slice, Status,

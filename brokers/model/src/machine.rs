@@ -6,7 +6,7 @@
 use crate::batch::{Accepted, ChannelId, ChannelSpec, Control, LaneId, Publishes, Receipt, Settlement, Token};
 use crate::binding::Binding;
 use crate::broker::{ClientSpec, ConnectError};
-use crate::capabilities::{Capabilities, Settings, Unsupported};
+use crate::capabilities::{Capabilities, Settings, Tally, Unsupported};
 use crate::completion::{Answer, Event, Failure, Outcome};
 use crate::contract::Contract;
 use crate::journal::{Journal, JournalError};
@@ -21,6 +21,11 @@ pub trait Model: Send {
 
     /// The settings by which the model keeps `contract`, or what is missing.
     fn honour(&self, contract: &Contract) -> Result<Settings, Unsupported>;
+
+    /// What it has counted of its own so far, in the words of its model: tries, connections. Nothing by default.
+    fn tallies(&self) -> Vec<Tally> {
+        Vec::new()
+    }
 
     /// A client arrives. Joining a group may move lanes.
     fn connect(&mut self, now: Time, client: &ClientSpec, out: &mut Effects) -> Result<(), ConnectError>;

@@ -24,6 +24,7 @@ pub(super) fn panel(view: &View) -> Option<Panel> {
             (pip("out")) " refused. A frame marks the contract of this run."
         }
         (settings(view))
+        (tallies(view))
         (refusals(file))
     };
     Some(Panel { id: "ladder", question: "Which promises can each keep?", sentence: sentence(file, &names), body })
@@ -166,6 +167,27 @@ fn settings(view: &View) -> Markup {
                     Cell::Words(setting.why.clone()),
                 ],
             );
+        }
+    }
+    if table.rows.is_empty() {
+        html! {}
+    } else {
+        table.markup(view)
+    }
+}
+
+/// What backends counted themselves: how tries ended, which connections they went over.
+fn tallies(view: &View) -> Markup {
+    let mut table = Table::new(
+        "What the backends counted themselves",
+        "over one visit, warm-up and drain included",
+        &["Row", "What", "How often"],
+    );
+    for r in view.candidates() {
+        let Some(cell) = r.judged.row.example() else { continue };
+        for tally in &cell.tallies {
+            let cells = vec![Cell::Words(tally.name.clone()), Cell::Figure(figures::count(tally.count))];
+            table.row(r.label(), false, cells);
         }
     }
     if table.rows.is_empty() {

@@ -220,6 +220,7 @@ pub(crate) fn cell(shape: Shape, point: Point, factor: f64, seed: u64) -> Measur
         intervals: intervals(draw, shape, offered_per_s, 8),
         resources: used(shape, due),
         work: worked(shape, all),
+        tallies: Vec::new(),
         fitness: fit(draw),
         notes: Vec::new(),
         live: None,

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use brokerlab_model::{
     Accepted, Batch, Broker, Capabilities, Client, ClientSpec, Completions, ConnectError, Contract, Control, Deliver,
     Deliveries, Effects, Failure, Heartbeat, Journal, LaneId, Model, Publishes, SeekTo, Settings, Settlement, Span,
-    Storage, Time, Token, Unsupported, WaitOn, WorkCounts, Worker, Write,
+    Storage, Tally, Time, Token, Unsupported, WaitOn, WorkCounts, Worker, Write,
 };
 
 use crate::handoff::{Bell, Mailboxes, Origin};
@@ -230,6 +230,10 @@ impl Broker for EngineBroker {
 
     fn workers(&mut self) -> Vec<Box<dyn Worker>> {
         worker::workers(&self.shared, self.storage)
+    }
+
+    fn tallies(&self) -> Vec<Tally> {
+        self.shared.lock().model.tallies()
     }
 
     fn work(&self) -> WorkCounts {

@@ -19,8 +19,8 @@ mod plan;
 use std::sync::{Arc, Mutex};
 
 use brokerlab_model::{
-    Broker, Capabilities, Client, ClientSpec, ConnectError, Contract, Role, Settings, Time, Unsupported, WorkCounts,
-    Worker,
+    Broker, Capabilities, Client, ClientSpec, ConnectError, Contract, Role, Settings, Tally, Time, Unsupported,
+    WorkCounts, Worker,
 };
 
 use crate::backends::Embedded;
@@ -120,6 +120,10 @@ impl Broker for FaultyBroker {
 
     fn work(&self) -> WorkCounts {
         self.inner.work()
+    }
+
+    fn tallies(&self) -> Vec<Tally> {
+        self.inner.tallies()
     }
 }
 

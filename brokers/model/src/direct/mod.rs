@@ -14,11 +14,14 @@
 //! again; it keeps its place at the receiver, which works for nobody when its turn comes, or, where deadlines propagate, refuses it
 //! without working. A call that ends without a response is *unknown*: its work may have been done.
 //!
-//! A request cannot be given back or extended once it was answered. Leaves out connection pools, hedged requests and the
-//! response's own bytes.
+//! A try goes over a connection between its caller and its receiver, which is kept and used again ([`DirectOptions::connections`]); opening
+//! one is a handshake, and those are counted.
+//!
+//! A request cannot be given back or extended once it was answered. Leaves out hedged requests and the response's own bytes.
 
 pub mod breaker;
 mod callers;
+mod connections;
 mod options;
 mod publish;
 mod requests;
@@ -42,7 +45,7 @@ pub use options::{Answer, DirectOptions, Overflow};
 
 use crate::batch::{Accepted, ChannelId, Control, LaneId, Publishes, Settlement, Token};
 use crate::broker::{ClientSpec, ConnectError, Role};
-use crate::capabilities::{Capabilities, Settings, Unsupported};
+use crate::capabilities::{Capabilities, Settings, Tally, Unsupported};
 use crate::completion::{Event, Failure, Outcome, Refusal, Status};
 use crate::contract::{Contract, Delivery, Order};
 use crate::journal::{Journal, JournalError};
@@ -51,6 +54,7 @@ use crate::slots::Slots;
 use crate::time::Time;
 use breaker::Breaker;
 use callers::{Binding, Part, Peer};
+use connections::Connections;
 use requests::Requests;
 use tries::{Held, Stray, Tries};
 
@@ -139,6 +143,7 @@ pub struct DirectModel {
     /// Tries that their callers gave up, and who holds them.
     strays: BTreeMap<Stray, Held>,
     tries: Tries,
+    connections: Connections,
     /// Callers that wait for room at a receiver.
     held_back: Vec<u32>,
     next_ticket: u64,
@@ -187,6 +192,7 @@ impl DirectModel {
             timers: BinaryHeap::new(),
             strays: BTreeMap::new(),
             tries: Tries::default(),
+            connections: Connections::default(),
             held_back: Vec::new(),
             next_ticket: 0,
             next_serial: 0,
@@ -241,6 +247,7 @@ impl DirectModel {
         let number = self.peers.get(slot).number;
         self.dirty.retain(|&other| other != slot);
         self.held_back.retain(|&other| other != number);
+        self.connections.forget(slot);
         self.peers.remove(number);
     }
 
@@ -278,6 +285,10 @@ impl Model for DirectModel {
 
     fn honour(&self, contract: &Contract) -> Result<Settings, Unsupported> {
         self.options.honour(contract)
+    }
+
+    fn tallies(&self) -> Vec<Tally> {
+        self.tally()
     }
 
     fn connect(&mut self, now: Time, client: &ClientSpec, out: &mut Effects) -> Result<(), ConnectError> {

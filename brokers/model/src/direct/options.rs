@@ -45,6 +45,9 @@ pub struct DirectOptions {
     pub service_queue: u32,
     /// How many requests of one client may be unanswered; `publish` is blocked beyond.
     pub window: u32,
+    /// How many connections a caller may have open to each receiver, one request on each until it is answered; 0 for any number. A try
+    /// that finds all of them busy is put off, like one at a receiver that is full.
+    pub connections: u32,
     /// How often a request that no receiver took, or whose response did not come in time, is tried again.
     pub retries: u32,
     /// The wait before the first retry; doubled for each further one, less up to a half of jitter.
@@ -69,6 +72,7 @@ impl Default for DirectOptions {
             try_timeout: None,
             service_queue: 1024,
             window: 1024,
+            connections: 0,
             retries: 3,
             backoff: Span::from_millis(20),
             max_backoff: Span::from_millis(500),
@@ -166,6 +170,8 @@ impl DirectOptions {
         };
         settings.add("service-queue", self.service_queue, full);
         settings.add("window", self.window, "unanswered requests a client may have");
+        let most = if self.connections == 0 { "any number".to_owned() } else { self.connections.to_string() };
+        settings.add("connections", most, "to each receiver, kept alive, one request at a time on each");
         let BreakerOptions { calls, failures, open_for, probes } = self.breaker;
         let breaker = format!("{failures} failures of {calls}, open for {open_for}, {probes} probes");
         settings.add("circuit-breaker", breaker, "a service that fails is left alone for a while");

@@ -62,6 +62,7 @@ impl DirectModel {
             return Err(Status::Failed(Failure::NoReceiver));
         }
         if !channel.groups.iter().all(|&group| self.groups[group as usize].breaker.would_pass(now)) {
+            self.tries.refused_by_breaker += 1;
             return Err(Status::Failed(Failure::CircuitOpen));
         }
         let lane = if channel.lanes == 1 {
@@ -141,7 +142,7 @@ impl DirectModel {
     /// Offers a waiting request to a receiver of each group that has not taken it. It is then stored, or worked on if it was
     /// stored before, waits for a retry, or has failed.
     pub(super) fn attempt(&mut self, now: Time, channel: u32, id: u32, out: &mut Effects) {
-        let lane = self.channels[channel as usize].requests.get(id).lane;
+        let Request { lane, client, .. } = *self.channels[channel as usize].requests.get(id);
         let mut nobody = false;
         for place in 0..self.channels[channel as usize].groups.len() as u32 {
             if self.channels[channel as usize].requests.leg(id, place).stage != LegStage::Unplaced {
@@ -152,11 +153,14 @@ impl DirectModel {
                 nobody |= self.groups[group as usize].members.is_empty();
                 continue;
             };
+            if !self.connections.take(client, member, self.options.connections) {
+                continue;
+            }
             self.peers.get_mut(member).held += 1;
             let requests = &mut self.channels[channel as usize].requests;
             requests.get_mut(id).unplaced -= 1;
             let leg = requests.leg_mut(id, place);
-            (leg.member, leg.stage) = (member, LegStage::Placed);
+            (leg.member, leg.stage, leg.connected) = (member, LegStage::Placed, true);
             let queued = Queued { group, id, epoch: leg.epoch };
             if requests.get(id).stored {
                 self.enqueue(member, queued);
@@ -200,11 +204,26 @@ impl DirectModel {
         }
     }
 
+    /// A try's connection is idle again once its response has come, or else closed.
+    pub(super) fn let_connection_go(&mut self, channel: u32, id: u32, place: u32, answered: bool) {
+        let requests = &mut self.channels[channel as usize].requests;
+        let caller = requests.get(id).client;
+        let leg = requests.leg_mut(id, place);
+        if std::mem::take(&mut leg.connected) {
+            if answered {
+                self.connections.give_back(caller, leg.member);
+            } else {
+                self.connections.close(caller, leg.member);
+            }
+        }
+    }
+
     /// Lets a request wait for its next try.
     pub(super) fn try_later(&mut self, now: Time, channel: u32, id: u32) {
         let request = self.channels[channel as usize].requests.get_mut(id);
         let wait = backoff(self.options.backoff, self.options.max_backoff, request.retries, request.serial);
         request.retries += 1;
+        self.tries.put_off += 1;
         request.stage = Stage::Waiting;
         request.wake = (now + wait).min(request.deadline);
         self.timers.push(Reverse((request.wake, (channel, id, request.serial))));
@@ -253,6 +272,7 @@ impl DirectModel {
             let group = self.channels[channel as usize].groups[place as usize];
             let pass = self.channels[channel as usize].requests.leg(id, place).pass;
             self.groups[group as usize].breaker.succeeded(pass);
+            self.let_connection_go(channel, id, place, true);
         }
         self.enqueue_all(channel, id);
     }
@@ -296,6 +316,7 @@ impl DirectModel {
             } else {
                 breaker.forgotten(leg.pass);
             }
+            self.let_connection_go(channel, id, place, false);
             if leg.member != NOBODY {
                 self.free_place(leg.member);
             }

@@ -49,6 +49,8 @@ pub(super) struct Leg {
     pub(super) epoch: u32,
     /// How often it was handed to a worker.
     pub(super) deliveries: u32,
+    /// Whether it holds a connection between its caller and its receiver.
+    pub(super) connected: bool,
     /// How the circuit breaker let it through.
     pub(super) pass: Pass,
     /// How far it has come.
@@ -106,7 +108,14 @@ impl Requests {
 
     /// Adds a request that nobody has taken.
     pub(super) fn add(&mut self, request: Request) -> u32 {
-        let leg = Leg { member: NOBODY, epoch: 0, deliveries: 0, pass: Pass::default(), stage: LegStage::Unplaced };
+        let leg = Leg {
+            member: NOBODY,
+            epoch: 0,
+            deliveries: 0,
+            connected: false,
+            pass: Pass::default(),
+            stage: LegStage::Unplaced,
+        };
         if let Some(id) = self.free.pop() {
             self.rows[id as usize] = request;
             self.legs[id as usize * self.groups..][..self.groups].fill(leg);

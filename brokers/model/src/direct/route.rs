@@ -137,6 +137,7 @@ impl DirectModel {
     pub(super) fn leave(&mut self, member: u32) {
         self.freed = true;
         self.leave_strays(member);
+        self.connections.forget(member);
         let bindings = std::mem::take(&mut self.peers.get_mut(member).bindings);
         self.peers.get_mut(member).ready.clear();
         for &Binding { group, listed } in &bindings {
@@ -177,6 +178,7 @@ impl DirectModel {
             return;
         }
         leg.member = NOBODY;
+        leg.connected = false;
         self.peers.get_mut(member).held -= 1;
         match (stage, leg.stage) {
             (Stage::Waiting, was) => {

@@ -6,6 +6,7 @@ use super::breaker::BreakerOptions;
 use super::{DirectModel, DirectOptions};
 use crate::completion::{Failure, Status};
 use crate::contract::{Availability, Contract, Delivery, Order};
+use crate::machine::Model;
 use crate::time::Span;
 use crate::trial::crash::{Crash, crash};
 use crate::trial::{Command, Limits, Rules, Trial, command, exhaust};
@@ -36,7 +37,8 @@ fn options() -> impl Strategy<Value = DirectOptions> {
     (1..8u32, 0..4u32, prop::sample::select(vec![0, 3, 50])).prop_map(|(service_queue, retries, failures)| {
         let breaker = BreakerOptions { calls: 10, failures, open_for: Span::from_millis(100), probes: 2 };
         let window = 12;
-        DirectOptions { service_queue, window, retries, breaker, ..DirectOptions::default() }
+        let connections = service_queue % 3;
+        DirectOptions { service_queue, window, connections, retries, breaker, ..DirectOptions::default() }
     })
 }
 
@@ -54,7 +56,8 @@ proptest! {
         for command in commands {
             trial.run(command);
         }
-        trial.drain();
+        let (open, idle) = trial.drain().model.connections.open();
+        prop_assert_eq!(open, idle, "no request holds a connection");
     }
 }
 
@@ -240,4 +243,28 @@ fn after_a_restart_requests_that_were_written_down_are_served_even_if_nobody_wai
         }
         trial.drain();
     }
+}
+
+#[test]
+fn with_one_connection_requests_go_over_it_one_after_another() {
+    let options = DirectOptions { connections: 1, ..DirectOptions::default() };
+    let mut trial = trial(Contract::default(), options, 1, 1, 1);
+    trial.run(Command::Grant { member: 0, count: 9 });
+    put(&mut trial, 3, 0);
+    assert_eq!(trial.model.connections.open(), (1, 0));
+    for _ in 0..8 {
+        store(&mut trial);
+        trial.run(Command::Pass { ms: 20 });
+    }
+    assert_eq!(trial.published, [Status::Done; 3]);
+    let counts = trial.model.connections.counts();
+    assert_eq!((counts.opened, counts.reused, counts.broken), (1, 2, 0));
+    assert!(counts.exhausted >= 2, "{counts:?}");
+    let told = |name: &str| trial.model.tallies().into_iter().find(|tally| tally.name == name).map(|tally| tally.count);
+    assert_eq!(told("connections opened (handshakes)"), Some(1));
+    assert_eq!(told("tries put off and made again"), Some(counts.exhausted));
+    assert_eq!(trial.model.connections.open(), (1, 1));
+    trial.run(Command::Close { member: 0 });
+    assert_eq!(trial.model.connections.open(), (0, 0));
+    trial.drain();
 }

@@ -5,8 +5,10 @@
 //! stored again, and work in hand is not cancelled.
 
 use crate::batch::LaneId;
+use crate::capabilities::Tally;
 use crate::completion::{Description, Outcome, Status};
 use crate::direct::DirectModel;
+use crate::direct::connections::Counts;
 use crate::direct::options::Answer;
 use crate::direct::requests::{LegStage, Request, Stage};
 use crate::machine::Effects;
@@ -28,6 +30,10 @@ pub(super) struct Held {
 /// What became of tries so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tries {
+    /// Tries that were put off: no receiver had room, or no response came in time.
+    pub(super) put_off: u64,
+    /// Calls that an open circuit breaker refused.
+    pub(super) refused_by_breaker: u64,
     /// Tries after a request's first.
     pub(super) sent_again: u64,
     /// Tries that a receiver refused without working, because their deadline had passed.
@@ -77,6 +83,8 @@ impl DirectModel {
         let requests = &mut self.channels[channel as usize].requests;
         let pass = requests.leg(id, place).pass;
         self.groups[group as usize].breaker.succeeded(pass);
+        self.let_connection_go(channel, id, place, true);
+        let requests = &mut self.channels[channel as usize].requests;
         let Request { token, lane, position, client, segment, open, .. } = *requests.get(id);
         if open > 0 {
             return;
@@ -136,6 +144,10 @@ impl DirectModel {
 
     /// What one group's receiver holds of a request becomes a stray, if one holds it.
     fn let_stray(&mut self, channel: u32, id: u32, place: u32) {
+        let settled = self.channels[channel as usize].requests.leg(id, place).stage == LegStage::Settled;
+        if !settled {
+            self.let_connection_go(channel, id, place, false);
+        }
         let requests = &mut self.channels[channel as usize].requests;
         let leg = requests.leg_mut(id, place);
         let in_work = match leg.stage {
@@ -223,13 +235,30 @@ impl DirectModel {
         if !self.waits_for_work() {
             return;
         }
-        let Tries { sent_again, refused_late, worked_for_nobody, unanswered } = self.tries;
-        let counts = [
-            ("tries sent again", sent_again),
-            ("tries refused after their deadline", refused_late),
-            ("tries worked on for nobody", worked_for_nobody),
-            ("calls without a response", unanswered),
+        let counts = self.tally().into_iter().map(|tally| (tally.name, tally.count.to_string()));
+        description.settings.extend(counts);
+    }
+
+    /// What became of tries, and of the connections that they went over.
+    pub(super) fn tally(&self) -> Vec<Tally> {
+        let Tries { put_off, refused_by_breaker, sent_again, refused_late, worked_for_nobody, unanswered } = self.tries;
+        let Counts { opened, reused, exhausted, broken } = self.connections.counts();
+        let mut counts = vec![
+            ("tries put off and made again", put_off),
+            ("calls refused by an open circuit breaker", refused_by_breaker),
+            ("connections opened (handshakes)", opened),
+            ("tries over a connection that was there", reused),
+            ("tries that found every connection busy", exhausted),
+            ("connections closed with a try that was given up", broken),
         ];
-        description.settings.extend(counts.map(|(name, count)| (name.to_owned(), count.to_string())));
+        if self.waits_for_work() {
+            counts.extend([
+                ("tries sent again", sent_again),
+                ("tries refused after their deadline", refused_late),
+                ("tries worked on for nobody", worked_for_nobody),
+                ("calls without a response", unanswered),
+            ]);
+        }
+        counts.into_iter().map(|(name, count)| Tally { name: name.to_owned(), count }).collect()
     }
 }
