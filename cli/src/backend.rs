@@ -17,6 +17,7 @@ use crate::exit::BadInput;
 
 /// A backend by its URL or plain name.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a command has a handful of them")]
 pub(crate) enum Backend {
     /// An engine in this process.
     Embedded(BackendUrl),

@@ -31,7 +31,7 @@ pub(crate) struct ServeArgs {
 }
 
 /// The command line by which a process of this program serves.
-pub(crate) fn command_line(url: &str, contract: &Contract, data: Option<&std::path::Path>) -> Vec<std::ffi::OsString> {
+pub(crate) fn command_line(url: &str, contract: Contract, data: Option<&std::path::Path>) -> Vec<std::ffi::OsString> {
     let mut words: Vec<std::ffi::OsString> = ["serve", url, "--contract", &contract.to_string()].map(Into::into).into();
     if let Some(data) = data {
         words.extend(["--data".into(), data.into()]);

@@ -51,7 +51,7 @@ fn opened(spec: &VisitSpec, origin_utc_ns: u64) -> Result<Opened, String> {
 /// The backend in a process of its own, which ends with this one.
 fn behind_a_socket(url: &BackendUrl, spec: &VisitSpec) -> Result<Opened, String> {
     let exe = std::env::current_exe().map_err(|error| format!("can't find the path of this program: {error}"))?;
-    let args = serve::command_line(&spec.backend_url, &spec.contract, spec.data.as_deref());
+    let args = serve::command_line(&spec.backend_url, spec.contract, spec.data.as_deref());
     let served = Served::start(&exe, &args).map_err(|error| error.to_string())?;
     let broker = LoopbackBroker::new(url, &spec.contract, served.address()).map_err(|error| error.to_string())?;
     Ok(Opened { broker: Box::new(broker), live: None, leader: None, served: Some(served) })
