@@ -1,15 +1,20 @@
-//! Figure `crash`: random programs on the embedded backends' store above a simulated disk, broken off by power cuts and kills,
-//! opened again and held against what was promised.
+//! Figure `crash`: processes that serve the embedded backends, killed under load and started again; and random programs on the backends'
+//! store above a simulated disk, broken off by power cuts and kills. Both are held against what was promised.
 //!
-//! Leaves out killing real processes, and what models make of what is read.
+//! The processes' part is [`kills`](crate::kills)'s. Leaves out, of the programs, what models make of what is read.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use anyhow::Context as _;
 use brokerlab_embedded::store::trial::{Broken, BrokenPromise, Tally, run};
 use brokerlab_model::Storage;
 
+use crate::kills;
 use crate::table::{Figure, Row};
 
+/// Kills of a process, unless `--cycles N` says otherwise.
+const CYCLES: u64 = 500;
 /// Power cuts, unless `--cuts N` says otherwise.
 const CUTS: u64 = 10_000;
 /// Broken promises that are told one by one.
@@ -18,6 +23,7 @@ const TOLD: usize = 10;
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Asked {
+    cycles: u64,
     cuts: u64,
     /// The seed of the first program; the others follow.
     seed: u64,
@@ -36,19 +42,27 @@ struct Found {
 /// Takes the figure; `more` is what follows its name.
 pub fn figure(more: &[String]) -> anyhow::Result<Figure> {
     let asked = asked(more)?;
-    Ok(table(asked, &trials(asked)))
+    let killed = if asked.cycles == 0 {
+        kills::Tally::default()
+    } else {
+        let folder = std::env::var_os("BROKERLAB_FIGURES_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+        std::fs::create_dir_all(&folder).with_context(|| format!("can't make {}", folder.display()))?;
+        kills::trials(&kills::beside()?, &folder, asked.cycles, asked.seed)?
+    };
+    Ok(table(asked, &trials(asked), killed))
 }
 
 fn asked(more: &[String]) -> anyhow::Result<Asked> {
-    let mut asked = Asked { cuts: CUTS, seed: 0 };
+    let mut asked = Asked { cycles: CYCLES, cuts: CUTS, seed: 0 };
     let (pairs, rest) = more.as_chunks::<2>();
     anyhow::ensure!(rest.is_empty(), "`{}` needs a number after it", rest.join(" "));
     for [name, value] in pairs {
         let number: u64 = value.parse().map_err(|_| anyhow::anyhow!("{name} takes a number, not `{value}`"))?;
         match name.as_str() {
+            "--cycles" => asked.cycles = number,
             "--cuts" => asked.cuts = number,
             "--seed" => asked.seed = number,
-            _ => anyhow::bail!("no option `{name}`; there are --cuts N and --seed N"),
+            _ => anyhow::bail!("no option `{name}`; there are --cycles N, --cuts N and --seed N"),
         }
     }
     Ok(asked)
@@ -107,12 +121,35 @@ fn row(what: &str, found: String, goal: &str, met: Option<bool>) -> Row {
     Row { what: what.to_owned(), found, reference: dash(), ratio: dash(), goal: goal.to_owned(), met }
 }
 
-fn table(asked: Asked, found: &Found) -> Figure {
+/// Rows of the kills of real processes.
+fn killed_rows(asked: Asked, killed: &kills::Tally) -> Vec<Row> {
+    let all: u64 = killed.kills.iter().sum();
+    let shown = |what, number| row(what, grouped(number), "–", None);
+    let mut rows = vec![
+        row(
+            "processes killed (SIGKILL)",
+            grouped(all),
+            &format!("≥ {}", grouped(asked.cycles)),
+            Some(all >= asked.cycles),
+        ),
+        shown("of these with storage = fsync", killed.kills[1]),
+        shown("of these while they were starting", killed.while_starting),
+        shown("messages acknowledged", killed.acknowledged),
+        shown("deliveries, each held against what was published", killed.delivered),
+        shown("settlements confirmed", killed.settled),
+        shown("receipts of an earlier life shown and refused", killed.stale),
+    ];
+    rows.extend(killed.broken().map(|(what, number)| row(what, grouped(number), "0", Some(number == 0))));
+    rows
+}
+
+fn table(asked: Asked, found: &Found, killed: kills::Tally) -> Figure {
     let Found { fsync, page_cache, programs, broken } = found;
     let count = |is: fn(&Broken) -> bool| broken.iter().filter(|b| is(&b.broken)).count();
     let none = |what, times: usize| row(what, grouped(times as u64), "0", Some(times == 0));
     let shown = |what, number| row(what, grouped(number), "–", None);
-    let rows = vec![
+    let mut rows = if asked.cycles == 0 { Vec::new() } else { killed_rows(asked, &killed) };
+    rows.extend([
         row(
             "power cuts (storage = fsync)",
             grouped(fsync.cuts),
@@ -123,23 +160,25 @@ fn table(asked: Asked, found: &Found) -> Figure {
         shown("kills (storage = page-cache)", page_cache.kills),
         shown("of these in the middle of a call to the disk", fsync.within_a_call + page_cache.within_a_call),
         shown("failed calls (no space, write, flush, read)", fsync.faults + page_cache.faults),
-        shown("messages acknowledged", fsync.acknowledged + page_cache.acknowledged),
+        shown("messages acknowledged there", fsync.acknowledged + page_cache.acknowledged),
         none("programs in which an acknowledged one was lost", count(|broken| matches!(broken, Broken::Lost(_)))),
         none("programs in which something wrong was served", count(|broken| matches!(broken, Broken::Wrong(_)))),
         none("programs after which the store was not opened", count(|broken| matches!(broken, Broken::Refused(_)))),
         shown("folders with one bit changed", fsync.rotten + page_cache.rotten),
         shown("of these refused; the others lost at most their end", fsync.refused + page_cache.refused),
-    ];
+    ]);
+    let told = killed.told.into_iter().chain(broken.iter().map(ToString::to_string));
     let seeds = asked.seed..asked.seed + programs;
     Figure {
         name: "crash",
         title: format!(
-            "{} random programs (seeds {seeds:?}) on the store above a simulated disk that loses, tears and reorders what was not \
+            "Processes that serve log, queue, shard and direct behind loopback sockets, killed at random moments and started again on the \
+             same folder; and {} random programs (seeds {seeds:?}) on the store above a simulated disk that loses, tears and reorders what was not \
              flushed; opened again after each crash and compared with what was promised.",
             grouped(*programs)
         ),
         rows,
-        remarks: broken.iter().take(TOLD).map(ToString::to_string).collect(),
+        remarks: told.take(TOLD).collect(),
     }
 }
 
@@ -163,9 +202,11 @@ mod tests {
     #[test]
     fn every_goal_is_met_at_a_few_cuts() {
         let asked = asked(&["--cuts".to_owned(), "300".to_owned(), "--seed".to_owned(), "50000".to_owned()]).unwrap();
+        assert_eq!(asked.cycles, CYCLES);
+        let asked = Asked { cycles: 0, ..asked };
         let found = trials(asked);
         assert!(found.fsync.cuts >= 300 && found.page_cache.kills > 0, "{found:?}");
-        let figure = table(asked, &found);
+        let figure = table(asked, &found, kills::Tally::default());
         assert!(figure.met(), "{}", figure.print());
     }
 
@@ -173,7 +214,7 @@ mod tests {
     fn a_broken_promise_misses_its_goal_and_is_told_with_its_seed() {
         let broken = BrokenPromise { seed: 17, storage: Storage::Fsync, broken: Broken::Lost("lane 1".to_owned()) };
         let found = Found { programs: 1, broken: vec![broken], ..Found::default() };
-        let figure = table(Asked { cuts: 0, seed: 17 }, &found);
+        let figure = table(Asked { cycles: 0, cuts: 0, seed: 17 }, &found, kills::Tally::default());
         assert!(!figure.met());
         assert!(figure.remarks[0].contains("seed 17") && figure.remarks[0].contains("lost: lane 1"), "{figure:?}");
     }

@@ -5,6 +5,7 @@
 pub mod cpu;
 pub mod crash;
 pub mod identical;
+pub mod kills;
 pub mod limits;
 #[cfg(feature = "live")]
 pub mod live;
@@ -19,7 +20,10 @@ use crate::table::Figure;
 /// Every figure by name, with what it shows.
 pub const FIGURES: &[(&str, &str)] = &[
     ("aa", "how often a winner is named between identical rows (about ten minutes)"),
-    ("crash", "what power cuts and kills leave of the store's promises (`--cuts N`, else 10,000; `--seed N`)"),
+    (
+        "crash",
+        "what kills and power cuts leave of what was promised (`--cycles N`, else 500; `--cuts N`, else 10,000; `--seed N`)",
+    ),
     ("limits", "the engines against bare system calls, a channel and each other (parts of rows' names may follow)"),
     ("live", "real brokers beside the vendors' own tools (up to 55 minutes; row names may follow)"),
     ("overhead", "what generator, recorder and checker cost per message"),
@@ -27,7 +31,7 @@ pub const FIGURES: &[(&str, &str)] = &[
 ];
 
 /// Takes the figure of that name; none when there is no such figure. What follows the name on the command line is `more`: for `aa` the
-/// folder into which goes what it has to keep beside its table, for `crash` how many cuts, for `live` the names of rows,
+/// folder into which goes what it has to keep beside its table, for `crash` how many kills and cuts, for `live` the names of rows,
 /// for `limits` parts of them.
 pub fn take(name: &str, more: &[String]) -> Option<anyhow::Result<Figure>> {
     match name {
