@@ -1,6 +1,6 @@
 //! Which shard a record goes to: the MD5 of its partition key, as a 128-bit number, and the range that holds it.
 //!
-//! Leaves out which shard has which range; see [`super::reshape`].
+//! Leaves out which shard has which range, which is in `reshape`.
 
 use md5::{Digest, Md5};
 
