@@ -92,9 +92,40 @@ pub(crate) struct LaneJournal {
     groups: BTreeMap<u32, Done>,
     /// Messages of transactions that did not end, as half-open ranges in order.
     provisional: Vec<(u64, u64)>,
+    /// Of messages with a key or headers, where those are kept: the position, when it was written, where in `bytes_said` they stand, and how
+    /// long the key and the headers are.
+    said: Vec<(u64, Time, usize, u16, u16)>,
+    bytes_said: Vec<u8>,
 }
 
 impl LaneJournal {
+    /// What messages that are held said of themselves: position, when it was written, key and headers. Those with neither are among them
+    /// when `all` says so.
+    pub(crate) fn said(&self, all: bool) -> impl Iterator<Item = (u64, Time, &[u8], &[u8])> + '_ {
+        let said = self.said.iter().filter(|said| said.0 >= self.first);
+        let mut said = said
+            .map(|&(position, written, at, key, headers)| {
+                let headers_at = at + usize::from(key);
+                let end = headers_at + usize::from(headers);
+                (position, written, &self.bytes_said[at..headers_at], &self.bytes_said[headers_at..end])
+            })
+            .peekable();
+        // No group has this place: nobody is done with anything.
+        let mut held = self.open(u32::MAX, 0, self.end);
+        std::iter::from_fn(move || {
+            if !all {
+                return said.next();
+            }
+            let position = held.next()?;
+            said.next_if(|said| said.0 == position).or_else(|| Some((position, self.written_at(position), &[], &[])))
+        })
+    }
+
+    fn written_at(&self, position: u64) -> Time {
+        let after = self.written.partition_point(|written| written.position <= position);
+        after.checked_sub(1).map_or(Time::ZERO, |at| self.written[at].time)
+    }
+
     /// Positions below `to` were given out.
     fn reach(&mut self, to: u64) {
         if to <= self.end {
@@ -227,6 +258,8 @@ pub struct Journal {
     given_out: (u32, u32),
     latest: Time,
     together: Together,
+    /// Whether keys and headers are kept.
+    keeps_said: bool,
     /// The first contradiction that was read.
     error: Option<JournalError>,
 }
@@ -261,6 +294,25 @@ impl Journal {
             } else if let Record::Moved { lane, group, position } = part {
                 self.lanes.entry(lane.0).or_default().moved(group, position);
             }
+        }
+    }
+
+    /// From now on the keys and headers of messages are kept.
+    pub fn keep_said(&mut self) {
+        self.keeps_said = true;
+    }
+
+    /// The message that was told last, at `position` of `lane`, has this key and these headers.
+    pub fn said(&mut self, lane: LaneId, position: u64, written: Time, key: &[u8], headers: &[u8]) {
+        if !self.keeps_said || (key.is_empty() && headers.is_empty()) {
+            return;
+        }
+        let Some(entry) = self.lanes.get_mut(&lane.0).filter(|entry| entry.end == position + 1) else { return };
+        let lens = (u16::try_from(key.len()), u16::try_from(headers.len()));
+        if let (Ok(key_len), Ok(header_len)) = lens {
+            entry.said.push((position, written, entry.bytes_said.len(), key_len, header_len));
+            entry.bytes_said.extend_from_slice(key);
+            entry.bytes_said.extend_from_slice(headers);
         }
     }
 

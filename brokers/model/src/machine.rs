@@ -64,6 +64,11 @@ pub trait Model: Send {
     /// only once the writes before them are stored, or a crash in between would have them come again.
     fn commits_first(&self) -> bool;
 
+    /// Whether a restart has to know what messages said of themselves: [`Journal::keep_said`] is called before the journal is told.
+    fn reads_headers(&self) -> bool {
+        false
+    }
+
     /// Takes over what `journal` holds. Called once on a fresh model, before any client connects; `now` is not before the latest time
     /// in the journal, and time goes on from there. What follows is only trims of what nobody needs.
     ///

@@ -100,6 +100,9 @@ impl EngineBroker {
         dir: &Path,
     ) -> Result<(Self, ScanReport), StoreError> {
         let mut journal = Journal::default();
+        if model.reads_headers() {
+            journal.keep_said();
+        }
         let disk = Arc::new(SystemDisk::new(dir));
         let (store, report) = Store::open(storage, limits, disk, |entry| entry.tell(&mut journal))?;
         let mut effects = Effects::default();

@@ -225,6 +225,7 @@ impl Entry<'_> {
                 if *provisional {
                     journal.provisional(*lane, *position);
                 }
+                journal.said(*lane, *position, *written, key, headers);
             }
             Self::Record(record) => journal.record(record),
             Self::Trimmed { lane, below } => journal.trimmed(*lane, *below),

@@ -1,13 +1,16 @@
 //! One queue: the messages of one lane as one group sees them, as a pure structure.
 //!
-//! Ready messages cost nothing: they are the positions from the cursor to the lane's stored end. What is given up is counted here,
+//! Ready messages cost nothing: they are the positions from the cursor to the lane's stored end, save those that say something of
+//! themselves, which are exceptions from the beginning, and those that are not routed to the queue. What is given up is counted here,
 //! and its positions are handed to the caller, except where everything before the cursor is settled: then the cursor says it.
 //! Leaves out who gets what (`dispatch`), when a message has to go (`limits`), and effects.
+
+use std::collections::VecDeque;
 
 use crate::batch::{LaneId, Receipt, Verdict};
 use crate::completion::{GivenUp, Refusal};
 use crate::journal::LaneJournal;
-use crate::queue::exceptions::{Exception, Exceptions, Stage};
+use crate::queue::exceptions::{Exception, Exceptions, Shape, Special, Stage};
 use crate::queue::terms::{Terms, count};
 use crate::queue::window::{Place, Window};
 use crate::slots::NOBODY;
@@ -18,6 +21,15 @@ const MAX_LEASES: usize = 1 << 16;
 
 /// Positions of a lane that were never stored: storage failed. Ranges, oldest first; nearly always empty.
 pub(super) type Holes = Vec<(u64, u64)>;
+
+/// What a queue has to know of a message before it is ready. Without it, the message is like any other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// It says something of itself.
+    Special(Special),
+    /// It is not routed to the queue.
+    Elsewhere,
+}
 
 /// How a settlement ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +49,13 @@ pub(super) struct Backlog {
     pub(super) cursor: u64,
     window: Window,
     late: Exceptions,
+    /// Positions from the cursor on that are not for the fast path, in order, as half-open ranges: exceptions from the beginning, and
+    /// messages that are not routed to the queue.
+    skips: VecDeque<(u64, u64)>,
+    /// How many positions those are.
+    skipped: u64,
+    /// Messages that are routed to the queue and not stored yet, where not all are.
+    pub(super) coming: u64,
     /// Single active consumer: the slot of the member that reads this queue.
     pub(super) active: u32,
     /// The earliest time for which a timer stands in the model's heap.
@@ -54,12 +73,15 @@ pub(super) struct Backlog {
 }
 
 impl Backlog {
-    /// An empty queue. `ageing` says whether its messages expire.
-    pub(super) fn new(ageing: bool) -> Self {
+    /// An empty queue.
+    pub(super) fn new(shape: Shape) -> Self {
         Self {
             cursor: 0,
             window: Window::default(),
-            late: Exceptions::new(ageing),
+            late: Exceptions::new(shape),
+            skips: VecDeque::new(),
+            skipped: 0,
+            coming: 0,
             active: NOBODY,
             armed: Time::NEVER,
             listed: false,
@@ -90,21 +112,47 @@ impl Backlog {
 
     /// Messages that a member holds.
     pub(super) fn in_flight(&self) -> u64 {
-        self.window.open() - self.late.ready()
+        self.window.open() - self.late.waiting()
     }
 
-    /// Messages that wait: to be delivered again, or for the first time and below `stored`.
+    /// Messages that wait: to be delivered again, held back, or for the first time and below `stored`.
     pub(super) fn waiting(&self, stored: u64, holes: &Holes) -> u64 {
-        let from = self.cursor;
-        let missing: u64 = holes.iter().map(|&(start, end)| end.min(stored).saturating_sub(start.max(from))).sum();
-        self.late.ready() + stored.saturating_sub(from).saturating_sub(missing)
+        self.late.waiting() + self.plain(stored, holes)
     }
 
-    /// Steps over what was never stored.
-    fn skip_holes(&mut self, holes: &Holes) {
-        for &(start, end) in holes {
-            if start <= self.cursor && self.cursor < end {
-                self.cursor = end;
+    /// Messages that could be delivered now, when those on the fast path may be up to `deliverable`.
+    pub(super) fn ready(&self, deliverable: u64, holes: &Holes) -> u64 {
+        self.late.ready() + self.plain(deliverable, holes)
+    }
+
+    /// Messages on the fast path that wait below `end`.
+    fn plain(&self, end: u64, holes: &Holes) -> u64 {
+        let from = self.cursor;
+        let missing: u64 = holes.iter().map(|&(start, stop)| stop.min(end).saturating_sub(start.max(from))).sum();
+        end.saturating_sub(from).saturating_sub(missing + self.skipped_below(end))
+    }
+
+    fn skipped_below(&self, end: u64) -> u64 {
+        let above = self.skips.iter().rev().take_while(|&&(_, stop)| stop > end);
+        self.skipped - above.map(|&(start, stop)| stop - start.max(end)).sum::<u64>()
+    }
+
+    /// Steps over what was never stored and what is not for the fast path.
+    fn skip(&mut self, holes: &[(u64, u64)]) {
+        loop {
+            let before = self.cursor;
+            for &(start, end) in holes {
+                if start <= self.cursor && self.cursor < end {
+                    self.cursor = end;
+                }
+            }
+            while let Some(&(start, end)) = self.skips.front().filter(|(start, _)| *start <= self.cursor) {
+                self.skips.pop_front();
+                self.skipped -= end - start;
+                self.cursor = self.cursor.max(end);
+            }
+            if self.cursor == before {
+                return;
             }
         }
     }
@@ -112,11 +160,44 @@ impl Backlog {
     /// How many first deliveries can be made from the cursor in one run.
     fn run_length(&self, stored: u64, holes: &Holes, most: u32) -> u32 {
         let next_hole = holes.iter().map(|&(start, _)| start).find(|&start| start >= self.cursor).unwrap_or(u64::MAX);
-        let available = stored.min(next_hole).saturating_sub(self.cursor);
+        let next_skip = self.skips.front().map_or(u64::MAX, |&(start, _)| start);
+        let available = stored.min(next_hole).min(next_skip).saturating_sub(self.cursor);
         available.min(u64::from(most)) as u32
     }
 
-    /// Hands the next run of at most `most` messages to `member`: what waits to be delivered again first, then in order.
+    /// The position of the next first delivery on the fast path, if there is one below `stored`.
+    fn next_plain(&mut self, stored: u64, holes: &Holes) -> Option<u64> {
+        self.skip(holes);
+        (self.run_length(stored, holes, 1) > 0).then_some(self.cursor)
+    }
+
+    /// The next message of the lane was stored, and is not for the fast path.
+    pub(super) fn tell(&mut self, now: Time, position: u64, told: Told) {
+        match told {
+            Told::Special(special) => {
+                self.window.set_aside(position, self.cursor);
+                self.late.add_special(now, position, self.before(position), special);
+            }
+            Told::Elsewhere => {}
+        }
+        if position == self.cursor && self.skips.is_empty() {
+            self.cursor += 1;
+            return;
+        }
+        match self.skips.back_mut() {
+            Some(last) if last.1 == position => last.1 += 1,
+            Some(_) | None => self.skips.push_back((position, position + 1)),
+        }
+        self.skipped += 1;
+    }
+
+    /// What is handed out from now on goes to another member, or at another time.
+    pub(super) fn begin_hand_out(&mut self) {
+        self.late.begin_hand_out();
+    }
+
+    /// Hands the next run of at most `most` messages to `member`: by priority, of one priority what waits to be delivered again first,
+    /// then in order.
     pub(super) fn deliver(
         &mut self,
         member: u32,
@@ -126,7 +207,8 @@ impl Backlog {
         holes: &Holes,
         scratch: &mut Vec<u64>,
     ) -> Option<Run> {
-        if let Some((position, redeliveries)) = self.late.deliver(member, deadline) {
+        let plain = self.next_plain(stored, holes);
+        if let Some((position, redeliveries)) = self.late.deliver(member, deadline, plain) {
             return Some(Run { position, count: 1, redeliveries });
         }
         let run = self.take_run(most, stored, holes)?;
@@ -137,11 +219,31 @@ impl Backlog {
         Some(run)
     }
 
-    /// Hands out the next run and keeps nothing of it: it is settled by its delivery.
-    pub(super) fn take_run(&mut self, most: u32, stored: u64, holes: &Holes) -> Option<Run> {
-        if !holes.is_empty() {
-            self.skip_holes(holes);
+    /// Hands out the next run and keeps nothing of it: it is settled by its delivery. Its positions are added to `settled` where the head
+    /// does not tell it.
+    pub(super) fn take(&mut self, most: u32, stored: u64, holes: &Holes, settled: &mut Vec<u64>) -> Option<Run> {
+        let plain = self.next_plain(stored, holes);
+        let run = if let Some(Exception { position, redeliveries, .. }) = self.late.take(plain) {
+            self.window.settle_moved(position);
+            settled.push(position);
+            return Some(Run { position, count: 1, redeliveries });
+        } else {
+            self.take_run(most, stored, holes)?
+        };
+        if self.window.open() > 0 {
+            settled.extend(run.position..run.position + u64::from(run.count));
         }
+        Some(run)
+    }
+
+    /// Whether a message was delivered and settled, or given up; one that is not stored was neither.
+    pub(super) fn is_done(&self, position: u64) -> bool {
+        let passed = position < self.cursor || self.skips.iter().any(|&(start, end)| (start..end).contains(&position));
+        passed && self.window.find(position) == Place::Absent
+    }
+
+    fn take_run(&mut self, most: u32, stored: u64, holes: &Holes) -> Option<Run> {
+        self.skip(holes);
         let position = self.cursor;
         let redeliveries = self.before(position);
         // A run was delivered equally often: it ends where the earlier life does.
@@ -156,19 +258,47 @@ impl Backlog {
         u32::from(position < self.restored)
     }
 
-    /// Takes over what a journal holds of the queue. Under `automatic` settlement nothing that it holds was delivered.
-    pub(super) fn restore(&mut self, lane: &LaneJournal, group: u32, automatic: bool) {
+    /// Takes over what a journal holds of the queue. Under `automatic` settlement nothing that it holds was delivered. `told` has in order
+    /// what is to be known of messages that are there; `appears` says when others may be delivered.
+    pub(super) fn restore(
+        &mut self,
+        now: Time,
+        lane: &LaneJournal,
+        group: u32,
+        automatic: bool,
+        told: &[(u64, Told)],
+        appears: impl Fn(u64) -> Time,
+    ) {
         let done = lane.done(group);
         self.recorded = done.map_or(0, |done| done.committed);
         let scattered = done.and_then(|done| done.settled.last()).map_or(0, |last| last + 1);
         self.cursor = lane.first().max(self.recorded).max(scattered);
-        if automatic {
-            return;
+        if !automatic {
+            self.restored = lane.end();
         }
-        self.restored = lane.end();
+        let cut = told.partition_point(|&(position, _)| position < self.cursor);
         for position in lane.open(group, 0, self.cursor) {
-            self.window.restore(position);
-            self.late.add_ready(position, 1);
+            let known = told[..cut].binary_search_by_key(&position, |&(position, _)| position);
+            match known.map(|at| told[at].1) {
+                Ok(Told::Elsewhere) => {}
+                Ok(Told::Special(special)) => {
+                    self.window.set_aside(position, position);
+                    self.late.add_special(now, position, self.before(position), special);
+                    self.late.seem_back(position);
+                }
+                Err(_) => {
+                    self.window.set_aside(position, position);
+                    let special = Special { appears: appears(position), ..Special::default() };
+                    if special.appears > now {
+                        self.late.add_special(now, position, self.before(position), special);
+                    } else {
+                        self.late.add_ready(position, self.before(position));
+                    }
+                }
+            }
+        }
+        for &(position, told) in &told[cut..] {
+            self.tell(now, position, told);
         }
     }
 
@@ -191,14 +321,17 @@ impl Backlog {
         terms: Terms,
     ) -> Result<Settled, Refusal> {
         let verdict = match verdict {
-            Verdict::Nack { requeue: true } => match terms.end(receipt.position, receipt.epoch.saturating_add(1)) {
-                Some(end) => {
-                    self.settle_held(now, member, receipt, Verdict::Ack)?;
-                    count(&mut self.given_up, end);
-                    return Ok(Settled::Gone);
+            Verdict::Nack { requeue: true } => {
+                match terms.end(receipt.position, receipt.epoch.saturating_add(1), self.late.expires(receipt.position))
+                {
+                    Some(end) => {
+                        self.settle_held(now, member, receipt, Verdict::Ack)?;
+                        count(&mut self.given_up, end);
+                        return Ok(Settled::Gone);
+                    }
+                    None => verdict,
                 }
-                None => verdict,
-            },
+            }
             Verdict::Ack | Verdict::Nack { requeue: false } | Verdict::Extend(_) => verdict,
         };
         self.settle_held(now, member, receipt, verdict)
@@ -277,11 +410,12 @@ impl Backlog {
 
     /// Gives memory back after settlements. Returns the oldest position that is not settled.
     pub(super) fn advance(&mut self) -> u64 {
+        self.skip(&[]);
         self.window.advance(self.cursor);
         self.head()
     }
 
-    /// When the next lease ends, or earlier.
+    /// When the next lease ends, a message appears or can wait no longer, or earlier.
     pub(super) fn next_deadline(&self) -> Option<Time> {
         match (self.window.next_deadline(), self.late.next_deadline()) {
             (Some(one), Some(other)) => Some(one.min(other)),
@@ -300,9 +434,9 @@ impl Backlog {
         mut ended: impl FnMut(u32),
     ) {
         let Self { window, late, given_up, .. } = self;
-        late.expire(now, |entry| {
+        late.expire(now, |entry, expires| {
             ended(entry.member);
-            waits_again(entry, terms, window, given_up, gone)
+            waits_again(entry, expires, terms, window, given_up, gone)
         });
         self.window.advance(self.cursor);
         while self.window.next_deadline().is_some_and(|deadline| deadline <= now) {
@@ -320,7 +454,7 @@ impl Backlog {
     /// Ends everything that `member` holds, as [`expire`](Self::expire) does. Returns how many messages those were.
     pub(super) fn release(&mut self, member: u32, terms: Terms, scratch: &mut Vec<u64>, gone: &mut Vec<u64>) -> u64 {
         let Self { window, late, given_up, .. } = self;
-        let held = late.release(member, |entry| waits_again(entry, terms, window, given_up, gone));
+        let held = late.release(member, |entry, expires| waits_again(entry, expires, terms, window, given_up, gone));
         scratch.clear();
         self.window.take_member(member, scratch);
         self.come_back(terms, scratch, gone);
@@ -332,7 +466,7 @@ impl Backlog {
     fn come_back(&mut self, terms: Terms, positions: &[u64], gone: &mut Vec<u64>) {
         for &position in positions {
             let deliveries = self.before(position) + 1;
-            match terms.end(position, deliveries) {
+            match terms.end(position, deliveries, Time::NEVER) {
                 None => self.late.add_ready(position, deliveries),
                 Some(end) => {
                     self.window.settle_moved(position);
@@ -343,35 +477,63 @@ impl Backlog {
         }
     }
 
+    /// Lets messages appear whose time has come by `now`, and gives up those that wait and whose own time to live is over. Returns
+    /// whether there was anything to appear.
+    pub(super) fn wake(&mut self, now: Time, gone: &mut Vec<u64>) -> bool {
+        let appeared = self.late.appear(now);
+        let Self { window, late, given_up, restored, .. } = self;
+        late.drop_perished(now, |entry| expired(entry, *restored, window, given_up, gone));
+        appeared
+    }
+
     /// Gives up everything that waits at a position below `end`, which is stored: it has expired. Returns whether that was anything.
     pub(super) fn expire_waiting(&mut self, end: u64, holes: &Holes, gone: &mut Vec<u64>) -> bool {
         let before = self.given_up.expired;
-        let Self { window, late, given_up, .. } = self;
-        late.drop_below(end, |position| {
-            window.settle_moved(position);
-            given_up.expired += 1;
-            gone.push(position);
-        });
+        let Self { window, late, given_up, restored, .. } = self;
+        late.drop_below(end, |entry| expired(entry, *restored, window, given_up, gone));
         let unseen = self.step_over(end, holes, gone);
         self.given_up.expired += unseen;
         self.given_up.expired_unseen += unseen;
         self.given_up.expired > before
     }
 
-    /// Gives up what waits at the head until no more than `most` messages wait. Returns whether that was anything.
-    pub(super) fn shorten(&mut self, most: u64, stored: u64, holes: &Holes, gone: &mut Vec<u64>) -> bool {
+    /// Gives up what waits at the head until no more than `most` messages wait: what could be delivered first, those on the fast path
+    /// up to `deliverable`; then what is held back. Returns whether that was anything.
+    pub(super) fn shorten(
+        &mut self,
+        most: u64,
+        (deliverable, stored): (u64, u64),
+        holes: &Holes,
+        gone: &mut Vec<u64>,
+    ) -> bool {
         let over = self.waiting(stored, holes).saturating_sub(most);
-        let mut left = over;
-        while left > 0
-            && let Some(position) = self.late.drop_first()
-        {
-            self.window.settle_moved(position);
-            gone.push(position);
-            left -= 1;
-        }
+        let left = self.shorten_by(over, deliverable, holes, gone, Exceptions::take);
+        let left = self.shorten_by(left, stored, holes, gone, Exceptions::drop_first);
+        debug_assert_eq!(left, 0, "what is over the limit waits");
+        self.given_up.overflowed += over - left;
+        over > left
+    }
+
+    /// Gives up so many messages below `end` from the head on, as far as there are any; `first` takes the first exception away, if it comes
+    /// before what is on the fast path. Returns how many more are to go.
+    fn shorten_by(
+        &mut self,
+        mut left: u64,
+        end: u64,
+        holes: &Holes,
+        gone: &mut Vec<u64>,
+        first: fn(&mut Exceptions, Option<u64>) -> Option<Exception>,
+    ) -> u64 {
         while left > 0 {
-            self.skip_holes(holes);
-            let run = self.run_length(stored, holes, left.min(u64::from(u32::MAX)) as u32);
+            let plain = self.next_plain(end, holes);
+            if let Some(entry) = first(&mut self.late, plain) {
+                self.window.settle_moved(entry.position);
+                gone.push(entry.position);
+                self.given_up.overflowed_unseen += u64::from(entry.redeliveries == self.before(entry.position));
+                left -= 1;
+                continue;
+            }
+            let run = self.run_length(end, holes, left.min(u64::from(u32::MAX)) as u32);
             if run == 0 {
                 break;
             }
@@ -379,24 +541,28 @@ impl Backlog {
             self.given_up.overflowed_unseen += unseen;
             left -= unseen;
         }
-        debug_assert_eq!(left, 0, "what is over the limit waits");
-        self.given_up.overflowed += over - left;
-        over > left
+        left
     }
 
-    /// Moves the cursor to `end` without a delivery. Returns how many messages it passed.
+    /// Moves the cursor to `end` without a delivery. Returns how many messages on the fast path it passed.
     fn step_over(&mut self, end: u64, holes: &Holes, gone: &mut Vec<u64>) -> u64 {
-        if end <= self.cursor {
-            return 0;
+        let mut passed = 0;
+        while self.cursor < end {
+            let skip = self.skips.front().copied().filter(|&(start, _)| start < end);
+            let until = skip.map_or(end, |(start, _)| start.max(self.cursor));
+            let within = |&(start, stop): &(u64, u64)| stop.min(until).saturating_sub(start.max(self.cursor));
+            let missing: u64 = holes.iter().map(within).sum();
+            let messages = until - self.cursor - missing;
+            // Positions that were never stored are nobody's to bury.
+            if messages > 0 && self.window.open() > 0 {
+                gone.extend(self.cursor..until);
+            }
+            passed += messages;
+            self.cursor = until;
+            if skip.is_some() {
+                self.skip(&[]);
+            }
         }
-        let within = |&(start, stop): &(u64, u64)| stop.min(end).saturating_sub(start.max(self.cursor));
-        let missing: u64 = holes.iter().map(within).sum();
-        let passed = end - self.cursor - missing;
-        // Positions that were never stored are nobody's to bury.
-        if passed > 0 && self.window.open() > 0 {
-            gone.extend(self.cursor..end);
-        }
-        self.cursor = end;
         passed
     }
 
@@ -406,15 +572,25 @@ impl Backlog {
     }
 }
 
+/// A message that waited has expired.
+fn expired(entry: &Exception, restored: u64, window: &mut Window, given_up: &mut GivenUp, gone: &mut Vec<u64>) {
+    window.settle_moved(entry.position);
+    given_up.expired += 1;
+    // What came from an earlier life counts as delivered there.
+    given_up.expired_unseen += u64::from(entry.redeliveries == u32::from(entry.position < restored));
+    gone.push(entry.position);
+}
+
 /// Whether a message whose further delivery ended waits again; if not, it is given up.
 fn waits_again(
     entry: &Exception,
+    expires: Time,
     terms: Terms,
     window: &mut Window,
     given_up: &mut GivenUp,
     gone: &mut Vec<u64>,
 ) -> bool {
-    let end = terms.end(entry.position, entry.redeliveries.saturating_add(1));
+    let end = terms.end(entry.position, entry.redeliveries.saturating_add(1), expires);
     if let Some(end) = end {
         window.settle_moved(entry.position);
         count(given_up, end);

@@ -20,7 +20,7 @@ pub(super) enum Part {
 
 /// A member's subscription to one group of one channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Binding {
+pub(super) struct Subscription {
     /// The group's index in the model.
     pub(super) group: u32,
     /// Whether the member stands in the group's line of members with credit.
@@ -47,7 +47,7 @@ pub(super) struct Client {
     /// Deliveries that it holds unsettled.
     pub(super) in_flight: u32,
     /// What it reads.
-    pub(super) bindings: Vec<Binding>,
+    pub(super) bindings: Vec<Subscription>,
     /// Single active consumer: how many queues it alone reads.
     pub(super) active: u32,
     /// Publishes taken so far.
@@ -61,7 +61,7 @@ pub(super) struct Client {
 
 impl Client {
     /// A client that has done nothing yet.
-    pub(super) fn new(number: u32, part: Part, bindings: Vec<Binding>) -> Self {
+    pub(super) fn new(number: u32, part: Part, bindings: Vec<Subscription>) -> Self {
         Self {
             number,
             part,

@@ -8,10 +8,10 @@ use std::cmp::Reverse;
 use crate::batch::{ChannelId, LaneId, Receipt, Token};
 use crate::completion::{Outcome, Status};
 use crate::contract::Delivery;
-use crate::machine::{Deliver, Effects, Record, Write};
+use crate::machine::{Deliver, Effects};
 use crate::queue::QueueModel;
 use crate::queue::backlog::{Backlog, Run};
-use crate::queue::clients::Binding;
+use crate::queue::clients::Subscription;
 use crate::slots::NOBODY;
 use crate::time::Time;
 
@@ -165,12 +165,13 @@ impl QueueModel {
         let deadline = now + self.options.visibility_timeout;
         let automatic = self.contract.delivery == Delivery::AtMostOnce;
         let mut left = most;
+        self.backlogs[queue].begin_hand_out();
         while left > 0 {
             let most = left.min(u64::from(u32::MAX)) as u32;
             let entry = &self.lanes[lane as usize];
             let backlog = &mut self.backlogs[queue];
             let run = if automatic {
-                backlog.take_run(most, entry.deliverable(), &entry.holes)
+                backlog.take(most, entry.deliverable(), &entry.holes, &mut self.graves)
             } else {
                 backlog.deliver(member, deadline, most, entry.deliverable(), &entry.holes, &mut self.scratch)
             };
@@ -186,7 +187,9 @@ impl QueueModel {
         let number = client.number;
         client.credit.take(count, |token| out.outcomes.push((number, done(token))));
         if automatic {
-            self.record_cursor(lane, group, out);
+            // The journal hears it before the member does.
+            self.bury(lane, group);
+            self.record_settled(out);
         } else {
             client.in_flight += count as u32;
             self.arm(lane, group);
@@ -208,17 +211,7 @@ impl QueueModel {
         out.deliveries.push(Deliver { client: number, channel, receipt, count: run.count, redeliveries });
     }
 
-    /// Under automatic settlement everything up to the cursor is settled: the journal hears it before the member does.
-    fn record_cursor(&mut self, lane: u32, group: u32, out: &mut Effects) {
-        let queue = self.queue_of(lane, group);
-        let position = self.backlogs[queue].cursor;
-        self.backlogs[queue].recorded = position;
-        let group = self.groups[group as usize].place;
-        out.writes.push(Write::Record(Record::Committed { lane: LaneId(lane), group, position }));
-        self.trim(lane, out);
-    }
-
-    /// Sets a timer for a queue's next lease end, if none that is as early stands.
+    /// Sets a timer for the next time at which something happens to a queue by itself, if none that is as early stands.
     pub(super) fn arm(&mut self, lane: u32, group: u32) {
         let queue = self.queue_of(lane, group);
         let backlog = &mut self.backlogs[queue];
@@ -228,11 +221,14 @@ impl QueueModel {
         }
     }
 
-    /// Ends the leases that are over at `now`, lets messages appear that were held back, and gives up those that expired.
+    /// Ends the leases that are over at `now`, lets messages appear that were held back, gives up those that expired, and forgets ids.
     pub(super) fn expire(&mut self, now: Time, out: &mut Effects) {
         self.age(now);
         self.end_leases(now);
         self.record_settled(out);
+        while let Some(lane) = self.repeats.forget(now) {
+            self.trim(lane, out);
+        }
     }
 
     fn end_leases(&mut self, now: Time) {
@@ -246,37 +242,44 @@ impl QueueModel {
                 continue;
             }
             self.backlogs[queue].armed = Time::NEVER;
-            let terms = self.terms(lane);
-            let (backlog, clients, freed) = (&mut self.backlogs[queue], &mut self.clients, &mut self.freed);
-            backlog.expire(now, terms, &mut self.scratch, &mut self.graves, |member| {
-                clients.get_mut(member).in_flight -= 1;
-                if freed.last() != Some(&member) {
-                    freed.push(member);
-                }
-            });
-            self.arm(lane, group);
-            if !self.graves.is_empty() {
-                self.bury(lane, group);
+            self.wake(now, lane, group);
+        }
+    }
+
+    /// Does what is due in a queue: leases end, messages appear and can wait no longer.
+    pub(super) fn wake(&mut self, now: Time, lane: u32, group: u32) {
+        let queue = self.queue_of(lane, group);
+        let terms = self.terms(now, lane);
+        let (backlog, clients, freed) = (&mut self.backlogs[queue], &mut self.clients, &mut self.freed);
+        backlog.expire(now, terms, &mut self.scratch, &mut self.graves, |member| {
+            clients.get_mut(member).in_flight -= 1;
+            if freed.last() != Some(&member) {
+                freed.push(member);
             }
-            if !self.freed.is_empty() {
-                self.list(lane, group);
-            }
-            while let Some(member) = self.freed.pop() {
-                self.wait(member);
-            }
+        });
+        let appeared = backlog.wake(now, &mut self.graves);
+        self.arm(lane, group);
+        if !self.graves.is_empty() {
+            self.bury(lane, group);
+        }
+        if appeared || !self.freed.is_empty() {
+            self.list(lane, group);
+        }
+        while let Some(member) = self.freed.pop() {
+            self.wait(member);
         }
     }
 
     /// What a queue could deliver now.
     pub(super) fn ready(&self, lane: u32, queue: usize) -> u64 {
         let lane = &self.lanes[lane as usize];
-        self.backlogs[queue].waiting(lane.deliverable(), &lane.holes).min(self.room_in_flight(queue))
+        self.backlogs[queue].ready(lane.deliverable(), &lane.holes).min(self.room_in_flight(queue))
     }
 
     /// Takes a member out of its groups; everything that it holds waits to be delivered again.
-    pub(super) fn leave(&mut self, member: u32) {
+    pub(super) fn leave(&mut self, now: Time, member: u32) {
         let bindings = std::mem::take(&mut self.clients.get_mut(member).bindings);
-        for &Binding { group, waiting } in &bindings {
+        for &Subscription { group, waiting } in &bindings {
             let entry = &mut self.groups[group as usize];
             entry.members.retain(|&other| other != member);
             if waiting {
@@ -289,7 +292,7 @@ impl QueueModel {
             }
             for lane in first..first + lanes {
                 let queue = self.queue_of(lane, group);
-                let terms = self.terms(lane);
+                let terms = self.terms(now, lane);
                 let released = self.backlogs[queue].release(member, terms, &mut self.scratch, &mut self.graves);
                 if !self.graves.is_empty() {
                     self.bury(lane, group);

@@ -50,12 +50,12 @@ impl Lane {
 
 impl QueueModel {
     /// What holds for a lane's messages now.
-    pub(super) fn terms(&self, lane: u32) -> Terms {
+    pub(super) fn terms(&self, now: Time, lane: u32) -> Terms {
         let most_deliveries = match self.options.max_deliveries {
             0 => u32::MAX,
             most => most,
         };
-        Terms { most_deliveries, expired_below: self.lanes[lane as usize].expired_below }
+        Terms { most_deliveries, expired_below: self.lanes[lane as usize].expired_below, now }
     }
 
     /// Notes that messages of the lane came at `now`.
@@ -130,16 +130,25 @@ impl QueueModel {
         }
     }
 
-    /// Whether a lane's queues take no further message. What is not stored yet counts as if it was.
-    pub(super) fn is_full(&self, lane: u32) -> bool {
+    /// Whether one of a lane's queues takes no further message, or one of those at `routes`. What is not stored yet counts as if it was.
+    pub(super) fn is_full(&self, lane: u32, routes: Option<&[u32]>) -> bool {
         if self.options.max_length == 0 || self.options.overflow != Overflow::RejectPublish {
             return false;
         }
         let entry = &self.lanes[lane as usize];
         let groups = self.channels[entry.channel as usize].groups.len();
         let queues = &self.backlogs[entry.first_queue as usize..][..groups];
-        let coming = entry.end - entry.stored;
-        queues.iter().any(|queue| queue.waiting(entry.stored, &entry.holes) + coming >= self.options.max_length)
+        let most = self.options.max_length;
+        match routes {
+            None => {
+                let coming = entry.end - entry.stored;
+                queues.iter().any(|queue| queue.waiting(entry.stored, &entry.holes) + coming >= most)
+            }
+            Some(routes) => routes.iter().any(|&place| {
+                let queue = &queues[place as usize];
+                queue.waiting(entry.stored, &entry.holes) + queue.coming >= most
+            }),
+        }
     }
 
     /// Gives up what is too much in queues that have grown in this step and were served since.
@@ -148,7 +157,10 @@ impl QueueModel {
             let queue = self.queue_of(lane, group);
             let entry = &self.lanes[lane as usize];
             let most = self.options.max_length;
-            if !entry.gone && self.backlogs[queue].shorten(most, entry.stored, &entry.holes, &mut self.graves) {
+            if !entry.gone && {
+                let ends = (entry.deliverable(), entry.stored);
+                self.backlogs[queue].shorten(most, ends, &entry.holes, &mut self.graves)
+            } {
                 self.bury(lane, group);
             }
         }

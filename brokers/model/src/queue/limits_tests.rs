@@ -12,7 +12,7 @@ use crate::trial::{Command, Limits, Rules, Trial, command, exhaust};
 
 const LEASE: Span = Span::from_millis(300);
 
-fn options(limits: Limits) -> QueueOptions {
+pub(super) fn options(limits: Limits) -> QueueOptions {
     QueueOptions {
         visibility_timeout: LEASE,
         window: 12,
@@ -23,18 +23,25 @@ fn options(limits: Limits) -> QueueOptions {
         max_deliveries: limits.max_deliveries,
         max_in_flight: limits.max_in_flight as u32,
         dead_letter: DeadLetter::Keep,
+        priorities: limits.levels,
+        message_groups: limits.group_batch.is_some(),
+        deduplication: limits.window,
         ..QueueOptions::default()
     }
 }
 
-fn trial(contract: Contract, limits: Limits, (lanes, groups, members): (u32, u32, u32)) -> Trial<QueueModel> {
+pub(super) fn trial(
+    contract: Contract,
+    limits: Limits,
+    (lanes, groups, members): (u32, u32, u32),
+) -> Trial<QueueModel> {
     let automatic = contract.delivery == Delivery::AtMostOnce;
     let rules = Rules {
         lease: Some(LEASE),
         requeue: !automatic,
         automatic,
         in_order: true,
-        work_conserving: contract.order == Order::None && limits.max_in_flight == 0,
+        work_conserving: (contract.order == Order::None || limits.group_batch.is_some()) && limits.max_in_flight == 0,
         counts_unstored: false,
         limits,
     };
@@ -46,7 +53,7 @@ fn single(limits: Limits) -> Trial<QueueModel> {
     trial(Contract::default(), limits, (1, 1, 1))
 }
 
-fn any_limits() -> impl Strategy<Value = Limits> {
+pub(super) fn any_limits() -> impl Strategy<Value = Limits> {
     let delay = prop::sample::select(vec![0, 0, 30, 250]);
     let ttl = prop::sample::select(vec![None, Some(1), Some(200), Some(700)]);
     let max_length = prop::sample::select(vec![0, 0, 1, 4, 9]);
@@ -59,6 +66,7 @@ fn any_limits() -> impl Strategy<Value = Limits> {
             max_length,
             rejects: rejects && max_length > 0,
             max_in_flight,
+            ..Limits::default()
         },
     )
 }
@@ -274,7 +282,7 @@ fn presets_say_what_they_limit_and_where_the_number_is_from() {
     let competing = |preset: Preset| {
         preset.options().capabilities(Contract::default()).features.contains(&Feature::CompetingConsumers)
     };
-    assert_eq!(Preset::ALL.iter().map(|&preset| competing(preset)).collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!(Preset::ALL.iter().map(|&preset| competing(preset)).collect::<Vec<_>>(), [true, true, true]);
     let late = QueueOptions { delay: Span::from_secs(901), ..Preset::Sqs.options() };
     assert!(late.check().unwrap_err().to_string().contains("at most 15 min"));
 }

@@ -9,9 +9,9 @@
 //! order. At most once means automatic settlement at delivery.
 //!
 //! A queue may have a length limit, a time to live, a delay before the first delivery and a limit on deliveries
-//! ([`QueueOptions`]); what it gives up is counted by reason, and the journal knows it as settled. Presets ([`Preset`]) set
-//! what RabbitMQ and SQS document. Leaves out routing by topic or header, a dead-letter queue that can be read, priorities and
-//! deduplication: a message carries neither a priority nor an identity, and a model sees no payload.
+//! ([`QueueOptions`]); what it gives up is counted by reason, and the journal knows it as settled. A message says of itself, in its
+//! [headers](crate::headers), its priority, delay, time to live, group, routing key and the id by which its repeats are known.
+//! Presets ([`Preset`]) set what RabbitMQ and SQS document. Leaves out ids made from a message's body: a model sees no payload.
 
 mod ages;
 mod backlog;
@@ -19,11 +19,14 @@ mod clients;
 mod dispatch;
 mod exceptions;
 mod limits;
+mod message_groups;
 mod options;
 mod positions;
 mod preset;
 mod publish;
+mod repeats;
 mod restore;
+mod said;
 mod settle;
 mod terms;
 mod topology;
@@ -34,6 +37,8 @@ mod interleavings;
 #[cfg(test)]
 mod limits_tests;
 #[cfg(test)]
+mod said_tests;
+#[cfg(test)]
 mod tests;
 
 use std::cmp::Reverse;
@@ -43,6 +48,7 @@ pub use options::{DeadLetter, Overflow, QueueOptions};
 pub use preset::{OutOfBounds, Preset};
 
 use crate::batch::{Accepted, ChannelId, Control, Publishes, Settlement, Token};
+use crate::binding::Pattern;
 use crate::broker::{ClientSpec, ConnectError, Role};
 use crate::capabilities::{Capabilities, Settings, Unsupported};
 use crate::completion::{Failure, Refusal};
@@ -53,13 +59,18 @@ use crate::slots::Slots;
 use crate::time::{Span, Time};
 use ages::Ages;
 use backlog::{Backlog, Holes};
-use clients::{Binding, Client, Part};
+use clients::{Client, Part, Subscription};
 use dispatch::done;
+use exceptions::Shape;
 use limits::Front;
 use publish::{Pending, refused};
+use repeats::Repeats;
+
+/// How many messages of one message group a member is handed at a time (SQS: ReceiveMessage returns at most ten).
+const GROUP_BATCH: u32 = 10;
 
 /// An exchange.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Channel {
     name: String,
     first_lane: u32,
@@ -67,6 +78,12 @@ struct Channel {
     /// Its groups' indices in the model.
     groups: Vec<u32>,
     group_names: Vec<String>,
+    /// What its groups get, by their places; everything, without any.
+    bindings: Vec<(u32, Pattern)>,
+    /// Messages that no group was bound to.
+    unroutable: u64,
+    /// Messages that repeated an id.
+    repeated: u64,
     /// Whose turn it is among the lanes, for messages without a key.
     turn: u32,
     gone: bool,
@@ -128,12 +145,15 @@ pub struct QueueModel {
     ageing: bool,
     /// Whether a full queue gives up what waits at its head.
     shortens: bool,
+    /// Whether messages of a group are delivered in order while members compete.
+    groups_in_order: bool,
     channels: Vec<Channel>,
     lanes: Vec<Lane>,
     backlogs: Vec<Backlog>,
     groups: Vec<Group>,
     clients: Slots<Client>,
     pending: Pending,
+    repeats: Repeats,
     /// Lease ends by queue (lane, group); at most one that counts for each, the others are skipped.
     timers: BinaryHeap<Reverse<(Time, u32, u32)>>,
     /// When messages appear or expire, by lane; one of each for a lane that has such messages.
@@ -163,6 +183,7 @@ impl QueueModel {
             settings: options.honour(contract)?,
             capabilities: options.capabilities(*contract),
             exclusive: options.one_reader(contract.order),
+            groups_in_order: options.groups_in_order(contract.order),
             ageing: options.delay > Span::ZERO || options.message_ttl.is_some(),
             shortens: options.max_length > 0 && options.overflow == Overflow::DropHead,
             options,
@@ -173,6 +194,7 @@ impl QueueModel {
             groups: Vec::new(),
             clients: Slots::default(),
             pending: Pending::default(),
+            repeats: Repeats::default(),
             timers: BinaryHeap::new(),
             lane_timers: BinaryHeap::new(),
             dirty: Vec::new(),
@@ -191,14 +213,23 @@ impl QueueModel {
         (self.lanes[lane as usize].first_queue + self.groups[group as usize].place) as usize
     }
 
-    fn bindings(&self, group: &str, channels: &[ChannelId]) -> Result<Vec<Binding>, ConnectError> {
+    /// What all queues have in common.
+    fn shape(&self) -> Shape {
+        Shape {
+            levels: self.options.priorities,
+            ageing: self.options.message_ttl.is_some(),
+            group_batch: self.groups_in_order.then_some(GROUP_BATCH),
+        }
+    }
+
+    fn subscriptions(&self, group: &str, channels: &[ChannelId]) -> Result<Vec<Subscription>, ConnectError> {
         let mut bindings = Vec::with_capacity(channels.len());
         for &id in channels {
             let channel = self.channels.get(id.0 as usize).filter(|channel| !channel.gone);
             let channel = channel.ok_or(ConnectError::NoSuchChannel(id))?;
             let place = channel.group_names.iter().position(|name| name == group);
             let place = place.ok_or_else(|| ConnectError::NoSuchGroup(group.to_owned()))?;
-            let binding = Binding { group: channel.groups[place], waiting: false };
+            let binding = Subscription { group: channel.groups[place], waiting: false };
             if !bindings.contains(&binding) {
                 bindings.push(binding);
             }
@@ -217,8 +248,8 @@ impl QueueModel {
         }
     }
 
-    fn close(&mut self, slot: u32, token: Token, out: &mut Effects) {
-        self.leave(slot);
+    fn close(&mut self, now: Time, slot: u32, token: Token, out: &mut Effects) {
+        self.leave(now, slot);
         self.record_settled(out);
         let client = self.clients.get_mut(slot);
         let number = client.number;
@@ -247,7 +278,7 @@ impl Model for QueueModel {
         let (part, bindings) = match &client.role {
             Role::Producer => (Part::Producer, Vec::new()),
             Role::Administrator => (Part::Administrator, Vec::new()),
-            Role::Member { group, channels } => (Part::Member, self.bindings(group, channels)?),
+            Role::Member { group, channels } => (Part::Member, self.subscriptions(group, channels)?),
         };
         let groups: Vec<u32> = bindings.iter().map(|binding| binding.group).collect();
         let slot = self.clients.add(client.number, Client::new(client.number, part, bindings));
@@ -282,9 +313,9 @@ impl Model for QueueModel {
                         out.outcomes.push((client, done(token)));
                     }
                 }
-                Control::Close => self.close(slot, token, out),
+                Control::Close => self.close(now, slot, token, out),
                 Control::Create(spec) => self.create(slot, token, spec, out),
-                Control::Delete(channel) => self.delete(slot, token, *channel, out),
+                Control::Delete(channel) => self.delete(now, slot, token, *channel, out),
                 Control::Describe(channel) => self.describe(slot, token, *channel, out),
                 Control::Seek { .. }
                 | Control::Position(_)
@@ -301,14 +332,14 @@ impl Model for QueueModel {
 
     fn stored(&mut self, now: Time, ticket: u64, result: Result<(), Failure>, out: &mut Effects) {
         self.expire(now, out);
-        self.stored_upto(ticket, result, out);
+        self.stored_upto(now, ticket, result, out);
         self.dispatch(now, out);
     }
 
     fn next_deadline(&self) -> Option<Time> {
         let lease = self.timers.peek().map(|Reverse((at, ..))| *at);
         let lane = self.lane_timers.peek().map(|Reverse((at, ..))| *at);
-        lease.into_iter().chain(lane).min()
+        lease.into_iter().chain(lane).chain(self.repeats.next_deadline()).min()
     }
 
     fn on_deadline(&mut self, now: Time, out: &mut Effects) {
@@ -320,7 +351,11 @@ impl Model for QueueModel {
         self.contract.delivery == Delivery::AtMostOnce
     }
 
-    fn restore(&mut self, _now: Time, journal: &Journal, out: &mut Effects) -> Result<(), JournalError> {
-        self.take_over(journal, out)
+    fn reads_headers(&self) -> bool {
+        true
+    }
+
+    fn restore(&mut self, now: Time, journal: &Journal, out: &mut Effects) -> Result<(), JournalError> {
+        self.take_over(now, journal, out)
     }
 }

@@ -58,6 +58,14 @@ pub struct QueueOptions {
     pub max_in_flight: u32,
     /// What becomes of messages that are given up.
     pub dead_letter: DeadLetter,
+    /// The highest priority that a message can have (RabbitMQ: x-max-priority, 1 to 255); a higher one counts as this. 0: priorities are not
+    /// looked at.
+    pub priorities: u8,
+    /// How long repeats of an id are acknowledged and not stored (SQS FIFO: 5 min).
+    pub deduplication: Option<Span>,
+    /// Whether messages of one group are delivered in order and by one member at a time, while members compete for the groups (SQS FIFO).
+    /// A message's group is what it says, otherwise its key.
+    pub message_groups: bool,
 }
 
 impl Default for QueueOptions {
@@ -76,6 +84,9 @@ impl Default for QueueOptions {
             max_deliveries: 0,
             max_in_flight: 0,
             dead_letter: DeadLetter::Discard,
+            priorities: 0,
+            deduplication: None,
+            message_groups: false,
         }
     }
 }
@@ -97,16 +108,34 @@ impl QueueOptions {
         if self.preset == Some(Preset::Sqs) && contract.order != Order::None {
             gaps.add(Order::AXIS, contract.order, "a standard queue keeps no order; take queue?as=sqs-fifo");
         }
+        if self.message_groups && self.priorities > 0 {
+            gaps.add(
+                "settings",
+                "message_groups",
+                "a group's messages come in order, whatever their priority; leave `priorities` out",
+            );
+        }
+        if self.message_groups && self.max_length > 0 && self.overflow == Overflow::DropHead {
+            gaps.add(
+                "settings",
+                "message_groups",
+                "the head may be locked with its group; take overflow=reject-publish",
+            );
+        }
+        if self.priorities > 0 && contract.order != Order::None {
+            gaps.add(Order::AXIS, contract.order, "a message of a higher priority overtakes; leave `priorities` out");
+        }
         gaps.or("queue", self.settings(*contract))
     }
 
     /// Whether one member at a time reads a queue.
     pub(super) fn one_reader(self, order: Order) -> bool {
-        order != Order::None || self.is_fifo()
+        order != Order::None && !self.groups_in_order(order)
     }
 
-    fn is_fifo(self) -> bool {
-        self.preset == Some(Preset::SqsFifo)
+    /// Whether messages of a group are delivered in order while members compete. One order of all messages is one reader's.
+    pub(super) fn groups_in_order(self, order: Order) -> bool {
+        self.message_groups && order != Order::Total
     }
 
     fn settings(self, contract: Contract) -> Settings {
@@ -122,8 +151,9 @@ impl QueueOptions {
             }
         };
         match contract.order {
-            Order::None if self.is_fifo() => {
-                settings.add("x-single-active-consumer", true, "a FIFO queue: one member at a time reads it")
+            Order::None | Order::PerKey if self.message_groups => {
+                settings.add("x-single-active-consumer", false, "one member at a time has messages of a group");
+                settings.add("message-groups", "what a message says, else its key", "a group's messages come in order")
             }
             Order::None => settings.add("x-single-active-consumer", false, "no order is asked: members compete"),
             Order::PerKey => {
@@ -180,6 +210,12 @@ impl QueueOptions {
                 "unsettled messages of a queue; then nothing is delivered",
             );
         }
+        if self.priorities > 0 {
+            settings.add("priorities", self.priorities, "a message of a higher priority goes first");
+        }
+        if let Some(window) = self.deduplication {
+            settings.add("deduplication", window, "a repeat of an id is acknowledged and not stored");
+        }
         if self.dead_letter == DeadLetter::Keep {
             settings.add("dead-letter", "keep", "what is given up counts as dead letters; they can't be read");
         }
@@ -194,7 +230,17 @@ impl QueueOptions {
             Feature::FullDepth,
             Feature::RedeliveryCount,
             Feature::ExactCredit,
+            Feature::Delay,
+            Feature::TimeToLive,
+            Feature::Routing,
         ];
+        let optional = [
+            (self.max_length > 0, Feature::LengthLimit),
+            (self.priorities > 0, Feature::Priorities),
+            (self.deduplication.is_some(), Feature::Deduplication),
+            (self.groups_in_order(contract.order), Feature::MessageGroups),
+        ];
+        features.extend(optional.into_iter().filter_map(|(has, feature)| has.then_some(feature)));
         if contract.delivery != Delivery::AtMostOnce {
             features.extend([Feature::SettleEach, Feature::Requeue, Feature::Lease]);
         }

@@ -1,8 +1,8 @@
 //! What RabbitMQ and SQS document of their queues: defaults, bounds, and where each number is from.
 //!
 //! A preset binds the queue to one of these systems' limits and to what of their semantics the model has. Leaves out what the
-//! model has not, and says so among the limits: SQS's deduplication and message groups that share a queue, RabbitMQ's closing of a
-//! channel whose consumer holds a message for too long (here that message alone comes back).
+//! model has not: ids that SQS makes of a body, which a model does not see, and RabbitMQ's closing of a channel whose consumer holds a
+//! message for too long (here that message alone comes back).
 
 use std::fmt;
 
@@ -62,7 +62,13 @@ impl Preset {
                 max_deliveries: 21,
                 ..plain
             },
-            Self::Sqs | Self::SqsFifo => QueueOptions {
+            Self::SqsFifo => QueueOptions {
+                preset: Some(self),
+                message_groups: true,
+                deduplication: Some(Span(MINUTE.0 * 5)),
+                ..Self::Sqs.options()
+            },
+            Self::Sqs => QueueOptions {
                 visibility_timeout: Span::from_secs(30),
                 max_message_bytes: MIB,
                 message_ttl: Some(Span(DAY.0 * 4)),
@@ -85,6 +91,17 @@ impl QueueOptions {
             (self.delay <= Span(MINUTE.0 * 15), "delay", "of at most 15 min"),
             ((1..=120_000).contains(&self.max_in_flight), "max_in_flight", "from 1 to 120000"),
             (self.max_length == 0, "max_length", "not at all"),
+            (self.priorities == 0, "priorities", "not at all"),
+            (
+                self.message_groups == (preset == Preset::SqsFifo),
+                "message_groups",
+                "on for a FIFO queue, off otherwise",
+            ),
+            (
+                self.deduplication == preset.options().deduplication,
+                "deduplication",
+                "of 5 min for a FIFO queue, none otherwise",
+            ),
         ];
         let broken = bounds.iter().find(|(kept, ..)| !kept);
         broken.map_or(Ok(()), |&(_, parameter, bounds)| Err(OutOfBounds { preset: preset.name(), parameter, bounds }))
@@ -105,13 +122,13 @@ pub(super) fn limits(options: &QueueOptions) -> Vec<Limit> {
             let mut limits = sqs(options, bytes, in_flight);
             limits.push(limit(
                 "deduplication",
-                "none",
-                "SQS drops repeats of a MessageDeduplicationId for 5 min; a message has no such id here",
+                options.deduplication.map_or_else(|| "none".to_owned(), |window| window.to_string()),
+                "SQS API, SendMessage, MessageDeduplicationId: 5 min; here by the header of that name, never by the body",
             ));
             limits.push(limit(
-                "readers of a queue",
-                "1",
-                "SQS lets several read a queue, each of other message groups; here a key's queue has one reader",
+                "messages of a group in one receive",
+                "10",
+                "SQS developer guide, FIFO delivery logic: a group with messages in flight is not read further",
             ));
             limits
         }

@@ -7,10 +7,13 @@ use std::collections::VecDeque;
 use crate::batch::{Accepted, Blocked, LaneId, Message, Publishes, Token};
 use crate::completion::{Failure, Outcome, Refusal, Status};
 use crate::contract::Order;
+use crate::headers::{Headers, names};
 use crate::machine::{Effects, Write};
 use crate::queue::QueueModel;
+use crate::queue::backlog::Told;
 use crate::queue::clients::Part;
 use crate::queue::dispatch::done;
+use crate::queue::said::Said;
 use crate::routing::{choose, key_hash};
 use crate::time::Time;
 
@@ -31,12 +34,27 @@ struct Unstored {
     work: Work,
 }
 
+/// In place of a lane: the message repeats one that is there.
+const REPEAT: u32 = u32::MAX;
+
+/// What becomes of a message that is published.
+enum Admitted {
+    /// It goes to this lane.
+    New(u32, Option<Said>),
+    /// It repeats the one at this place.
+    Repeat(u32, u64),
+}
+
 /// Everything that waits to be stored, in order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pending {
     barriers: VecDeque<Unstored>,
-    /// Token and lane of each message; its position is its lane's next to be stored.
+    /// Token and lane of each message; its position is its lane's next to be stored. [`REPEAT`] stands for one that is not stored.
     messages: VecDeque<(Token, u32)>,
+    /// Of the repeats among them: where the first is, and whether it was lost.
+    repeats: VecDeque<(u32, u64, bool)>,
+    /// Of those that say something: where they are, when they came, and what they say.
+    said: VecDeque<(u32, u64, Time, Said)>,
     next_ticket: u64,
 }
 
@@ -66,24 +84,33 @@ impl QueueModel {
         let (mut taken, mut stored) = (0, 0u32);
         while taken < batch.len() && u64::from(stored) < room {
             let message = batch.get(taken);
-            match self.place(&message) {
-                Ok(lane) if self.is_full(lane) => {
-                    let status = Status::Failed(Failure::Overloaded);
-                    let outcome = Outcome { token: message.token, status, lane: LaneId(lane), position: 0 };
-                    out.outcomes.push((client, outcome));
-                }
-                Ok(lane) => {
-                    let entry = &mut self.lanes[lane as usize];
-                    let position = entry.end;
-                    entry.end += 1;
+            match self.admit(&message) {
+                Ok(Admitted::New(lane, said)) => {
+                    let position = self.lanes[lane as usize].end;
+                    self.lanes[lane as usize].end += 1;
                     stored += 1;
                     out.append(LaneId(lane), position, taken as u32);
                     self.pending.messages.push_back((message.token, lane));
                     if self.ageing {
                         self.came(lane, now);
                     }
+                    if self.options.deduplication.is_some() {
+                        self.remember(now, &message, lane, position);
+                    }
+                    if let Some(said) = said {
+                        self.await_told(now, lane, position, said);
+                    }
                 }
-                Err(refusal) => out.outcomes.push((client, refused(message.token, refusal))),
+                Ok(Admitted::Repeat(lane, position)) if position < self.lanes[lane as usize].stored => {
+                    let outcome = Outcome { token: message.token, status: Status::Done, lane: LaneId(lane), position };
+                    out.outcomes.push((client, outcome));
+                }
+                Ok(Admitted::Repeat(lane, position)) => {
+                    stored += 1;
+                    self.pending.messages.push_back((message.token, REPEAT));
+                    self.pending.repeats.push_back((lane, position, false));
+                }
+                Err(outcome) => out.outcomes.push((client, outcome)),
             }
             taken += 1;
         }
@@ -94,23 +121,82 @@ impl QueueModel {
         Accepted { taken, blocked: (taken < batch.len()).then_some(Blocked::Window) }
     }
 
-    /// The lane that a message goes to.
-    fn place(&mut self, message: &Message<'_>) -> Result<u32, Refusal> {
-        let channel = self.channels.get_mut(message.channel.0 as usize).filter(|channel| !channel.gone);
+    /// What becomes of a message, or how its publish ends at once.
+    fn admit(&mut self, message: &Message<'_>) -> Result<Admitted, Outcome> {
+        let refuse = |refusal| refused(message.token, refusal);
+        let number = message.channel;
+        let (first, lanes) = self.takes(message).map_err(refuse)?;
+        let said = self.said(number, message.key, message.headers).map_err(refuse)?;
+        let routes = said.as_ref().and_then(|said| said.routes.as_deref());
+        if routes.is_some_and(<[u32]>::is_empty) {
+            self.channels[number.0 as usize].unroutable += 1;
+            return Err(refuse(Refusal::Unroutable));
+        }
+        if self.options.deduplication.is_some()
+            && let Some(id) = id_of(message)
+        {
+            if let Some((lane, position)) = self.repeats.find(number.0, id) {
+                self.channels[number.0 as usize].repeated += 1;
+                return Ok(Admitted::Repeat(lane, position));
+            }
+            if self.repeats.is_full() {
+                return Err(Outcome { status: Status::Throttled, ..refuse(Refusal::TooLarge) });
+            }
+        }
+        let lane = self.place(message, first, lanes);
+        if self.is_full(lane, routes) {
+            let status = Status::Failed(Failure::Overloaded);
+            return Err(Outcome { token: message.token, status, lane: LaneId(lane), position: 0 });
+        }
+        Ok(Admitted::New(lane, said))
+    }
+
+    /// Notes an id that was not known.
+    fn remember(&mut self, now: Time, message: &Message<'_>, lane: u32, position: u64) {
+        if let (Some(window), Some(id)) = (self.options.deduplication, id_of(message)) {
+            self.repeats.note(now + window, message.channel.0, lane, position, id);
+        }
+    }
+
+    /// Keeps what a message says until it is stored.
+    fn await_told(&mut self, now: Time, lane: u32, position: u64, said: Said) {
+        if let Some(routes) = &said.routes {
+            let first = self.lanes[lane as usize].first_queue;
+            for place in routes {
+                self.backlogs[(first + place) as usize].coming += 1;
+            }
+        }
+        self.pending.said.push_back((lane, position, now, said));
+    }
+
+    /// The first lane of a message's channel, and how many it has.
+    fn takes(&self, message: &Message<'_>) -> Result<(u32, u32), Refusal> {
+        let channel = self.channels.get(message.channel.0 as usize).filter(|channel| !channel.gone);
         let channel = channel.ok_or(Refusal::NoSuchLane)?;
         let bytes = message.key.len() as u64 + message.headers.len() as u64 + u64::from(message.payload_len);
         if bytes > u64::from(self.options.max_message_bytes) {
             return Err(Refusal::TooLarge);
         }
-        if channel.lanes == 1 || self.contract.order == Order::Total {
-            return Ok(channel.first_lane);
+        Ok((channel.first_lane, channel.lanes))
+    }
+
+    /// The lane that a message goes to, of so many from the first one on.
+    fn place(&mut self, message: &Message<'_>, first: u32, lanes: u32) -> u32 {
+        if lanes == 1 || self.contract.order == Order::Total {
+            return first;
         }
-        if !message.key.is_empty() {
-            return Ok(channel.first_lane + choose(key_hash(message.key), channel.lanes));
+        let key = if self.groups_in_order {
+            self.message_group(message.key, Headers::parse(message.headers))
+        } else {
+            message.key
+        };
+        if !key.is_empty() {
+            return first + choose(key_hash(key), lanes);
         }
-        let lane = channel.turn;
-        channel.turn = if lane + 1 == channel.lanes { 0 } else { lane + 1 };
-        Ok(channel.first_lane + lane)
+        let turn = &mut self.channels[message.channel.0 as usize].turn;
+        let lane = *turn;
+        *turn = if lane + 1 == lanes { 0 } else { lane + 1 };
+        first + lane
     }
 
     /// A record of the administrator's that is done when it is stored.
@@ -120,13 +206,13 @@ impl QueueModel {
     }
 
     /// Everything up to `ticket` is stored or lost.
-    pub(super) fn stored_upto(&mut self, ticket: u64, result: Result<(), Failure>, out: &mut Effects) {
+    pub(super) fn stored_upto(&mut self, now: Time, ticket: u64, result: Result<(), Failure>, out: &mut Effects) {
         while let Some(barrier) = self.pending.barriers.front().copied().filter(|barrier| barrier.ticket <= ticket) {
             self.pending.barriers.pop_front();
             let number = self.clients.get(barrier.client).number;
             let ended = match barrier.work {
                 Work::Messages(count) => {
-                    self.messages_stored(number, count, result, out);
+                    self.messages_stored(now, number, count, result, out);
                     u64::from(count)
                 }
                 Work::Record(outcome) => {
@@ -151,13 +237,23 @@ impl QueueModel {
                 let group = self.channels[channel].groups[index];
                 self.expire_waiting(lane, group);
                 self.list(lane, group);
+                let queue = self.queue_of(lane, group);
+                if self.backlogs[queue].next_deadline().is_some_and(|due| due <= now) {
+                    self.wake(now, lane, group);
+                }
+                self.arm(lane, group);
             }
         }
         self.record_settled(out);
     }
 
-    fn messages_stored(&mut self, number: u32, count: u32, result: Result<(), Failure>, out: &mut Effects) {
-        for (token, lane) in self.pending.messages.drain(..count as usize) {
+    fn messages_stored(&mut self, now: Time, number: u32, count: u32, result: Result<(), Failure>, out: &mut Effects) {
+        for _ in 0..count {
+            let Some((token, lane)) = self.pending.messages.pop_front() else { break };
+            if lane == REPEAT {
+                out.outcomes.push((number, self.repeated(token)));
+                continue;
+            }
             let entry = &mut self.lanes[lane as usize];
             let position = entry.stored;
             entry.stored += 1;
@@ -176,8 +272,51 @@ impl QueueModel {
                 }
             };
             out.outcomes.push((number, Outcome { token, status, lane: LaneId(lane), position }));
+            let says = self.pending.said.front().is_some_and(|&(of, at, ..)| (of, at) == (lane, position));
+            if says && let Some((_, _, came, said)) = self.pending.said.pop_front() {
+                self.tell(now, lane, position, came, &said, result.is_ok());
+            }
+            if result.is_err() && self.options.deduplication.is_some() {
+                self.repeats.lost(lane, position);
+                let repeats = self.pending.repeats.iter_mut().filter(|(of, at, _)| (*of, *at) == (lane, position));
+                repeats.for_each(|(.., lost)| *lost = true);
+            }
         }
     }
+
+    /// How the publish of a repeat ends, when the first has been stored or lost.
+    fn repeated(&mut self, token: Token) -> Outcome {
+        let (lane, position, lost) = self.pending.repeats.pop_front().unwrap_or_default();
+        let status = if lost { Status::Failed(Failure::Storage) } else { Status::Done };
+        Outcome { token, status, lane: LaneId(lane), position }
+    }
+
+    /// Tells a lane's queues what a message says that was stored, or is not coming.
+    fn tell(&mut self, now: Time, lane: u32, position: u64, came: Time, said: &Said, is_stored: bool) {
+        let entry = &self.lanes[lane as usize];
+        if entry.gone {
+            return;
+        }
+        let (first, channel) = (entry.first_queue, entry.channel as usize);
+        for place in 0..self.channels[channel].groups.len() as u32 {
+            let told = said.told(place, came, self.options.delay);
+            let backlog = &mut self.backlogs[(first + place) as usize];
+            if said.routes.is_some() && told != Some(Told::Elsewhere) {
+                backlog.coming -= 1;
+            }
+            if let Some(told) = told.filter(|_| is_stored) {
+                backlog.tell(now, position, told);
+                if told == Told::Elsewhere {
+                    self.touch(lane, self.channels[channel].groups[place as usize]);
+                }
+            }
+        }
+    }
+}
+
+/// The id by which a message's repeats are known.
+fn id_of<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
+    Headers::parse(message.headers)?.text(names::DEDUPLICATION_ID)
 }
 
 /// An operation that is refused.

@@ -6,7 +6,7 @@
 
 use crate::batch::{LaneId, Settlement, Verdict};
 use crate::completion::{Outcome, Refusal, Status};
-use crate::contract::Delivery;
+use crate::contract::{Delivery, Storage};
 use crate::machine::{Effects, Record, Write};
 use crate::queue::QueueModel;
 use crate::queue::backlog::{Backlog, Settled};
@@ -43,14 +43,13 @@ impl QueueModel {
         let entry = self.lanes.get(lane as usize).filter(|entry| !entry.gone).ok_or(Refusal::NoSuchLane)?;
         let (channel, members) = (entry.channel, &self.clients.get(member).bindings);
         let groups = &self.groups;
-        let group =
-            members.iter().map(|binding| binding.group).find(|&group| groups[group as usize].channel == channel);
+        let group = members.iter().map(|of| of.group).find(|&group| groups[group as usize].channel == channel);
         let group = group.ok_or(Refusal::NotAssigned)?;
         let queue = self.queue_of(lane, group);
         if self.contract.delivery == Delivery::AtMostOnce {
             return self.settled_by_delivery(queue, settlement);
         }
-        let terms = self.terms(lane);
+        let terms = self.terms(now, lane);
         let backlog = &mut self.backlogs[queue];
         match backlog.settle(now, member, &receipt, settlement.verdict, terms)? {
             Settled::Gone => {
@@ -60,7 +59,7 @@ impl QueueModel {
                     backlog.touched = true;
                     self.touched.push((lane, group));
                 }
-                if self.options.max_in_flight > 0 {
+                if self.options.max_in_flight > 0 || self.groups_in_order {
                     self.list(lane, group);
                 }
             }
@@ -76,7 +75,7 @@ impl QueueModel {
     /// A delivery that settled itself: an ack or a drop changes nothing, and there is nothing to give back or extend. What was given
     /// up undelivered can't be told from it.
     fn settled_by_delivery(&self, queue: usize, settlement: &Settlement) -> Result<(), Refusal> {
-        let delivered = settlement.receipt.position < self.backlogs[queue].cursor && settlement.receipt.epoch == 0;
+        let delivered = self.backlogs[queue].is_done(settlement.receipt.position) && settlement.receipt.epoch == 0;
         match settlement.verdict {
             Verdict::Ack | Verdict::Nack { requeue: false } if delivered => Ok(()),
             Verdict::Ack | Verdict::Nack { requeue: false } => Err(Refusal::StaleReceipt),
@@ -112,13 +111,17 @@ impl QueueModel {
         }
     }
 
-    /// Gives back what every group has settled.
+    /// Gives back what every group has settled and no id is remembered of.
     pub(super) fn trim(&mut self, lane: u32, out: &mut Effects) {
         let entry = &self.lanes[lane as usize];
         let first = entry.first_queue as usize;
         let groups = self.channels[entry.channel as usize].groups.len();
         let heads = self.backlogs[first..first + groups].iter().map(Backlog::head);
-        let below = heads.min().unwrap_or(entry.stored);
+        let mut below = heads.min().unwrap_or(entry.stored);
+        if self.contract.storage != Storage::Memory {
+            // A restart is to know the ids.
+            below = self.repeats.oldest(lane).map_or(below, |oldest| oldest.min(below));
+        }
         if below > entry.trimmed {
             let entry = &mut self.lanes[lane as usize];
             entry.trimmed = below;

@@ -3,6 +3,7 @@
 //! Leaves out what a full queue does, which is decided when it is full.
 
 use crate::completion::GivenUp;
+use crate::time::Time;
 
 /// Why a message that comes back does not wait again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,18 +19,20 @@ pub(super) enum End {
 pub(super) struct Terms {
     /// After this many deliveries a message does not come again.
     pub(super) most_deliveries: u32,
-    /// The messages before this position have outlived their time to live.
+    /// The messages before this position have outlived their queue's time to live.
     pub(super) expired_below: u64,
+    /// The time.
+    pub(super) now: Time,
 }
 
 impl Terms {
-    /// Why the message at `position` does not wait again after so many deliveries, if so. The number of deliveries is looked at
-    /// first.
-    pub(super) fn end(self, position: u64, deliveries: u32) -> Option<End> {
+    /// Why the message at `position` does not wait again after so many deliveries, if so; by what it says of itself it can wait until
+    /// `expires`. The number of deliveries is looked at first.
+    pub(super) fn end(self, position: u64, deliveries: u32, expires: Time) -> Option<End> {
         if deliveries >= self.most_deliveries {
             Some(End::Exhausted)
         } else {
-            (position < self.expired_below).then_some(End::Expired)
+            (position < self.expired_below || expires <= self.now).then_some(End::Expired)
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::queue::backlog::Backlog;
 use crate::queue::clients::Part;
 use crate::queue::publish::refused;
 use crate::queue::{Channel, DeadLetter, Group, Lane, QueueModel};
-use crate::time::Span;
+use crate::time::{Span, Time};
 
 impl QueueModel {
     /// Why an administrator's command is refused, if it is.
@@ -25,7 +25,7 @@ impl QueueModel {
         let exists = self.channels.iter().any(|channel| !channel.gone && channel.name == spec.name);
         let refusal = match self.administrator(slot) {
             Err(refusal) => Some(refusal),
-            Ok(()) if !spec.is_plain() => Some(Refusal::Unsupported),
+            Ok(()) if spec.dead_letters_of.is_some() => Some(Refusal::Unsupported),
             Ok(()) if exists => Some(Refusal::Exists),
             Ok(()) => (!spec.is_in_bounds()).then_some(Refusal::OutOfRange),
         };
@@ -57,22 +57,25 @@ impl QueueModel {
         }));
         for _ in 0..lanes {
             let first_queue = self.backlogs.len() as u32;
-            self.backlogs.extend((0..count).map(|_| Backlog::new(self.options.message_ttl.is_some())));
+            let shape = self.shape();
+            self.backlogs.extend((0..count).map(|_| Backlog::new(shape)));
             let visible = if self.options.delay > Span::ZERO { 0 } else { u64::MAX };
             self.lanes.push(Lane { channel: number, visible, ..Lane::new(first_queue) });
         }
+        let place = |group: &String| made.groups.iter().position(|name| name == group).unwrap_or_default() as u32;
+        let bindings = made.bindings.iter().map(|of| (place(&of.group), of.pattern.clone())).collect();
         self.channels.push(Channel {
             name: made.name.clone(),
             first_lane,
             lanes,
             groups: (first_group..first_group + count).collect(),
             group_names: made.groups.clone(),
-            turn: 0,
-            gone: false,
+            bindings,
+            ..Channel::default()
         });
     }
 
-    pub(super) fn delete(&mut self, slot: u32, token: Token, channel: ChannelId, out: &mut Effects) {
+    pub(super) fn delete(&mut self, now: Time, slot: u32, token: Token, channel: ChannelId, out: &mut Effects) {
         let allowed = self.administrator(slot).and_then(|()| self.existing(channel).map(|_| ()));
         if let Err(refusal) = allowed {
             out.outcomes.push((self.clients.get(slot).number, refused(token, refusal)));
@@ -85,7 +88,7 @@ impl QueueModel {
         out.writes.push(Write::Record(Record::ChannelGone(channel)));
         for lane in first..first + lanes {
             for &group in &groups {
-                self.empty_queue(lane, group);
+                self.empty_queue(now, lane, group);
             }
             let entry = &mut self.lanes[lane as usize];
             entry.gone = true;
@@ -100,10 +103,10 @@ impl QueueModel {
     }
 
     /// Forgets a queue; what its members hold of it counts no longer.
-    fn empty_queue(&mut self, lane: u32, group: u32) {
+    fn empty_queue(&mut self, now: Time, lane: u32, group: u32) {
         let queue = self.queue_of(lane, group);
         for member in self.groups[group as usize].members.clone() {
-            let terms = self.terms(lane);
+            let terms = self.terms(now, lane);
             let released = self.backlogs[queue].release(member, terms, &mut self.scratch, &mut self.graves);
             self.graves.clear();
             let client = self.clients.get_mut(member);
@@ -113,7 +116,7 @@ impl QueueModel {
             }
             self.wait(member);
         }
-        self.backlogs[queue] = Backlog::new(self.options.message_ttl.is_some());
+        self.backlogs[queue] = Backlog::new(self.shape());
     }
 
     pub(super) fn describe(&mut self, slot: u32, token: Token, channel: ChannelId, out: &mut Effects) {
@@ -146,6 +149,7 @@ impl QueueModel {
             ("expired", given_up.expired),
             ("overflowed", given_up.overflowed),
         ];
+        let counts = counts.into_iter().chain([("unroutable", entry.unroutable), ("repeated", entry.repeated)]);
         description.settings.extend(counts.map(|(name, count)| (name.to_owned(), count.to_string())));
         out.answers.push((number, token, Answer::Description(description)));
     }

@@ -104,13 +104,15 @@ impl Window {
         self.open += u64::from(len);
     }
 
-    /// Marks a position as unsettled and moved before anything was handed out; positions come in order.
-    pub(super) fn restore(&mut self, position: u64) {
+    /// Marks a position as unsettled and moved though it was not handed out. It is not before `from`, and everything handed out from now
+    /// on isn't either.
+    pub(super) fn set_aside(&mut self, position: u64, from: u64) {
         if self.words.is_empty() {
-            self.base = position - position % WORD;
+            self.base = from - from % WORD;
         }
+        let number = self.lease_base + self.leases.len() as u64;
         while self.base + self.words.len() as u64 * WORD <= position {
-            self.words.push_back(Word { open: 0, moved: 0, first_lease: self.lease_base });
+            self.words.push_back(Word { open: 0, moved: 0, first_lease: number });
         }
         if let Some((index, bit)) = self.bit(position) {
             let word = &mut self.words[index];
@@ -206,10 +208,13 @@ impl Window {
         give_back::from_deque(&mut self.words);
     }
 
-    /// The oldest position that is not settled, `cursor` when there is none. Exact after `advance`.
+    /// The oldest position that is not settled, `cursor` when there is none before it. Exact after `advance`.
     pub(super) fn head(&self, cursor: u64) -> u64 {
         match self.words.iter().position(|word| word.open != 0) {
-            Some(index) => self.base + index as u64 * WORD + u64::from(self.words[index].open.trailing_zeros()),
+            Some(index) => {
+                let first = self.base + index as u64 * WORD + u64::from(self.words[index].open.trailing_zeros());
+                first.min(cursor)
+            }
             None => cursor,
         }
     }

@@ -63,6 +63,8 @@ enum Logged {
         bytes: u32,
         written: Time,
         provisional: bool,
+        /// Its key and its headers.
+        said: (Vec<u8>, Vec<u8>),
     },
     Record(Record),
     /// Not in the journal: nothing below is needed.
@@ -93,12 +95,30 @@ pub(crate) struct Log {
 impl Log {
     /// Something is written at `now`; `bytes` is asked for a message's size.
     pub(crate) fn write(&mut self, now: Time, write: &Write, bytes: impl Fn(u32) -> u32) {
+        self.write_said(now, write, bytes, |_| (Vec::new(), Vec::new()));
+    }
+
+    /// As [`write`](Self::write); `said` is asked for a message's key and headers.
+    pub(crate) fn write_said(
+        &mut self,
+        now: Time,
+        write: &Write,
+        bytes: impl Fn(u32) -> u32,
+        said: impl Fn(u32) -> (Vec<u8>, Vec<u8>),
+    ) {
         match write {
             Write::Messages { lane, position, index, count } | Write::Provisional { lane, position, index, count } => {
                 let provisional = matches!(write, Write::Provisional { .. });
                 for (position, index) in (*position..).zip(*index..index + count) {
-                    let bytes = bytes(index);
-                    self.entries.push(Logged::Message { lane: lane.0, position, bytes, written: now, provisional });
+                    let (bytes, said) = (bytes(index), said(index));
+                    self.entries.push(Logged::Message {
+                        lane: lane.0,
+                        position,
+                        bytes,
+                        written: now,
+                        provisional,
+                        said,
+                    });
                 }
             }
             Write::Record(record) => self.entries.push(Logged::Record(record.clone())),
@@ -140,10 +160,12 @@ impl Log {
     /// As it is told to a model.
     pub(crate) fn journal(&self) -> Journal {
         let mut journal = Journal::default();
+        journal.keep_said();
         for entry in &self.entries {
             match *entry {
-                Logged::Message { lane, position, bytes, written, provisional } => {
+                Logged::Message { lane, position, bytes, written, provisional, ref said } => {
                     journal.message(LaneId(lane), position, bytes, written);
+                    journal.said(LaneId(lane), position, written, &said.0, &said.1);
                     if provisional {
                         journal.provisional(LaneId(lane), position);
                     }

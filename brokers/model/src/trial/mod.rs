@@ -13,9 +13,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use proptest::prelude::*;
 
 use crash::{Crash, Log};
-pub(crate) use ledger::{Ledger, Limits, Rules, Standing};
+pub(crate) use ledger::{Ledger, Limits, Rules, Standing, Words};
 
 use crate::batch::{ChannelId, ChannelSpec, Control, LaneId, Publishes, Receipt, Settlement, Token, Verdict};
+use crate::binding::{Binding, Pattern};
 use crate::broker::{ClientSpec, Role};
 use crate::completion::{Answer, Failure, GivenUp, Outcome, Status};
 use crate::machine::{Effects, Model, Record, Write};
@@ -31,6 +32,8 @@ const MEMBERS: u32 = 10;
 pub(crate) enum Command {
     /// A producer publishes so many messages; with so many keys, none if 0.
     Publish { producer: u8, count: u8, keys: u8 },
+    /// A producer publishes so many messages that say the same of themselves.
+    Say { producer: u8, count: u8, words: Words },
     /// The storage answers so many barriers.
     Store { barriers: u8, fails: bool },
     /// A member is granted so much.
@@ -57,6 +60,18 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         1 => any::<u8>().prop_map(|member| Command::Close { member }),
         1 => (0..2u8).prop_map(|producer| Command::Flush { producer }),
         3 => prop_oneof![0..20u16, 0..400u16, 900..1_200u16].prop_map(|ms| Command::Pass { ms }),
+    ]
+}
+
+/// As [`command`], and producers publish messages that say something of themselves.
+pub(crate) fn command_or_words() -> impl Strategy<Value = Command> {
+    let span = || prop_oneof![3 => Just(None), 2 => (0..600u64).prop_map(|ms| Some(Span::from_millis(ms)))];
+    let small = |most: u8| prop_oneof![1 => Just(0), 2 => 0..=most];
+    let words = (small(2), small(4), span(), span(), small(2), small(3), 0..5u8)
+        .prop_map(|(key, level, delay, ttl, group, id, route)| Words { key, level, delay, ttl, group, id, route });
+    prop_oneof![
+        2 => (0..2u8, 1..4u8, words).prop_map(|(producer, count, words)| Command::Say { producer, count, words }),
+        5 => command(),
     ]
 }
 
@@ -96,6 +111,7 @@ pub(crate) struct Trial<M> {
     committed: BTreeMap<(u32, u32), u64>,
     settled: BTreeSet<(u32, u32, u64)>,
     trimmed: BTreeMap<u32, u64>,
+    restoring: bool,
     /// How publishes ended.
     pub(crate) published: Vec<Status>,
     /// Deliveries in order: member, receipt.
@@ -122,12 +138,23 @@ impl<M: Model + Clone> Trial<M> {
             committed: BTreeMap::new(),
             settled: BTreeSet::new(),
             trimmed: BTreeMap::new(),
+            restoring: false,
             published: Vec::new(),
             delivered: Vec::new(),
         };
         trial.connect(ADMIN, Role::Administrator);
         let groups: Vec<String> = (0..groups).map(|group| format!("g{group}")).collect();
-        let spec = ChannelSpec { name: "c".to_owned(), lanes, groups: groups.clone(), ..ChannelSpec::default() };
+        let mut bindings = Vec::new();
+        if rules.limits.routed {
+            let first = groups.first().into_iter().map(|group| (group, &b"r1"[..]));
+            let last = groups.last().into_iter().map(|group| (group, &b"r2"[..]));
+            let all = groups.iter().map(|group| (group, &b"r3"[..]));
+            let bind =
+                |(group, key): (&String, &[u8])| Binding { group: group.clone(), pattern: Pattern::Key(key.to_vec()) };
+            bindings.extend(first.chain(last).chain(all).map(bind));
+        }
+        let name = "c".to_owned();
+        let spec = ChannelSpec { name, lanes, groups: groups.clone(), bindings, ..ChannelSpec::default() };
         trial.control(ADMIN, Asked::Other, &Control::Create(spec));
         trial.store(1, false);
         assert!(trial.open.is_empty(), "the channel is made");
@@ -170,7 +197,12 @@ impl<M: Model + Clone> Trial<M> {
     /// Does one command and judges what came of it.
     pub(crate) fn run(&mut self, command: Command) {
         match command {
-            Command::Publish { producer, count, keys } => self.publish(producer, count, keys),
+            Command::Publish { producer, count, keys } => {
+                let key = |n: u8| if keys == 0 { 0 } else { 1 + n % keys };
+                let words = (0..count).map(|n| Words { key: key(n), ..Words::default() }).collect();
+                self.publish(producer, words);
+            }
+            Command::Say { producer, count, words } => self.publish(producer, vec![words; count.into()]),
             Command::Store { barriers, fails } => self.store(barriers, fails),
             Command::Grant { member, count } => {
                 let Some(member) = self.member(member) else { return };
@@ -206,13 +238,13 @@ impl<M: Model + Clone> Trial<M> {
         self.compare();
     }
 
-    fn publish(&mut self, producer: u8, count: u8, keys: u8) {
+    fn publish(&mut self, producer: u8, words: Vec<Words>) {
         let producer = PRODUCERS[usize::from(producer)];
         let mut batch = Publishes::of_lengths();
-        for n in 0..count {
+        for words in words {
             let token = self.token(producer, Asked::Publish);
-            let key = if keys == 0 { Vec::new() } else { vec![b'k', n % keys] };
-            batch.push_length(token, ChannelId(0), &key, b"", 100);
+            self.ledger.words.insert(token, words);
+            batch.push_length(token, ChannelId(0), &words.key_bytes(), &words.header_bytes(), 100);
         }
         let accepted = self.model.publish(self.now, producer, &batch, &mut self.out);
         let tokens: Vec<Token> = batch.iter().map(|message| message.token).collect();
@@ -285,6 +317,15 @@ impl<M: Model + Clone> Trial<M> {
             self.log.all_stored();
         }
         self.judge_lengths(&out);
+        for &token in batch {
+            let written = self.ledger.unstored.values().any(|(of, _)| *of == token);
+            let over = out.outcomes.iter().any(|(_, outcome)| {
+                outcome.token == token && matches!(outcome.status, Status::Refused(_) | Status::Failed(_))
+            });
+            if !written && !over {
+                self.ledger.repeats(self.now, token);
+            }
+        }
         let mut grants = Vec::new();
         for &(client, outcome) in &out.outcomes {
             let operation = self.open.remove(&outcome.token);
@@ -318,7 +359,10 @@ impl<M: Model + Clone> Trial<M> {
             assert!(member.grants.front().is_none_or(|grant| grant.1 > 0), "{number}: {:?} is used up", member.grants);
         }
         assert!(out.events.is_empty(), "nobody is assigned anything");
-        self.judge_overflow();
+        // What a restart finds too much is given up by the first step after it.
+        if !self.restoring {
+            self.judge_overflow();
+        }
         self.out = out;
         self.out.clear();
     }
@@ -346,7 +390,7 @@ impl<M: Model + Clone> Trial<M> {
             for group in 0..self.ledger.groups {
                 let below = self.committed.get(&(lane, group)).copied().unwrap_or(0);
                 let gone = |position| position < below || self.settled.contains(&(lane, group, position));
-                self.ledger.overflow(lane, group, gone);
+                self.ledger.overflow(self.now, lane, group, gone);
             }
         }
     }
@@ -371,7 +415,9 @@ impl<M: Model + Clone> Trial<M> {
     }
 
     fn judge_write(&mut self, write: &Write, batch: &[Token]) {
-        self.log.write(self.now, write, |_| 100);
+        let words = |index: u32| self.ledger.words[&batch[index as usize]];
+        let said = |index| (words(index).key_bytes(), words(index).header_bytes());
+        self.log.write_said(self.now, write, |_| 100, said);
         match *write {
             Write::Messages { lane, position, index, count } => {
                 for (position, token) in (position..).zip(&batch[index as usize..(index + count) as usize]) {
@@ -480,7 +526,7 @@ impl<M: Model + Clone> Trial<M> {
         let log =
             self.log.crash(crash, |lane, position| failed.contains_key(&(lane, position)) && crash.loses(position));
         let known = log.known();
-        self.ledger = self.ledger.restarted(&known);
+        self.ledger = self.ledger.restarted(self.now, &known);
         self.model = self.blank.clone();
         self.model.restore(self.now, &log.journal(), &mut self.out).expect("the journal holds together");
         let only_trims = self.out.writes.iter().all(|write| matches!(write, Write::Trim { .. }));
@@ -491,7 +537,9 @@ impl<M: Model + Clone> Trial<M> {
         self.trimmed.clear();
         self.tickets.clear();
         self.next_ticket = 0;
+        self.restoring = true;
         self.judge(&[]);
+        self.restoring = false;
         self.connect(ADMIN, Role::Administrator);
         for producer in PRODUCERS {
             self.connect(producer, Role::Producer);
