@@ -377,6 +377,17 @@ fn count_u32(text: &str) -> Result<u32, &'static str> {
     text.parse().map_err(|_| COUNT)
 }
 
+fn count_u8(text: &str) -> Result<u8, &'static str> {
+    text.parse().map_err(|_| "write a number from 0 to 255")
+}
+
+fn span_or_none(text: &str) -> Result<Option<Span>, &'static str> {
+    match text {
+        "none" => Ok(None),
+        _ => span(text).map(Some),
+    }
+}
+
 fn some_u32(text: &str) -> Result<Option<u32>, &'static str> {
     count_u32(text).map(Some)
 }
@@ -597,6 +608,9 @@ const QUEUE: &[Parameter] = parameters! {
     "max_deliveries", "deliveries after which a message does not come again; 0 for any number"
         => queue.max_deliveries = count_u32;
     "max_in_flight", "unsettled messages of a queue; 0 for any number" => queue.max_in_flight = count_u32;
+    "priorities", "the highest priority of a message, up to 255; 0 for none" => queue.priorities = count_u8;
+    "deduplication", "how long repeats of an id are not stored; none, or 5min" => queue.deduplication = span_or_none;
+    "message_groups", "a group's messages in order, one member at a time: on or off; off" => queue.message_groups = on_or_off;
     "dead_letter", "what is given up: discard, or keep the count as dead letters" => queue.dead_letter = dead_letter;
 };
 
@@ -699,6 +713,10 @@ mod tests {
         let plain = queue("queue?message_ttl=60s&delay=5s&max_deliveries=3&max_in_flight=9");
         assert_eq!((plain.message_ttl, plain.delay), (Some(Span::from_secs(60)), Span::from_secs(5)));
         assert_eq!((plain.max_deliveries, plain.max_in_flight, plain.preset), (3, 9, None));
+        let said = queue("queue?priorities=9&deduplication=5min&message_groups=on");
+        assert_eq!((said.priorities, said.deduplication, said.message_groups), (9, Some(Span::from_secs(300)), true));
+        assert_eq!(queue("queue?as=sqs-fifo").deduplication, Some(Span::from_secs(300)));
+        assert_eq!(error("queue?priorities=256"), "`priorities=256`: write a number from 0 to 255");
         assert_eq!(error("queue?as=kafka"), "`queue` has no preset `kafka`; write as=rabbitmq, sqs, sqs-fifo");
         assert_eq!(
             error("queue?delay=20min&as=sqs"),
