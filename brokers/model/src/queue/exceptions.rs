@@ -336,7 +336,7 @@ impl Exceptions {
     /// The highest priority of which something came back, as far as lists tell.
     fn highest_again(&self) -> Option<u8> {
         let word = self.busy.iter().rposition(|&word| word != 0)?;
-        Some((word * 64) as u8 + (63 - self.busy[word].leading_zeros()) as u8)
+        Some((word * 64) as u8 + self.busy[word].ilog2() as u8)
     }
 
     /// Priority and position of the first that waits for the first time.

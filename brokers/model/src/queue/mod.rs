@@ -133,6 +133,7 @@ struct Group {
 }
 
 /// The queue model. See the module's documentation.
+#[expect(clippy::struct_excessive_bools, reason = "each is decided once, by options and contract")]
 #[derive(Clone, Debug)]
 pub struct QueueModel {
     options: QueueOptions,

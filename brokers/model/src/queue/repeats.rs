@@ -11,6 +11,9 @@ use crate::time::{Span, Time};
 /// Ids that a queue remembers at most, of all its channels; a publish with one more is throttled.
 pub(super) const IDS_MAX: usize = 1 << 20;
 
+/// Ids, and lane and position of the first message with each.
+type Ids = BTreeMap<Box<[u8]>, (u32, u64)>;
+
 /// An id in the window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Recent {
@@ -25,7 +28,7 @@ struct Recent {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Repeats {
     /// By channel and id: where the message is.
-    known: BTreeMap<u32, BTreeMap<Box<[u8]>, (u32, u64)>>,
+    known: BTreeMap<u32, Ids>,
     /// In the order in which they are forgotten.
     recent: VecDeque<Recent>,
     /// By lane, the positions of those, in order.
@@ -73,7 +76,8 @@ impl Repeats {
 
     /// Forgets one id whose time is over by `now`, and returns its lane.
     pub(super) fn forget(&mut self, now: Time) -> Option<u32> {
-        let Recent { channel, lane, position, id, .. } = self.recent.pop_front_if(|recent| recent.until <= now)?;
+        self.recent.front().filter(|recent| recent.until <= now)?;
+        let Recent { channel, lane, position, id, .. } = self.recent.pop_front()?;
         if let Some(known) = self.known.get_mut(&channel) {
             if known.get(&id) == Some(&(lane, position)) {
                 known.remove(&id);
