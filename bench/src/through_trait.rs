@@ -145,6 +145,9 @@ impl Direct {
                     }
                     (Write::Messages { .. }, None) => anyhow::bail!("a message without its batch"),
                     (Write::Provisional { .. }, _) => anyhow::bail!("nobody begins a transaction"),
+                    (Write::DeadLetter { from, at, lane, position, death }, _) => {
+                        self.store.append_letter((from, at), lane, position, &death);
+                    }
                     (Write::Record(record), _) => self.store.record(&record),
                     (Write::Barrier(ticket), _) => {
                         self.store.barrier(ticket);

@@ -71,6 +71,9 @@ impl Bare {
                         self.store.append_run(lane, position, batch, index..index + count);
                     }
                     Write::Provisional { .. } => unreachable!("nobody begins a transaction"),
+                    Write::DeadLetter { from, at, lane, position, death } => {
+                        self.store.append_letter((from, at), lane, position, &death);
+                    }
                     Write::Record(record) => self.store.record(&record),
                     Write::Barrier(ticket) => {
                         self.store.barrier(ticket);

@@ -447,7 +447,8 @@ fn dead_letter(text: &str) -> Result<DeadLetter, &'static str> {
     match text {
         "discard" => Ok(DeadLetter::Discard),
         "keep" => Ok(DeadLetter::Keep),
-        _ => Err("write discard or keep"),
+        "channel" => Ok(DeadLetter::Channel),
+        _ => Err("write discard, keep or channel"),
     }
 }
 
@@ -611,7 +612,7 @@ const QUEUE: &[Parameter] = parameters! {
     "priorities", "the highest priority of a message, up to 255; 0 for none" => queue.priorities = count_u8;
     "deduplication", "how long repeats of an id are not stored; none, or 5min" => queue.deduplication = span_or_none;
     "message_groups", "a group's messages in order, one member at a time: on or off; off" => queue.message_groups = on_or_off;
-    "dead_letter", "what is given up: discard, or keep the count as dead letters" => queue.dead_letter = dead_letter;
+    "dead_letter", "what is given up: discard, keep the count as dead letters, or to the channel made for it" => queue.dead_letter = dead_letter;
 };
 
 const SHARD: &[Parameter] = parameters! {
@@ -724,7 +725,7 @@ mod tests {
         );
         assert_eq!(error("queue?message_ttl=0s"), "`message_ttl=0s`: write a time above zero, or forever");
         assert_eq!(error("queue?overflow=drop"), "`overflow=drop`: write drop-head or reject-publish");
-        assert_eq!(error("queue?dead_letter=drop"), "`dead_letter=drop`: write discard or keep");
+        assert_eq!(error("queue?dead_letter=drop"), "`dead_letter=drop`: write discard, keep or channel");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::broker::{Broker, Client, ClientSpec, ConnectError, WaitOn, WorkCounts
 use crate::capabilities::{Capabilities, Settings, Tally, Unsupported};
 use crate::completion::{Completions, Slice};
 use crate::contract::{Contract, Storage};
+use crate::death::Death;
 use crate::heartbeat::Heartbeat;
 use crate::machine::{Deliver, Effects, Model, Write};
 use crate::time::Time;
@@ -287,6 +288,9 @@ impl State {
                             self.append(lane, position, &batch.get(index as usize), !batch.is_lengths_only());
                         }
                     }
+                    Write::DeadLetter { from, at, lane, position, death } => {
+                        self.append_letter((from, at), lane, position, &death);
+                    }
                     Write::Record(_) => {}
                     Write::Barrier(ticket) => match self.storage {
                         Storage::Memory => answer = Some(ticket),
@@ -330,6 +334,13 @@ impl State {
         assert_eq!(lane.first + lane.messages.len() as u64, position, "a model appends densely and in order");
         lane.messages.push_back(Kept { bytes: Bytes::from(bytes), slice });
         self.held += size(message);
+    }
+
+    fn append_letter(&mut self, (from, at): (LaneId, u64), lane: LaneId, position: u64, death: &Death) {
+        let source = &self.lanes[from.0 as usize];
+        let kept = &source.messages[(at - source.first) as usize];
+        let (bytes, slice, mut headers) = (kept.bytes.clone(), kept.slice, Vec::new());
+        self.append(lane, position, &death.letter(&bytes, slice, &mut headers), slice.has_payload);
     }
 
     fn trim(&mut self, lane: LaneId, below: u64) {

@@ -41,7 +41,7 @@ pub mod names {
     pub const REPLY_TO: &str = "reply-to";
     /// 1 to 255 bytes: which request an answer is of (AMQP 0-9-1 `correlation-id`).
     pub const CORRELATION_ID: &str = "correlation-id";
-    /// Text: why a dead letter died first: `rejected`, `delivery-limit`, `expired` or `maxlen` (RabbitMQ `x-first-death-reason`).
+    /// Text: why a dead letter died first: `rejected`, `delivery_limit`, `expired` or `maxlen` (RabbitMQ `x-first-death-reason`).
     pub const DEATH_REASON: &str = "death-reason";
     /// 4 bytes, little-endian: how often a dead letter had been delivered when it died (RabbitMQ `x-delivery-count`, plus one).
     pub const DEATH_DELIVERIES: &str = "death-deliveries";
@@ -186,6 +186,12 @@ impl HeaderBlock {
     /// Sets a time.
     pub fn with_span(self, name: &str, span: Span) -> Result<Self, HeaderError> {
         self.with(name, &span.0.to_le_bytes())
+    }
+
+    /// A value that was set.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        let found = self.pairs.binary_search_by(|(other, _)| other.as_slice().cmp(name.as_bytes()));
+        found.ok().map(|at| self.pairs[at].1.as_slice())
     }
 
     /// Takes a pair out.

@@ -26,6 +26,7 @@ pub mod completion;
 pub mod conformance;
 pub mod contract;
 pub mod credit;
+pub mod death;
 pub mod direct;
 mod give_back;
 pub mod headers;
@@ -58,6 +59,7 @@ pub use completion::{
     Refusal, Slice, Status,
 };
 pub use contract::{Availability, Contract, Delivery, Order, Storage};
+pub use death::{Death, DeathReason};
 pub use headers::{HeaderBlock, HeaderError, Headers};
 pub use heartbeat::Heartbeat;
 pub use journal::{Journal, JournalError, Together};

@@ -9,6 +9,7 @@ use crate::broker::{ClientSpec, ConnectError};
 use crate::capabilities::{Capabilities, Settings, Tally, Unsupported};
 use crate::completion::{Answer, Event, Failure, Outcome};
 use crate::contract::Contract;
+use crate::death::Death;
 use crate::journal::{Journal, JournalError};
 use crate::time::{Span, Time};
 
@@ -111,6 +112,20 @@ pub enum Write {
     Record(Record),
     /// When everything above is stored as the contract says, call `Model::stored` with this ticket. Tickets rise by one.
     Barrier(u64),
+    /// Append the message at `at` of `from` once more, to `lane` as its message number `position`, with the headers that its death makes of
+    /// its own ([`Death::headers`]). It is still needed there until this is done.
+    DeadLetter {
+        /// The lane that it died in.
+        from: LaneId,
+        /// Its position there.
+        at: u64,
+        /// The lane of dead letters.
+        lane: LaneId,
+        /// The letter's position in it.
+        position: u64,
+        /// How it died.
+        death: Box<Death>,
+    },
     /// Nothing in `lane` below `position` is needed any longer; its space may be used again.
     Trim {
         /// The lane.

@@ -454,6 +454,9 @@ impl State {
                     let batch = batch.expect("a model appends messages only of the batch that it was handed");
                     self.store.append_provisional(lane, position, batch, index..index + count);
                 }
+                Write::DeadLetter { from, at, lane, position, death } => {
+                    self.store.append_letter((from, at), lane, position, &death);
+                }
                 Write::Record(record) => self.store.record(&record),
                 Write::Barrier(ticket) => {
                     if self.store.barrier(ticket) {

@@ -23,7 +23,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use brokerlab_model::{Blocked, Body, LaneId, Message, Publishes, Record, Slice, Storage, Time, WorkCounts};
+use brokerlab_model::{Blocked, Body, Death, LaneId, Message, Publishes, Record, Slice, Storage, Time, WorkCounts};
 use bytes::Bytes;
 
 pub(crate) use about::About;
@@ -322,6 +322,20 @@ impl Store {
             let bytes = &mut self.building.buffer.bytes;
             let at = bytes.len() - message.key.len() - message.headers.len() - message.payload.len();
             format::mark_provisional(bytes, at);
+        }
+    }
+
+    /// Appends the message at `at` of `from` once more, as message `position` of `lane`, with what its headers say of its death. After an
+    /// error nothing is appended: the engine takes nothing more.
+    pub fn append_letter(&mut self, (from, at): (LaneId, u64), lane: LaneId, position: u64, death: &Death) {
+        if self.error.is_some() {
+            return;
+        }
+        let mut found = None;
+        let read = self.read(from, at, 1, |_, bytes, slice| found = Some((bytes.clone(), slice)));
+        if let (Ok(()), Some((bytes, slice))) = (read, found) {
+            let mut headers = Vec::new();
+            self.append(lane, position, &death.letter(&bytes, slice, &mut headers), slice.has_payload);
         }
     }
 

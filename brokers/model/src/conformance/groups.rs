@@ -93,12 +93,12 @@ pub fn grants_bound_deliveries_exactly(rig: &mut dyn Rig) {
     let grants: Vec<_> = [3, 1, 6].map(|n| session.ask(member, Control::Grant(n))).into();
     session.idle();
     assert!(grants.iter().all(|&grant| !session.is_ended(member, grant)), "nothing was there to be delivered");
-    session.publish(producer, &keyed(channel, 0..4, 4));
+    session.publish(producer, &keyed(channel, 0..4, 24));
     session.deliveries(member, 4);
     session.idle();
     let ended: Vec<bool> = grants.iter().map(|&grant| session.is_ended(member, grant)).collect();
     assert_eq!(ended, [true, true, false], "4 of 3 + 1 + 6 were delivered");
-    session.publish(producer, &keyed(channel, 4..24, 4));
+    session.publish(producer, &keyed(channel, 4..24, 24));
     session.deliveries(member, 10);
     session.idle();
     assert_eq!(session.got(member).len(), 10, "no more than was granted");

@@ -30,9 +30,9 @@ pub fn messages_of_a_key_come_in_order_or_the_contract_is_refused(rig: &mut dyn 
     }
     session.until("400 deliveries", |s| members.iter().map(|&m| s.got(m).len()).sum::<usize>() >= 400);
     let mut all: Vec<Got> = members.iter().flat_map(|&member| session.got(member).to_vec()).collect();
-    // Within one member the order is that of its deliveries; a key that moved between members is compared by time, and a sort
-    // that keeps equal elements in place leaves the deliveries of one poll as they came.
-    all.sort_by_key(|got| got.at);
+    // Within one member the order is that of its deliveries; a key that moved between members is compared by their polls, for it
+    // moves when the first has settled what it was given; a sort that keeps equal elements in place leaves one poll's as they came.
+    all.sort_by_key(|got| got.poll);
     let mut last: BTreeMap<(u64, Vec<u8>), u64> = BTreeMap::new();
     for got in all.iter().filter(|got| got.redeliveries == 0) {
         let number = got.number();

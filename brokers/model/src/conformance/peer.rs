@@ -172,8 +172,8 @@ impl Peer {
         )
     }
 
-    /// Polls once and checks what came. Returns whether anything did.
-    pub(super) fn poll(&mut self, now: Time, after: impl FnOnce() -> Time) -> bool {
+    /// Polls once, as number `poll` of all clients, and checks what came. Returns whether anything did.
+    pub(super) fn poll(&mut self, now: Time, poll: u64, after: impl FnOnce() -> Time) -> bool {
         let mut completions = std::mem::take(&mut self.completions);
         self.client.poll(now, &mut completions);
         let at = after();
@@ -189,7 +189,7 @@ impl Peer {
         for &event in &completions.events {
             self.event(event);
         }
-        self.deliveries(&completions, &readable, at);
+        self.deliveries(&completions, &readable, (at, poll));
         for outcome in others {
             self.outcome(*outcome);
         }
@@ -202,7 +202,7 @@ impl Peer {
         any
     }
 
-    fn deliveries(&mut self, completions: &Completions, readable: &BTreeSet<LaneId>, at: Time) {
+    fn deliveries(&mut self, completions: &Completions, readable: &BTreeSet<LaneId>, (at, poll): (Time, u64)) {
         for delivery in completions.deliveries.iter() {
             assert!(!self.closed(), "a closed client was delivered {:?}", delivery.receipt);
             let lane = delivery.receipt.lane;
@@ -219,6 +219,7 @@ impl Peer {
                 payload_len: delivery.payload_len,
                 payload: delivery.payload.to_vec(),
                 at,
+                poll,
             });
         }
         let got = self.got.len() as u64;

@@ -32,6 +32,8 @@ pub struct Got {
     pub payload: Vec<u8>,
     /// When the poll that returned it was over.
     pub at: Time,
+    /// Which poll that was, of all clients'.
+    pub poll: u64,
 }
 
 impl Got {

@@ -61,6 +61,8 @@ pub struct Session<'r> {
     pub(super) rig: &'r mut dyn Rig,
     pub(super) peers: Vec<Peer>,
     tokens: u64,
+    /// Polls of all clients so far.
+    pub(super) polls: u64,
     admin: Who,
     placement: u32,
 }
@@ -68,7 +70,7 @@ pub struct Session<'r> {
 impl<'r> Session<'r> {
     /// A session with an administrator and nobody else.
     pub fn open(rig: &'r mut dyn Rig) -> Self {
-        let mut session = Self { rig, peers: Vec::new(), tokens: 0, admin: Who(0), placement: 0 };
+        let mut session = Self { rig, peers: Vec::new(), tokens: 0, polls: 0, admin: Who(0), placement: 0 };
         session.admin = session.connect(Role::Administrator).expect("the administrator connects");
         session
     }

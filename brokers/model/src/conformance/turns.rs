@@ -23,7 +23,8 @@ impl Session<'_> {
         for n in polled {
             let now = self.rig.now();
             let rig = &*self.rig;
-            moved |= self.peers[n].poll(now, || rig.now());
+            self.polls += 1;
+            moved |= self.peers[n].poll(now, self.polls, || rig.now());
             self.work(n);
         }
         moved

@@ -202,7 +202,11 @@ fn age_and_size_trim_the_oldest_whether_or_not_they_were_read() {
         model.stored(Time(100 * n), n, Ok(()), &mut out);
         trims.extend(out.writes.iter().filter_map(|write| match write {
             Write::Trim { below, .. } => Some(*below),
-            Write::Messages { .. } | Write::Provisional { .. } | Write::Record(_) | Write::Barrier(_) => None,
+            Write::Messages { .. }
+            | Write::Provisional { .. }
+            | Write::DeadLetter { .. }
+            | Write::Record(_)
+            | Write::Barrier(_) => None,
         }));
     }
     assert_eq!(trims, [1, 2, 3, 4, 5], "500 bytes stay");
@@ -218,7 +222,11 @@ fn age_and_size_trim_the_oldest_whether_or_not_they_were_read() {
         .flat_map(|(due, writes)| {
             writes.iter().map(move |write| match write {
                 Write::Trim { below, .. } => (*due, *below),
-                other @ (Write::Messages { .. } | Write::Provisional { .. } | Write::Record(_) | Write::Barrier(_)) => {
+                other @ (Write::Messages { .. }
+                | Write::Provisional { .. }
+                | Write::DeadLetter { .. }
+                | Write::Record(_)
+                | Write::Barrier(_)) => {
                     panic!("{other:?}")
                 }
             })

@@ -9,8 +9,10 @@ use std::collections::VecDeque;
 
 use crate::batch::{LaneId, Receipt, Verdict};
 use crate::completion::{GivenUp, Refusal};
+use crate::death::DeathReason;
 use crate::journal::LaneJournal;
-use crate::queue::exceptions::{Exception, Exceptions, Shape, Special, Stage};
+use crate::queue::dead_letters::Deaths;
+use crate::queue::exceptions::{Exception, Exceptions, PLAIN, Shape, Special, Stage, Words};
 use crate::queue::terms::{Terms, count};
 use crate::queue::window::{Place, Window};
 use crate::slots::NOBODY;
@@ -30,6 +32,9 @@ pub(super) enum Told {
     /// It is not routed to the queue.
     Elsewhere,
 }
+
+/// Takes the first exception away, unless the position on the fast path comes before it.
+type TakeFirst = fn(&mut Exceptions, Option<u64>) -> Option<(Exception, Words)>;
 
 /// How a settlement ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +73,8 @@ pub(super) struct Backlog {
     pub(super) recorded: u64,
     /// Messages that were given up.
     pub(super) given_up: GivenUp,
+    /// Of those, the ones that are to become dead letters; kept where somebody asks for them.
+    pub(super) deaths: Deaths,
     /// Messages below came from the journal of an earlier life, in which they may have been delivered.
     restored: u64,
 }
@@ -88,6 +95,7 @@ impl Backlog {
             touched: false,
             recorded: 0,
             given_up: GivenUp::default(),
+            deaths: Deaths::new(shape.dead_letters),
             restored: 0,
         }
     }
@@ -223,7 +231,7 @@ impl Backlog {
     /// does not tell it.
     pub(super) fn take(&mut self, most: u32, stored: u64, holes: &Holes, settled: &mut Vec<u64>) -> Option<Run> {
         let plain = self.next_plain(stored, holes);
-        let run = if let Some(Exception { position, redeliveries, .. }) = self.late.take(plain) {
+        let run = if let Some((Exception { position, redeliveries, .. }, _)) = self.late.take(plain) {
             self.window.settle_moved(position);
             settled.push(position);
             return Some(Run { position, count: 1, redeliveries });
@@ -325,8 +333,10 @@ impl Backlog {
                 match terms.end(receipt.position, receipt.epoch.saturating_add(1), self.late.expires(receipt.position))
                 {
                     Some(end) => {
+                        let said = self.late.said(receipt.position);
                         self.settle_held(now, member, receipt, Verdict::Ack)?;
                         count(&mut self.given_up, end);
+                        self.deaths.note(receipt.position, end.reason(), receipt.epoch.saturating_add(1), said);
                         return Ok(Settled::Gone);
                     }
                     None => verdict,
@@ -369,6 +379,7 @@ impl Backlog {
             Verdict::Nack { requeue: false } => {
                 self.window.settle(position, index);
                 self.given_up.rejected += 1;
+                self.deaths.note(position, DeathReason::Rejected, self.before(position) + 1, PLAIN);
                 Settled::Gone
             }
             Verdict::Nack { requeue: true } => {
@@ -392,9 +403,12 @@ impl Backlog {
                 Settled::Gone
             }
             Verdict::Nack { requeue: false } => {
+                let said = self.late.said(position);
+                let deliveries = self.late.get(position).map_or(0, |entry| entry.redeliveries) + 1;
                 self.late.settle(position);
                 self.window.settle_moved(position);
                 self.given_up.rejected += 1;
+                self.deaths.note(position, DeathReason::Rejected, deliveries, said);
                 Settled::Gone
             }
             Verdict::Nack { requeue: true } => {
@@ -433,10 +447,10 @@ impl Backlog {
         gone: &mut Vec<u64>,
         mut ended: impl FnMut(u32),
     ) {
-        let Self { window, late, given_up, .. } = self;
-        late.expire(now, |entry, expires| {
+        let Self { window, late, given_up, deaths, .. } = self;
+        late.expire(now, |entry, expires, said| {
             ended(entry.member);
-            waits_again(entry, expires, terms, window, given_up, gone)
+            waits_again(entry, (expires, said), terms, window, (given_up, deaths), gone)
         });
         self.window.advance(self.cursor);
         while self.window.next_deadline().is_some_and(|deadline| deadline <= now) {
@@ -453,8 +467,10 @@ impl Backlog {
 
     /// Ends everything that `member` holds, as [`expire`](Self::expire) does. Returns how many messages those were.
     pub(super) fn release(&mut self, member: u32, terms: Terms, scratch: &mut Vec<u64>, gone: &mut Vec<u64>) -> u64 {
-        let Self { window, late, given_up, .. } = self;
-        let held = late.release(member, |entry, expires| waits_again(entry, expires, terms, window, given_up, gone));
+        let Self { window, late, given_up, deaths, .. } = self;
+        let held = late.release(member, |entry, expires, said| {
+            waits_again(entry, (expires, said), terms, window, (given_up, deaths), gone)
+        });
         scratch.clear();
         self.window.take_member(member, scratch);
         self.come_back(terms, scratch, gone);
@@ -471,6 +487,7 @@ impl Backlog {
                 Some(end) => {
                     self.window.settle_moved(position);
                     count(&mut self.given_up, end);
+                    self.deaths.note(position, end.reason(), deliveries, PLAIN);
                     gone.push(position);
                 }
             }
@@ -481,17 +498,17 @@ impl Backlog {
     /// whether there was anything to appear.
     pub(super) fn wake(&mut self, now: Time, gone: &mut Vec<u64>) -> bool {
         let appeared = self.late.appear(now);
-        let Self { window, late, given_up, restored, .. } = self;
-        late.drop_perished(now, |entry| expired(entry, *restored, window, given_up, gone));
+        let Self { window, late, given_up, restored, deaths, .. } = self;
+        late.drop_perished(now, |entry, said| expired(entry, said, *restored, window, (given_up, deaths), gone));
         appeared
     }
 
     /// Gives up everything that waits at a position below `end`, which is stored: it has expired. Returns whether that was anything.
     pub(super) fn expire_waiting(&mut self, end: u64, holes: &Holes, gone: &mut Vec<u64>) -> bool {
         let before = self.given_up.expired;
-        let Self { window, late, given_up, restored, .. } = self;
-        late.drop_below(end, |entry| expired(entry, *restored, window, given_up, gone));
-        let unseen = self.step_over(end, holes, gone);
+        let Self { window, late, given_up, restored, deaths, .. } = self;
+        late.drop_below(end, |entry, said| expired(entry, said, *restored, window, (given_up, deaths), gone));
+        let unseen = self.step_over(end, holes, gone, DeathReason::Expired);
         self.given_up.expired += unseen;
         self.given_up.expired_unseen += unseen;
         self.given_up.expired > before
@@ -516,17 +533,11 @@ impl Backlog {
 
     /// Gives up so many messages below `end` from the head on, as far as there are any; `first` takes the first exception away, if it comes
     /// before what is on the fast path. Returns how many more are to go.
-    fn shorten_by(
-        &mut self,
-        mut left: u64,
-        end: u64,
-        holes: &Holes,
-        gone: &mut Vec<u64>,
-        first: fn(&mut Exceptions, Option<u64>) -> Option<Exception>,
-    ) -> u64 {
+    fn shorten_by(&mut self, mut left: u64, end: u64, holes: &Holes, gone: &mut Vec<u64>, first: TakeFirst) -> u64 {
         while left > 0 {
             let plain = self.next_plain(end, holes);
-            if let Some(entry) = first(&mut self.late, plain) {
+            if let Some((entry, said)) = first(&mut self.late, plain) {
+                self.deaths.note(entry.position, DeathReason::Overflowed, entry.redeliveries, said);
                 self.window.settle_moved(entry.position);
                 gone.push(entry.position);
                 self.given_up.overflowed_unseen += u64::from(entry.redeliveries == self.before(entry.position));
@@ -537,7 +548,7 @@ impl Backlog {
             if run == 0 {
                 break;
             }
-            let unseen = self.step_over(self.cursor + u64::from(run), holes, gone);
+            let unseen = self.step_over(self.cursor + u64::from(run), holes, gone, DeathReason::Overflowed);
             self.given_up.overflowed_unseen += unseen;
             left -= unseen;
         }
@@ -545,7 +556,7 @@ impl Backlog {
     }
 
     /// Moves the cursor to `end` without a delivery. Returns how many messages on the fast path it passed.
-    fn step_over(&mut self, end: u64, holes: &Holes, gone: &mut Vec<u64>) -> u64 {
+    fn step_over(&mut self, end: u64, holes: &Holes, gone: &mut Vec<u64>, reason: DeathReason) -> u64 {
         let mut passed = 0;
         while self.cursor < end {
             let skip = self.skips.front().copied().filter(|&(start, _)| start < end);
@@ -556,6 +567,12 @@ impl Backlog {
             // Positions that were never stored are nobody's to bury.
             if messages > 0 && self.window.open() > 0 {
                 gone.extend(self.cursor..until);
+            }
+            if messages > 0 && self.deaths.are_kept() {
+                let is_there = |at: &u64| !holes.iter().any(|&(start, stop)| (start..stop).contains(at));
+                for position in (self.cursor..until).filter(is_there) {
+                    self.deaths.note(position, reason, self.before(position), PLAIN);
+                }
             }
             passed += messages;
             self.cursor = until;
@@ -573,7 +590,15 @@ impl Backlog {
 }
 
 /// A message that waited has expired.
-fn expired(entry: &Exception, restored: u64, window: &mut Window, given_up: &mut GivenUp, gone: &mut Vec<u64>) {
+fn expired(
+    entry: &Exception,
+    said: Words,
+    restored: u64,
+    window: &mut Window,
+    (given_up, deaths): (&mut GivenUp, &mut Deaths),
+    gone: &mut Vec<u64>,
+) {
+    deaths.note(entry.position, DeathReason::Expired, entry.redeliveries, said);
     window.settle_moved(entry.position);
     given_up.expired += 1;
     // What came from an earlier life counts as delivered there.
@@ -584,16 +609,17 @@ fn expired(entry: &Exception, restored: u64, window: &mut Window, given_up: &mut
 /// Whether a message whose further delivery ended waits again; if not, it is given up.
 fn waits_again(
     entry: &Exception,
-    expires: Time,
+    (expires, said): (Time, Words),
     terms: Terms,
     window: &mut Window,
-    given_up: &mut GivenUp,
+    (given_up, deaths): (&mut GivenUp, &mut Deaths),
     gone: &mut Vec<u64>,
 ) -> bool {
     let end = terms.end(entry.position, entry.redeliveries.saturating_add(1), expires);
     if let Some(end) = end {
         window.settle_moved(entry.position);
         count(given_up, end);
+        deaths.note(entry.position, end.reason(), entry.redeliveries.saturating_add(1), said);
         gone.push(entry.position);
     }
     end.is_none()

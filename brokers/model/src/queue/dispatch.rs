@@ -84,7 +84,7 @@ impl QueueModel {
             }
         }
         if !self.grown_queues.is_empty() {
-            self.shorten(out);
+            self.shorten(now, out);
         }
     }
 
@@ -189,7 +189,7 @@ impl QueueModel {
         if automatic {
             // The journal hears it before the member does.
             self.bury(lane, group);
-            self.record_settled(out);
+            self.record_settled(now, out);
         } else {
             client.in_flight += count as u32;
             self.arm(lane, group);
@@ -225,7 +225,7 @@ impl QueueModel {
     pub(super) fn expire(&mut self, now: Time, out: &mut Effects) {
         self.age(now);
         self.end_leases(now);
-        self.record_settled(out);
+        self.record_settled(now, out);
         while let Some(lane) = self.repeats.forget(now) {
             self.trim(lane, out);
         }

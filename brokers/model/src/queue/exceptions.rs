@@ -57,7 +57,7 @@ pub(super) struct Exception {
 pub(super) struct Special {
     /// Its priority: the higher, the sooner.
     pub(super) level: u8,
-    /// Its message group, as a hash.
+    /// Its message group, as a hash; 0 for none.
     pub(super) group: u64,
     /// When it is delivered at the earliest.
     pub(super) appears: Time,
@@ -70,6 +70,11 @@ impl Default for Special {
         Self { level: 0, group: 0, appears: Time::ZERO, expires: Time::NEVER }
     }
 }
+
+/// A message's priority and its group, which its dead letter keeps.
+pub(super) type Words = (u8, u64);
+/// Of a message that says neither.
+pub(super) const PLAIN: Words = (0, 0);
 
 /// What only messages have that say something of themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +94,8 @@ pub(super) struct Shape {
     pub(super) ageing: bool,
     /// Where messages of a group are delivered in order: so many at a time.
     pub(super) group_batch: Option<u32>,
+    /// Whether what is given up is noted for dead letters.
+    pub(super) dead_letters: bool,
 }
 
 /// A list of entries, by their places.
@@ -191,6 +198,15 @@ impl Exceptions {
         self.index.get(position).map_or(Time::NEVER, |at| self.extra(at).expires)
     }
 
+    fn said_at(&self, at: u32) -> Words {
+        (self.entries[at as usize].level, self.extra(at).group)
+    }
+
+    /// The priority and the group of the message at `position`.
+    pub(super) fn said(&self, position: u64) -> Words {
+        self.index.get(position).map_or(PLAIN, |at| self.said_at(at))
+    }
+
     /// Adds a message that says something of itself and waits to be delivered, now or later.
     pub(super) fn add_special(&mut self, now: Time, position: u64, redeliveries: u32, special: Special) {
         let at = self.add(position, redeliveries);
@@ -268,8 +284,8 @@ impl Exceptions {
         self.ready += 1;
         self.fresh_ready += usize::from(fresh);
         if let Some(groups) = &mut self.groups {
-            let group = self.extras.get(at as usize).map_or(0, |extra| extra.group);
-            groups.add(group, position, at);
+            let said = self.extras.get(at as usize).map_or(0, |extra| extra.group);
+            groups.add(group_of(said, position), position, at);
         } else if fresh {
             self.push_fresh(at, level, position);
         } else {
@@ -412,14 +428,14 @@ impl Exceptions {
     }
 
     /// Takes what is first in line away for good; nothing while what waits on the fast path at `plain` comes before it.
-    pub(super) fn take(&mut self, plain: Option<u64>) -> Option<Exception> {
+    pub(super) fn take(&mut self, plain: Option<u64>) -> Option<(Exception, Words)> {
         let at = self.pop(plain)?;
         self.unlock(at);
         Some(self.forget(at))
     }
 
     /// As [`take`](Self::take), and when nothing is in line, what would appear first.
-    pub(super) fn drop_first(&mut self, plain: Option<u64>) -> Option<Exception> {
+    pub(super) fn drop_first(&mut self, plain: Option<u64>) -> Option<(Exception, Words)> {
         let taken = self.take(plain);
         if taken.is_some() || plain.is_some() {
             return taken;
@@ -428,11 +444,11 @@ impl Exceptions {
         Some(self.forget(at))
     }
 
-    fn forget(&mut self, at: u32) -> Exception {
-        let entry = self.entries[at as usize];
+    fn forget(&mut self, at: u32) -> (Exception, Words) {
+        let (entry, said) = (self.entries[at as usize], self.said_at(at));
         self.index.remove(entry.position);
         self.release_entry(at);
-        entry
+        (entry, said)
     }
 
     fn pop_hidden(&mut self) -> Option<u32> {
@@ -456,7 +472,7 @@ impl Exceptions {
         }
         self.ready -= 1;
         self.fresh_ready -= usize::from(entry.fresh);
-        let group = self.extra(at).group;
+        let group = group_of(self.extra(at).group, entry.position);
         if let Some(groups) = &mut self.groups {
             groups.remove(group, entry.position);
             self.release_entry(at);
@@ -486,28 +502,30 @@ impl Exceptions {
     }
 
     /// Takes away for good everything that waits at a position below `end`, the oldest first, and calls `gone` with each.
-    pub(super) fn drop_below(&mut self, end: u64, mut gone: impl FnMut(&Exception)) {
+    pub(super) fn drop_below(&mut self, end: u64, mut gone: impl FnMut(&Exception, Words)) {
         debug_assert!(self.shape.ageing, "positions that wait are noted");
         while let Some(&Reverse((position, at))) = self.oldest.peek().filter(|Reverse((position, _))| *position < end) {
             self.oldest.pop();
             let entry = self.entries[at as usize];
             if waits(&entry, position) {
+                let said = self.said_at(at);
                 self.drop_waiting(at);
-                gone(&entry);
+                gone(&entry, said);
             }
         }
         self.free_buried();
     }
 
     /// Takes away for good what waits and whose own time to live is over by `now`, and calls `gone` with each.
-    pub(super) fn drop_perished(&mut self, now: Time, mut gone: impl FnMut(&Exception)) {
+    pub(super) fn drop_perished(&mut self, now: Time, mut gone: impl FnMut(&Exception, Words)) {
         while let Some(&Reverse((at_time, position, at))) = self.perish.peek().filter(|Reverse((end, ..))| *end <= now)
         {
             self.perish.pop();
             let entry = self.entries[at as usize];
             if waits(&entry, position) && self.extra(at).expires == at_time {
+                let said = self.said_at(at);
                 self.drop_waiting(at);
-                gone(&entry);
+                gone(&entry, said);
             }
         }
         self.free_buried();
@@ -562,7 +580,7 @@ impl Exceptions {
 
     /// A leased message leaves its group.
     fn unlock(&mut self, at: u32) {
-        let group = self.extra(at).group;
+        let group = group_of(self.extra(at).group, self.entries[at as usize].position);
         if let Some(groups) = &mut self.groups {
             groups.release(group);
         }
@@ -612,7 +630,7 @@ impl Exceptions {
     }
 
     /// Ends every lease that is over by `now`. `back` says whether the message waits again; otherwise it is taken away.
-    pub(super) fn expire(&mut self, now: Time, mut back: impl FnMut(&Exception, Time) -> bool) {
+    pub(super) fn expire(&mut self, now: Time, mut back: impl FnMut(&Exception, Time, Words) -> bool) {
         while let Some(&Reverse((noted, at))) = self.ends.peek() {
             let entry = self.entries[at as usize];
             let current = entry.stage == Stage::Leased && entry.deadline == noted;
@@ -626,9 +644,9 @@ impl Exceptions {
         }
     }
 
-    fn end_lease(&mut self, at: u32, entry: &Exception, back: &mut impl FnMut(&Exception, Time) -> bool) {
-        let expires = self.extra(at).expires;
-        if back(entry, expires) {
+    fn end_lease(&mut self, at: u32, entry: &Exception, back: &mut impl FnMut(&Exception, Time, Words) -> bool) {
+        let (expires, said) = (self.extra(at).expires, self.said_at(at));
+        if back(entry, expires, said) {
             self.requeue_at(at);
         } else {
             self.settle(entry.position);
@@ -636,7 +654,7 @@ impl Exceptions {
     }
 
     /// Ends everything that `member` holds, oldest first, as [`expire`](Self::expire) does. Returns how many those were.
-    pub(super) fn release(&mut self, member: u32, mut back: impl FnMut(&Exception, Time) -> bool) -> u64 {
+    pub(super) fn release(&mut self, member: u32, mut back: impl FnMut(&Exception, Time, Words) -> bool) -> u64 {
         let held = |entry: &&Exception| entry.stage == Stage::Leased && entry.member == member;
         let mut ended: Vec<Exception> = self.entries.iter().filter(held).copied().collect();
         ended.sort_unstable_by_key(|entry| entry.position);
@@ -647,6 +665,11 @@ impl Exceptions {
         }
         ended.len() as u64
     }
+}
+
+/// The group that a message is in: what it said, or one of its own when it said nothing.
+fn group_of(said: u64, position: u64) -> u64 {
+    if said == 0 { !position } else { said }
 }
 
 /// Whether an entry is still that of a message that waits at `position` for its first delivery.
@@ -693,7 +716,7 @@ mod tests {
         late.extend(2, Time(15));
         let mut ended = Vec::new();
         let mut end = |late: &mut Exceptions, now| {
-            late.expire(now, |entry, _| {
+            late.expire(now, |entry, _, _| {
                 ended.push(entry.member);
                 true
             });
@@ -713,7 +736,7 @@ mod tests {
             late.extend(1, Time(n));
         }
         assert!(late.ends.len() <= 70, "{}", late.ends.len());
-        assert_eq!(late.release(5, |_, _| true), 1);
+        assert_eq!(late.release(5, |_, _, _| true), 1);
         assert_eq!(late.ready(), 1);
     }
 
@@ -724,19 +747,19 @@ mod tests {
             late.add_ready(position, 1);
         }
         let mut gone = Vec::new();
-        late.drop_below(6, |entry| gone.push(entry.position));
+        late.drop_below(6, |entry, _| gone.push(entry.position));
         assert_eq!((gone, late.ready(), late.get(3)), (vec![3, 5], 2, None));
         assert_eq!(late.deliver(0, Time(10), None), Some((8, 1)), "the buried ones after it are stepped over");
         assert_eq!(
-            (late.drop_first(None).map(|entry| entry.position), late.drop_first(None), late.ready()),
+            (late.drop_first(None).map(|(entry, _)| entry.position), late.drop_first(None), late.ready()),
             (Some(9), None, 0)
         );
-        late.expire(Time(10), |entry, _| entry.position != 8);
+        late.expire(Time(10), |entry, _, _| entry.position != 8);
         assert_eq!((late.ready(), late.get(8), late.leased), (0, None, 0));
         assert!(late.entries.iter().all(|entry| entry.stage == Stage::Free));
         for _ in 0..10_000 {
             late.add_ready(7, 1);
-            assert_eq!(late.drop_first(None).map(|entry| entry.position), Some(7));
+            assert_eq!(late.drop_first(None).map(|(entry, _)| entry.position), Some(7));
         }
         assert!(late.oldest.len() <= 70 && late.entries.len() == 4, "{} {}", late.oldest.len(), late.entries.len());
     }
@@ -748,7 +771,7 @@ mod tests {
             late.add_ready(position, 1);
         }
         let mut gone = 0;
-        late.drop_below(4, |_| gone += 1);
+        late.drop_below(4, |_, _| gone += 1);
         assert_eq!((gone, late.ready(), late.again[0].head, late.again[0].tail), (4, 0, NIL, NIL));
         late.add_ready(9, 1);
         assert_eq!((late.entries.len(), late.deliver(0, Time(1), None)), (4, Some((9, 1))));

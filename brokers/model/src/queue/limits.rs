@@ -52,6 +52,7 @@ impl QueueModel {
     /// What holds for a lane's messages now.
     pub(super) fn terms(&self, now: Time, lane: u32) -> Terms {
         let most_deliveries = match self.options.max_deliveries {
+            _ if self.is_of_letters(lane) => u32::MAX,
             0 => u32::MAX,
             most => most,
         };
@@ -60,6 +61,9 @@ impl QueueModel {
 
     /// Notes that messages of the lane came at `now`.
     pub(super) fn came(&mut self, lane: u32, now: Time) {
+        if self.is_of_letters(lane) {
+            return;
+        }
         let entry = &mut self.lanes[lane as usize];
         entry.ages.note(entry.end, now);
         self.arm_fronts(lane);
@@ -132,7 +136,8 @@ impl QueueModel {
 
     /// Whether one of a lane's queues takes no further message, or one of those at `routes`. What is not stored yet counts as if it was.
     pub(super) fn is_full(&self, lane: u32, routes: Option<&[u32]>) -> bool {
-        if self.options.max_length == 0 || self.options.overflow != Overflow::RejectPublish {
+        let limits = self.options.max_length > 0 && self.options.overflow == Overflow::RejectPublish;
+        if !limits || self.is_of_letters(lane) {
             return false;
         }
         let entry = &self.lanes[lane as usize];
@@ -152,19 +157,20 @@ impl QueueModel {
     }
 
     /// Gives up what is too much in queues that have grown in this step and were served since.
-    pub(super) fn shorten(&mut self, out: &mut Effects) {
+    pub(super) fn shorten(&mut self, now: Time, out: &mut Effects) {
         while let Some((lane, group)) = self.grown_queues.pop() {
             let queue = self.queue_of(lane, group);
+            let is_of_letters = self.is_of_letters(lane);
             let entry = &self.lanes[lane as usize];
             let most = self.options.max_length;
-            if !entry.gone && {
+            if !entry.gone && !is_of_letters && {
                 let ends = (entry.deliverable(), entry.stored);
                 self.backlogs[queue].shorten(most, ends, &entry.holes, &mut self.graves)
             } {
                 self.bury(lane, group);
             }
         }
-        self.record_settled(out);
+        self.record_settled(now, out);
     }
 
     /// Notes for the journal that the positions at hand are done with, and the queue's head may have moved.

@@ -16,6 +16,7 @@
 mod ages;
 mod backlog;
 mod clients;
+mod dead_letters;
 mod dispatch;
 mod exceptions;
 mod limits;
@@ -32,6 +33,8 @@ mod terms;
 mod topology;
 mod window;
 
+#[cfg(test)]
+mod dead_letters_tests;
 #[cfg(test)]
 mod interleavings;
 #[cfg(test)]
@@ -80,6 +83,9 @@ struct Channel {
     group_names: Vec<String>,
     /// What its groups get, by their places; everything, without any.
     bindings: Vec<(u32, Pattern)>,
+    /// The channel whose dead letters it takes, and the one that takes its own.
+    dead_letters_of: Option<u32>,
+    dead_letters_to: Option<u32>,
     /// Messages that no group was bound to.
     unroutable: u64,
     /// Messages that repeated an id.
@@ -155,6 +161,8 @@ pub struct QueueModel {
     clients: Slots<Client>,
     pending: Pending,
     repeats: Repeats,
+    /// Dead letters that the step at hand has written.
+    letters_written: u32,
     /// Lease ends by queue (lane, group); at most one that counts for each, the others are skipped.
     timers: BinaryHeap<Reverse<(Time, u32, u32)>>,
     /// When messages appear or expire, by lane; one of each for a lane that has such messages.
@@ -196,6 +204,7 @@ impl QueueModel {
             clients: Slots::default(),
             pending: Pending::default(),
             repeats: Repeats::default(),
+            letters_written: 0,
             timers: BinaryHeap::new(),
             lane_timers: BinaryHeap::new(),
             dirty: Vec::new(),
@@ -220,6 +229,7 @@ impl QueueModel {
             levels: self.options.priorities,
             ageing: self.options.message_ttl.is_some(),
             group_batch: self.groups_in_order.then_some(GROUP_BATCH),
+            dead_letters: self.keeps_letters(),
         }
     }
 
@@ -251,7 +261,7 @@ impl QueueModel {
 
     fn close(&mut self, now: Time, slot: u32, token: Token, out: &mut Effects) {
         self.leave(now, slot);
-        self.record_settled(out);
+        self.record_settled(now, out);
         let client = self.clients.get_mut(slot);
         let number = client.number;
         client.closing = true;

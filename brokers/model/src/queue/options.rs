@@ -26,6 +26,8 @@ pub enum DeadLetter {
     Discard,
     /// They are counted as dead letters. Nobody can read them, and their bytes are not kept.
     Keep,
+    /// They go to the channel that is made for the dead letters of theirs; without one, they are dropped.
+    Channel,
 }
 
 /// The settings of a queue.
@@ -216,8 +218,18 @@ impl QueueOptions {
         if let Some(window) = self.deduplication {
             settings.add("deduplication", window, "a repeat of an id is acknowledged and not stored");
         }
-        if self.dead_letter == DeadLetter::Keep {
-            settings.add("dead-letter", "keep", "what is given up counts as dead letters; they can't be read");
+        match self.dead_letter {
+            DeadLetter::Discard => {}
+            DeadLetter::Keep => {
+                settings.add("dead-letter", "keep", "what is given up counts as dead letters; they can't be read");
+            }
+            DeadLetter::Channel => {
+                settings.add(
+                    "dead-letter",
+                    "channel",
+                    "what is given up goes to the channel made for it, if there is one",
+                );
+            }
         }
     }
 
@@ -237,6 +249,7 @@ impl QueueOptions {
         let optional = [
             (self.max_length > 0, Feature::LengthLimit),
             (self.priorities > 0, Feature::Priorities),
+            (self.dead_letter == DeadLetter::Channel, Feature::DeadLetters),
             (self.deduplication.is_some(), Feature::Deduplication),
             (self.groups_in_order(contract.order), Feature::MessageGroups),
         ];

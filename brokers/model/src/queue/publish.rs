@@ -15,6 +15,7 @@ use crate::queue::clients::Part;
 use crate::queue::dispatch::done;
 use crate::queue::said::Said;
 use crate::routing::{choose, key_hash};
+use crate::slots::NOBODY;
 use crate::time::Time;
 
 /// What stands before one barrier.
@@ -22,6 +23,8 @@ use crate::time::Time;
 enum Work {
     /// This many messages of the pending ones.
     Messages(u32),
+    /// This many dead letters among them, which are nobody's.
+    Letters(u32),
     /// A record of the administrator's; its outcome.
     Record(Outcome),
 }
@@ -63,6 +66,19 @@ impl Pending {
         out.writes.push(Write::Barrier(self.next_ticket));
         self.barriers.push_back(Unstored { ticket: self.next_ticket, client, work });
         self.next_ticket += 1;
+    }
+
+    /// A dead letter is written.
+    pub(super) fn letter(&mut self, now: Time, lane: u32, position: u64, said: Option<Said>) {
+        self.messages.push_back((Token(0), lane));
+        if let Some(said) = said {
+            self.said.push_back((lane, position, now, said));
+        }
+    }
+
+    /// So many dead letters are to be stored.
+    pub(super) fn letters_end(&mut self, count: u32, out: &mut Effects) {
+        self.barrier(NOBODY, Work::Letters(count), out);
     }
 }
 
@@ -209,12 +225,17 @@ impl QueueModel {
     pub(super) fn stored_upto(&mut self, now: Time, ticket: u64, result: Result<(), Failure>, out: &mut Effects) {
         while let Some(barrier) = self.pending.barriers.front().copied().filter(|barrier| barrier.ticket <= ticket) {
             self.pending.barriers.pop_front();
+            if let Work::Letters(count) = barrier.work {
+                self.messages_stored(now, None, count, result, out);
+                continue;
+            }
             let number = self.clients.get(barrier.client).number;
             let ended = match barrier.work {
                 Work::Messages(count) => {
-                    self.messages_stored(now, number, count, result, out);
+                    self.messages_stored(now, Some(number), count, result, out);
                     u64::from(count)
                 }
+                Work::Letters(count) => u64::from(count),
                 Work::Record(outcome) => {
                     let status = result.map_or_else(Status::Failed, |()| outcome.status);
                     out.outcomes.push((number, Outcome { status, ..outcome }));
@@ -244,14 +265,22 @@ impl QueueModel {
                 self.arm(lane, group);
             }
         }
-        self.record_settled(out);
+        self.record_settled(now, out);
     }
 
-    fn messages_stored(&mut self, now: Time, number: u32, count: u32, result: Result<(), Failure>, out: &mut Effects) {
+    fn messages_stored(
+        &mut self,
+        now: Time,
+        number: Option<u32>,
+        count: u32,
+        result: Result<(), Failure>,
+        out: &mut Effects,
+    ) {
         for _ in 0..count {
             let Some((token, lane)) = self.pending.messages.pop_front() else { break };
             if lane == REPEAT {
-                out.outcomes.push((number, self.repeated(token)));
+                let outcome = self.repeated(token);
+                out.outcomes.extend(number.map(|number| (number, outcome)));
                 continue;
             }
             let entry = &mut self.lanes[lane as usize];
@@ -271,7 +300,8 @@ impl QueueModel {
                     Status::Failed(failure)
                 }
             };
-            out.outcomes.push((number, Outcome { token, status, lane: LaneId(lane), position }));
+            let outcome = Outcome { token, status, lane: LaneId(lane), position };
+            out.outcomes.extend(number.map(|number| (number, outcome)));
             let says = self.pending.said.front().is_some_and(|&(of, at, ..)| (of, at) == (lane, position));
             if says && let Some((_, _, came, said)) = self.pending.said.pop_front() {
                 self.tell(now, lane, position, came, &said, result.is_ok());
@@ -298,8 +328,9 @@ impl QueueModel {
             return;
         }
         let (first, channel) = (entry.first_queue, entry.channel as usize);
+        let delay = self.delay_of(lane);
         for place in 0..self.channels[channel].groups.len() as u32 {
-            let told = said.told(place, came, self.options.delay);
+            let told = said.told(place, came, delay);
             let backlog = &mut self.backlogs[(first + place) as usize];
             if said.routes.is_some() && told != Some(Told::Elsewhere) {
                 backlog.coming -= 1;

@@ -83,7 +83,7 @@ impl QueueModel {
             let entry = &mut self.lanes[lane as usize];
             (entry.end, entry.stored, entry.trimmed) = (journal.end(), journal.end(), journal.first());
             entry.holes.extend(journal.holes());
-            if self.ageing {
+            if self.ageing && !self.is_of_letters(lane) {
                 self.came_before(lane, journal);
             }
             let said = self.read_again(made.channel, lane, journal, &mut ids);
@@ -92,11 +92,11 @@ impl QueueModel {
                 let of_group = |(position, came, said): &(u64, Time, Said)| {
                     let open = journal.is_open(place, *position) && *position >= journal.first();
                     let told =
-                        said.told(place, *came, self.options.delay).filter(|&told| open || told == Told::Elsewhere);
+                        said.told(place, *came, self.delay_of(lane)).filter(|&told| open || told == Told::Elsewhere);
                     Some((*position, told?))
                 };
                 let told: Vec<(u64, Told)> = said.iter().filter_map(of_group).collect();
-                let (ages, delay) = (&self.lanes[lane as usize].ages, self.options.delay);
+                let (ages, delay) = (&self.lanes[lane as usize].ages, self.delay_of(lane));
                 let appears = |position| ages.came(position).map_or(Time::ZERO, |came| came + delay);
                 self.backlogs[queue].restore(now, journal, place, automatic, &told, appears);
                 self.arm(lane, group);

@@ -11,7 +11,7 @@ use crate::contract::Order;
 use crate::headers::{Headers, names};
 use crate::queue::QueueModel;
 use crate::queue::backlog::Told;
-use crate::queue::exceptions::Special;
+use crate::queue::exceptions::{Special, Words};
 use crate::routing::key_hash;
 use crate::time::{Span, Time};
 
@@ -20,7 +20,7 @@ use crate::time::{Span, Time};
 pub(super) struct Said {
     /// Its priority, at most the queue's highest.
     level: u8,
-    /// Its message group, as a hash.
+    /// Its message group, as a hash; 0 for none.
     group: u64,
     /// How long it is held back, in place of the queue's delay.
     delay: Option<Span>,
@@ -33,6 +33,12 @@ pub(super) struct Said {
 }
 
 impl Said {
+    /// What is special about a dead letter that keeps a priority and a group.
+    pub(super) fn of_letter((level, group): Words, groups_in_order: bool) -> Option<Self> {
+        let is_special = level > 0 || groups_in_order;
+        is_special.then(|| Self { level, group, is_special, ..Self::default() })
+    }
+
     /// What a group's queue has to know of the message, which came at `came`; `delay` is the queue's.
     pub(super) fn told(&self, place: u32, came: Time, delay: Span) -> Option<Told> {
         if self.routes.as_ref().is_some_and(|routes| !routes.contains(&place)) {
@@ -60,15 +66,18 @@ impl QueueModel {
         let mut said = Said::default();
         if let Some(headers) = headers {
             said.level = headers.priority().unwrap_or(0).min(self.options.priorities);
-            said.delay = headers.span(names::DELAY);
-            said.time_to_live = headers.span(names::TIME_TO_LIVE);
+            if self.channels[channel.0 as usize].dead_letters_of.is_none() {
+                said.delay = headers.span(names::DELAY);
+                said.time_to_live = headers.span(names::TIME_TO_LIVE);
+            }
         }
         if said.delay.is_some() && (self.contract.order != Order::None || self.options.message_groups) {
             // It would come after what was published later.
             return Err(Refusal::Unsupported);
         }
         if self.groups_in_order {
-            said.group = key_hash(self.message_group(key, headers));
+            let group = self.message_group(key, headers);
+            said.group = if group.is_empty() { 0 } else { key_hash(group).max(1) };
         }
         said.is_special = said.level > 0 || said.delay.is_some() || said.time_to_live.is_some() || self.groups_in_order;
         if !bindings.is_empty() {
@@ -77,7 +86,7 @@ impl QueueModel {
         Ok((said.is_special || said.routes.is_some()).then_some(said))
     }
 
-    /// The group whose messages are delivered in order: what the message says, otherwise its key. Where an order per key was promised, the
+    /// The group whose messages are delivered in order: what the message says, otherwise its key; none, if that is empty. Where an order per key was promised, the
     /// key comes first.
     pub(super) fn message_group<'a>(&self, key: &'a [u8], headers: Option<Headers<'a>>) -> &'a [u8] {
         let said = headers.and_then(|headers| headers.text(names::MESSAGE_GROUP));

@@ -84,9 +84,11 @@ impl QueueModel {
     }
 
     /// Tells the journal what the step settled or gave up, and gives back what no group needs.
-    pub(super) fn record_settled(&mut self, out: &mut Effects) {
+    pub(super) fn record_settled(&mut self, now: Time, out: &mut Effects) {
         for index in 0..self.touched.len() {
             let (lane, group) = self.touched[index];
+            // Before the journal hears that they are settled.
+            self.write_letters(now, lane, group, out);
             let queue = self.queue_of(lane, group);
             let backlog = &mut self.backlogs[queue];
             let head = backlog.advance();
@@ -109,6 +111,7 @@ impl QueueModel {
             self.backlogs[queue].touched = false;
             self.trim(lane, out);
         }
+        self.store_letters(out);
     }
 
     /// Gives back what every group has settled and no id is remembered of.

@@ -3,6 +3,7 @@
 //! Leaves out what a full queue does, which is decided when it is full.
 
 use crate::completion::GivenUp;
+use crate::death::DeathReason;
 use crate::time::Time;
 
 /// Why a message that comes back does not wait again.
@@ -12,6 +13,16 @@ pub(super) enum End {
     Exhausted,
     /// Its time to live is over.
     Expired,
+}
+
+impl End {
+    /// What a dead letter says of it.
+    pub(super) const fn reason(self) -> DeathReason {
+        match self {
+            Self::Exhausted => DeathReason::Exhausted,
+            Self::Expired => DeathReason::Expired,
+        }
+    }
 }
 
 /// What holds for the messages of one queue at one time.

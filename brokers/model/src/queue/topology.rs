@@ -21,13 +21,27 @@ impl QueueModel {
         self.channels.get(channel.0 as usize).filter(|channel| !channel.gone).ok_or(Refusal::NoSuchLane)
     }
 
+    /// Why a channel can't take the dead letters that it was asked to take.
+    fn takes_letters(&self, spec: &ChannelSpec) -> Result<(), Refusal> {
+        let Some(of) = spec.dead_letters_of else { return Ok(()) };
+        if !self.keeps_letters() || !spec.bindings.is_empty() {
+            return Err(Refusal::Unsupported);
+        }
+        let of = self.existing(of)?;
+        if of.dead_letters_of.is_some() {
+            // A dead letter does not die again.
+            return Err(Refusal::Unsupported);
+        }
+        if of.dead_letters_to.is_some() { Err(Refusal::Exists) } else { Ok(()) }
+    }
+
     pub(super) fn create(&mut self, slot: u32, token: Token, spec: &ChannelSpec, out: &mut Effects) {
         let exists = self.channels.iter().any(|channel| !channel.gone && channel.name == spec.name);
         let refusal = match self.administrator(slot) {
             Err(refusal) => Some(refusal),
-            Ok(()) if spec.dead_letters_of.is_some() => Some(Refusal::Unsupported),
             Ok(()) if exists => Some(Refusal::Exists),
-            Ok(()) => (!spec.is_in_bounds()).then_some(Refusal::OutOfRange),
+            Ok(()) if !spec.is_in_bounds() => Some(Refusal::OutOfRange),
+            Ok(()) => self.takes_letters(spec).err(),
         };
         if let Some(refusal) = refusal {
             out.outcomes.push((self.clients.get(slot).number, refused(token, refusal)));
@@ -59,7 +73,8 @@ impl QueueModel {
             let first_queue = self.backlogs.len() as u32;
             let shape = self.shape();
             self.backlogs.extend((0..count).map(|_| Backlog::new(shape)));
-            let visible = if self.options.delay > Span::ZERO { 0 } else { u64::MAX };
+            let holds_back = self.options.delay > Span::ZERO && made.dead_letters_of.is_none();
+            let visible = if holds_back { 0 } else { u64::MAX };
             self.lanes.push(Lane { channel: number, visible, ..Lane::new(first_queue) });
         }
         let place = |group: &String| made.groups.iter().position(|name| name == group).unwrap_or_default() as u32;
@@ -71,8 +86,13 @@ impl QueueModel {
             groups: (first_group..first_group + count).collect(),
             group_names: made.groups.clone(),
             bindings,
+            dead_letters_of: made.dead_letters_of.map(|of| of.0),
             ..Channel::default()
         });
+        let source = made.dead_letters_of.and_then(|of| self.channels.get_mut(of.0 as usize));
+        if let Some(source) = source.filter(|source| !source.gone) {
+            source.dead_letters_to = Some(number);
+        }
     }
 
     pub(super) fn delete(&mut self, now: Time, slot: u32, token: Token, channel: ChannelId, out: &mut Effects) {
@@ -80,6 +100,10 @@ impl QueueModel {
         if let Err(refusal) = allowed {
             out.outcomes.push((self.clients.get(slot).number, refused(token, refusal)));
             return;
+        }
+        let source = self.channels[channel.0 as usize].dead_letters_of;
+        if let Some(source) = source.and_then(|of| self.channels.get_mut(of as usize)) {
+            source.dead_letters_to = None;
         }
         let entry = &mut self.channels[channel.0 as usize];
         entry.gone = true;
@@ -162,6 +186,7 @@ impl QueueModel {
         given_up.dead_lettered = match self.options.dead_letter {
             DeadLetter::Discard => 0,
             DeadLetter::Keep => given_up.total(),
+            DeadLetter::Channel => backlog.deaths.lettered,
         };
         LaneState {
             lane: LaneId(lane),

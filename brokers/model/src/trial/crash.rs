@@ -123,6 +123,7 @@ impl Log {
             }
             Write::Record(record) => self.entries.push(Logged::Record(record.clone())),
             Write::Trim { lane, below } => self.entries.push(Logged::GivenBack { lane: lane.0, below: *below }),
+            Write::DeadLetter { .. } => unreachable!("channels of dead letters have a trial of their own"),
             Write::Barrier(ticket) => {
                 self.barriers.insert(*ticket, self.entries.len());
             }

@@ -248,7 +248,7 @@ impl Ledger {
         }
     }
 
-    fn words_of(&self, token: Token) -> Words {
+    pub(crate) fn words_of(&self, token: Token) -> Words {
         self.words.get(&token).copied().unwrap_or_default()
     }
 
@@ -296,17 +296,15 @@ impl Ledger {
                 next.entries.insert((lane, group, position), entry);
             }
         }
-        for &(id, place, at) in &self.ids {
-            let is_known = known.messages.contains_key(&place);
+        for &(_, place, at) in &self.ids {
             let counts = self.rules.limits.window.is_some_and(|window| at + window > now);
+            let is_known = known.messages.contains_key(&place);
             assert!(
                 is_known || !counts || !self.is_acknowledged(place),
                 "the id of {place:?} is known after a restart"
             );
-            if is_known {
-                next.ids.push((id, place, at));
-            }
         }
+        next.ids = self.known_ids(known);
         for (key, entry) in self.entries.iter().filter(|(_, entry)| entry.standing != Standing::Settled) {
             let after = next.entries.get(key).map(|entry| entry.standing);
             assert_eq!(after, Some(Standing::Waiting), "{key:?} was acknowledged: {entry:?}");
@@ -314,6 +312,31 @@ impl Ledger {
         next.gaps = known.ends.keys().any(|&lane| known.has_gaps(lane));
         next.ends.clone_from(&known.ends);
         next
+    }
+
+    /// The ids that a restart finds: of each the latest message, also one of which nobody knew that it was stored.
+    fn known_ids(&self, known: &Known) -> Vec<(u8, (u32, u64), Time)> {
+        let mut ids: Vec<(u8, (u32, u64), Time)> = Vec::new();
+        let mut found: Vec<(Time, (u32, u64))> = known.messages.iter().map(|(&place, &came)| (came, place)).collect();
+        found.sort_unstable();
+        for (came, place) in found.into_iter().filter(|(_, place)| place.1 >= known.start(place.0)) {
+            let id = self.said.get(&place).map_or(0, |words| words.id);
+            if id > 0 && self.rules.limits.window.is_some() {
+                ids.retain(|&(known, ..)| known != id);
+                ids.push((id, place, came));
+            }
+        }
+        ids
+    }
+
+    /// The longest of the queues that a message is routed to.
+    pub(crate) fn longest(&self, lane: u32, words: Words) -> u64 {
+        self.routes(words).into_iter().map(|group| self.length(lane, group)).max().unwrap_or(0)
+    }
+
+    /// What the message at a place says.
+    pub(crate) fn said_at(&self, place: (u32, u64)) -> Words {
+        self.said.get(&place).copied().unwrap_or_default()
     }
 
     fn is_acknowledged(&self, (lane, position): (u32, u64)) -> bool {
@@ -446,6 +469,10 @@ impl Ledger {
         let queue = || self.entries.range((lane, group, 0)..(lane, group + 1, 0));
         let waiting = queue().filter(|(_, other)| other.standing == Standing::Waiting && other.appears <= now);
         if let Some(most) = self.rules.limits.group_batch {
+            if entry.group == 0 {
+                // It is in no group.
+                return;
+            }
             for (&(_, _, at), other) in waiting.filter(|(_, other)| other.group == entry.group) {
                 assert!(at >= position, "{receipt:?} was delivered before position {at} of its group: {other:?}");
             }
@@ -471,7 +498,7 @@ impl Ledger {
         let limits = self.rules.limits;
         let is_locked = |lane: u32, of: u16| {
             let mut queue = self.entries.range((lane, group, 0)..(lane, group + 1, 0));
-            queue.any(|(_, other)| other.group == of && matches!(other.standing, Standing::Held { .. }))
+            of > 0 && queue.any(|(_, other)| other.group == of && matches!(other.standing, Standing::Held { .. }))
         };
         self.entries.iter().any(|(key, entry)| {
             key.1 == group

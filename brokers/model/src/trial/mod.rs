@@ -370,15 +370,17 @@ impl<M: Model + Clone> Trial<M> {
     /// Where full queues refuse: no message was written to one, and none was refused without reason.
     fn judge_lengths(&self, out: &Effects) {
         let Limits { max_length, rejects: true, .. } = self.ledger.rules.limits else { return };
-        let longest = |lane| (0..self.ledger.groups).map(|group| self.ledger.length(lane, group)).max().unwrap_or(0);
         for write in &out.writes {
-            if let Write::Messages { lane, position, .. } = *write {
-                assert!(longest(lane.0) <= max_length, "position {position} of lane {} was taken", lane.0);
+            let Write::Messages { lane, position, count, .. } = *write else { continue };
+            for position in position..position + u64::from(count) {
+                let longest = self.ledger.longest(lane.0, self.ledger.said_at((lane.0, position)));
+                assert!(longest <= max_length, "position {position} of lane {} was taken", lane.0);
             }
         }
         for (_, outcome) in &out.outcomes {
             if outcome.status == Status::Failed(Failure::Overloaded) {
-                assert!(longest(outcome.lane.0) >= max_length, "{outcome:?}");
+                let longest = self.ledger.longest(outcome.lane.0, self.ledger.words_of(outcome.token));
+                assert!(longest >= max_length, "{outcome:?}");
             }
         }
     }
@@ -441,6 +443,7 @@ impl<M: Model + Clone> Trial<M> {
                 panic!("there are no transactions here: {write:?}")
             }
             Write::Record(Record::Channel(_) | Record::ChannelGone(_) | Record::Reshaped(_)) => {}
+            Write::DeadLetter { .. } => unreachable!("nobody asked for a channel of dead letters"),
             Write::Trim { lane, below } => {
                 let before = self.trimmed.insert(lane.0, below).unwrap_or(0);
                 assert!(below > before, "a trim gives something back");
