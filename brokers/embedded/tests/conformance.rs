@@ -285,11 +285,25 @@ macro_rules! on_the_wall_clock {
 }
 
 mod virtual_time {
+    use super::EmbeddedRig;
+
     in_virtual_time!(log);
     in_virtual_time!(queue);
     preset!(queue_as_rabbitmq, "queue?as=rabbitmq");
     preset!(queue_as_sqs, "queue?as=sqs");
     preset!(queue_as_sqs_fifo, "queue?as=sqs-fifo");
+    preset!(queue_with_all, "queue?priorities=9&deduplication=5min&dead_letter=channel");
+
+    /// Most cases publish more than such a queue holds.
+    #[test]
+    fn queues_with_a_length_limit_count_what_they_do_not_keep() {
+        for url in ["queue?max_length=9", "queue?max_length=9&overflow=reject-publish"] {
+            let mut rig = EmbeddedRig::virtual_time(url);
+            brokerlab_model::conformance::headers::a_length_limit_counts_what_does_not_wait_or_everything_does(
+                &mut rig,
+            );
+        }
+    }
     in_virtual_time!(shard);
     preset!(shard_that_is_polled, "shard?readers=polling");
     preset!(shard_on_demand, "shard?mode=on-demand");
@@ -301,6 +315,11 @@ mod wall_clock {
     on_the_wall_clock!(log_on_page_cache, "log", Storage::PageCache);
     on_the_wall_clock!(log_on_fsync, "log", Storage::Fsync);
     on_the_wall_clock!(queue_on_page_cache, "queue", Storage::PageCache);
+    on_the_wall_clock!(
+        queue_with_all_on_page_cache,
+        "queue?priorities=9&deduplication=5min&dead_letter=channel",
+        Storage::PageCache
+    );
     on_the_wall_clock!(queue_on_fsync, "queue", Storage::Fsync);
     on_the_wall_clock!(shard_on_page_cache, "shard", Storage::PageCache);
     on_the_wall_clock!(shard_on_fsync, "shard", Storage::Fsync);

@@ -18,6 +18,7 @@ pub mod bounds;
 pub mod channels;
 pub mod contracts;
 pub mod groups;
+pub mod headers;
 pub mod lanes;
 pub mod leases;
 pub mod order;
@@ -131,6 +132,16 @@ suites! {
             a_grant_of_nothing_is_done_at_once,
             a_member_reads_several_channels_by_one_credit,
             a_member_without_credit_gets_nothing_and_holds_nobody_up,
+        ],
+        headers: [
+            a_higher_priority_goes_first_or_is_carried,
+            a_delay_and_a_life_are_kept_or_carried,
+            a_repeat_is_stored_once_or_is_another_message,
+            a_group_is_read_by_one_member_or_keys_lock_nothing,
+            a_length_limit_counts_what_does_not_wait_or_everything_does,
+            bindings_decide_who_gets_what_or_are_refused,
+            a_dead_letter_can_be_read_or_is_refused,
+            an_answer_comes_to_the_channel_that_the_request_names,
         ],
         order: [
             messages_of_a_key_come_in_order_or_the_contract_is_refused,
@@ -302,6 +313,7 @@ mod tests {
             ("channels", include_str!("channels.rs")),
             ("contracts", include_str!("contracts.rs")),
             ("groups", include_str!("groups.rs")),
+            ("headers", include_str!("headers.rs")),
             ("lanes", include_str!("lanes.rs")),
             ("leases", include_str!("leases.rs")),
             ("order", include_str!("order.rs")),

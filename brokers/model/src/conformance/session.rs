@@ -161,6 +161,15 @@ impl<'r> Session<'r> {
         Channel { id: ChannelId(id), first: outcome.lane, lanes }
     }
 
+    /// Makes a channel that is more than lanes and groups, and waits for it.
+    pub fn made(&mut self, spec: ChannelSpec) -> Channel {
+        let lanes = spec.lanes;
+        let outcome = self.ended(self.admin, Control::Create(spec));
+        assert_eq!(outcome.status, Status::Done);
+        let id = u32::try_from(outcome.position).expect("a channel's number fits 32 bits");
+        Channel { id: ChannelId(id), first: outcome.lane, lanes }
+    }
+
     /// Asks for a channel and waits for the outcome.
     pub fn try_create(&mut self, name: &str, lanes: u32, groups: &[&str]) -> Outcome {
         let groups = groups.iter().map(|&g| g.to_owned()).collect();

@@ -184,6 +184,7 @@ impl World {
                 }
                 Write::Record(record) => self.journal.push(Entry::Record(record)),
                 Write::Barrier(ticket) => self.tickets.push((ticket, self.journal.len())),
+                Write::Provisional { .. } => unreachable!("nobody begins a transaction"),
                 Write::Trim { .. } => {}
             }
         }

@@ -1,9 +1,9 @@
 //! What a queue does with messages besides handing them out: holds them back at first, gives them up when they are too old, too
 //! often delivered or too many.
 //!
-//! All messages of a lane are held back for the same time and live for the same time, so that a lane needs one timer for each.
-//! Leaves out what is given up how, which is the backlog's, and where dead letters go: they are counted, and their space is
-//! given back as if they were settled.
+//! All messages of a lane are held back for the same time and live for the same time, so that a lane needs one timer for each; those
+//! that say another time of themselves are exceptions of their queues. Leaves out what is given up how, which is the backlog's, and
+//! dead letters.
 
 use std::cmp::Reverse;
 
