@@ -4,6 +4,7 @@
 
 use crate::compare::SMALLEST_RATIO;
 use crate::figures;
+use crate::limited::by_setting;
 use crate::result::Objectives;
 use crate::rows::{Role, Row, Stair};
 use crate::sample::Shown;
@@ -140,7 +141,7 @@ pub fn headroom(row: &Row, objectives: &Objectives, ceiling_per_s: Option<f64>) 
     }
     let best_per_s = row.stairs.iter().map(|s| s.achieved_per_s).fold(row.achieved_per_s(), f64::max);
     let near_ceiling = ceiling_per_s.is_some_and(|ceiling| best_per_s >= CEILING_SHARE * ceiling);
-    let limited_by = failed.filter(|stair| throttled_enough(stair)).map(|stair| setting(row, stair));
+    let limited_by = failed.and_then(|stair| by_setting(row.backend, stair.cell, stair.offered_per_s));
     let consumers_busy = failed.is_some_and(|stair| stair.cell.groups.iter().any(|group| group.utilisation >= 1.0));
     let floor = if limited_by.is_some() || factor < 1.0 {
         None
@@ -173,30 +174,4 @@ fn misses_by_a_hair(stair: &Stair, objectives: &Objectives) -> bool {
     let limit = objectives.end_to_end_p99_max_ns();
     let near = |ns: u64, limit: u64| ns as f64 <= SMALLEST_RATIO * limit as f64;
     stair.validity.saturated.is_none() && matches!((stair.p99, limit), (Shown::At(ns), Some(limit)) if near(ns, limit))
-}
-
-/// Whether so many messages were throttled that the 99 % quantile is of them: fewer are no cause of a step that was not carried.
-pub(crate) fn throttled_enough(stair: &Stair) -> bool {
-    let counts = &stair.cell.counts;
-    counts.throttled > 0 && counts.throttled.saturating_mul(100) >= counts.due
-}
-
-/// The limit that binds at the step that was not carried: lanes × what each takes.
-pub(crate) fn setting(row: &Row, stair: &Stair) -> String {
-    let value = |name: &str| {
-        let found = stair.cell.settings.0.iter().find(|s| s.name == name);
-        found.and_then(|s| s.value.parse::<f64>().ok()).filter(|v| *v > 0.0)
-    };
-    let lane = if row.backend == "shard" { "shard" } else { "lane" };
-    let lanes = figures::plural(u64::from(stair.cell.lanes), lane);
-    let seconds = stair.cell.window.duration_ns.max(1) as f64 / 1e9;
-    let bytes = value("write_bytes_per_s").map(|limit| (stair.cell.counts.due_bytes as f64 / seconds / limit, limit));
-    let records = value("write_records_per_s").map(|limit| (stair.offered_per_s / limit, limit));
-    match (bytes, records) {
-        (Some((used, limit)), other) if other.is_none_or(|(records, _)| used >= records) => {
-            format!("{lanes} × {}/s", figures::bytes_short(limit))
-        }
-        (_, Some((_, limit))) => format!("{lanes} × {} records/s", figures::count(limit as u64)),
-        (_, None) => format!("{lanes} × their rate limit"),
-    }
 }

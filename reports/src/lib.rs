@@ -11,6 +11,7 @@ pub mod compare;
 pub mod figures;
 pub mod headroom;
 pub mod judgement;
+mod limited;
 pub mod live;
 mod outages;
 pub mod page;

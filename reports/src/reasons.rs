@@ -51,14 +51,16 @@ fn single(a: &Analysis) -> (Decision, String) {
         return (Decision::Single { met: false }, text);
     }
     if let Some(visit) = j.row.visits.iter().find(|v| v.validity.saturated.is_some()) {
-        let why = j.row.consumers_behind().unwrap_or_else(|| {
-            format!(
-                "asked {}, achieved {}, {} in the backlog at the end",
-                figures::rate(visit.offered_per_s),
-                figures::rate(visit.achieved_per_s),
-                figures::plural(visit.cell.counts.backlog_end, "message"),
-            )
-        });
+        let figures = format!(
+            "asked {}, achieved {}, {} in the backlog at the end",
+            figures::rate(visit.offered_per_s),
+            figures::rate(visit.achieved_per_s),
+            figures::plural(visit.cell.counts.backlog_end, "message"),
+        );
+        let why = match j.row.limited_by_setting() {
+            Some(setting) => format!("{setting} ({figures})"),
+            None => j.row.consumers_behind().unwrap_or(figures),
+        };
         let besides = if a.valid() { "" } else { "; nor is the run valid" };
         return (Decision::Single { met: false }, format!("{label} is saturated: {why}{besides}."));
     }

@@ -12,6 +12,7 @@ use brokerlab_workloads::validity::{Evidence, Saturation, Validity, ValidityChec
 
 use crate::compare::{Figure, median};
 use crate::figures;
+use crate::limited::by_setting;
 use crate::result::{Objectives, ResultFile};
 use crate::sample::{Operation, Sample, Shown};
 
@@ -366,6 +367,18 @@ impl<'a> Row<'a> {
     /// What the first saturated visit showed, when the row is saturated.
     pub fn saturation(&self) -> Option<&Saturation> {
         self.visits.iter().filter(|_| self.saturated()).find_map(|v| v.validity.saturated.as_ref())
+    }
+
+    /// Why it is saturated when one of its own settings is the reason, or its consumers are; none when the backend is.
+    pub fn why_saturated(&self) -> Option<String> {
+        self.limited_by_setting().or_else(|| self.consumers_behind())
+    }
+
+    /// Why it is saturated when one of its own settings is the reason.
+    pub fn limited_by_setting(&self) -> Option<String> {
+        let mut saturated = self.visits.iter().filter(|visit| visit.validity.saturated.is_some());
+        let setting = saturated.find_map(|visit| by_setting(self.backend, visit.cell, visit.offered_per_s))?;
+        Some(format!("limited by setting: {setting}"))
     }
 
     /// Why it is saturated when its consumers are the reason, with how busy they were to be; none when the backend is.

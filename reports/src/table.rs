@@ -233,8 +233,11 @@ fn texts(a: &Analysis, j: &Judged) -> [String; 11] {
         figures::rate(row.achieved_per_s())
     };
     let headroom = match (&j.headroom, row.role, saturated) {
-        (_, _, true) if row.consumers_behind().is_some() => "consumers fell behind".to_owned(),
-        (_, _, true) => format!("backlog {}", figures::count(row.counts.backlog_end)),
+        (_, _, true) => match row.limited_by_setting() {
+            Some(setting) => setting,
+            None if row.consumers_behind().is_some() => "consumers fell behind".to_owned(),
+            None => format!("backlog {}", figures::count(row.counts.backlog_end)),
+        },
         (_, Role::Ceiling, _) => "the harness's own ceiling".to_owned(),
         (Some(headroom), Role::Candidate | Role::Again, _) => headroom.text(),
         (None, _, _) => "–".to_owned(),

@@ -101,6 +101,10 @@ impl Analysis {
         self.key.clear();
         workload.write_key(contents.key, &mut self.key);
         let next = self.lanes.len() as u32;
+        if next == self.windows.options().lanes && !self.lanes.contains_key(&message.lane) {
+            // The backend has split a lane. The one before it holds the watermark until it counts as idle.
+            self.windows.add_lane();
+        }
         let lane = LaneId(*self.lanes.entry(message.lane).or_insert(next));
         let (time, value) = (message.intended, i64::from(contents.size));
         let (watermark, missed) = (self.windows.watermark(), self.missed());

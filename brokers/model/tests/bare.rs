@@ -22,17 +22,18 @@ struct BareRig {
 fn start(kind: ModelKind, contract: Contract, tuning: Tuning) -> Result<(Bare, Vec<Box<dyn Worker>>), Unsupported> {
     let mut queue = QueueOptions::default();
     let mut log = LogOptions::default();
+    let mut shard = ShardOptions::default();
     let mut bound = 256 << 20;
     match tuning {
         Tuning::Usual => {}
         Tuning::Lease(span) => queue.visibility_timeout = span,
-        Tuning::Session(span) => log.session_timeout = Some(span),
+        Tuning::Session(span) => (log.session_timeout, shard.failover_time) = (Some(span), Some(span)),
         Tuning::SmallBounds => bound = 1 << 20,
     }
     let model: Box<dyn Model> = match kind {
         ModelKind::Log => Box::new(LogModel::new(log, contract)?),
         ModelKind::Queue => Box::new(QueueModel::new(queue, &contract)?),
-        ModelKind::Shard => Box::new(ShardModel::new(ShardOptions::default(), contract)?),
+        ModelKind::Shard => Box::new(ShardModel::new(shard, contract)?),
         ModelKind::Direct => Box::new(DirectModel::new(DirectOptions::default(), &contract)?),
         ModelKind::Null => unreachable!("no model stands behind it"),
     };

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Search, passed, probes};
 use crate::figures;
-use crate::headroom::{CEILING_SHARE, setting, throttled_enough};
+use crate::headroom::CEILING_SHARE;
+use crate::limited::by_setting;
 use crate::rows::{Role, Row, Stair};
 
 /// What held an answer.
@@ -81,8 +82,9 @@ pub(super) fn by(row: &Row, search: &Search, ceiling_per_s: Option<f64>) -> (Lim
     if failing.iter().any(|probe| !probe.broken().is_empty()) {
         return (Limit::Contract, why);
     }
-    if let Some(probe) = failing.iter().find(|probe| throttled_enough(probe)) {
-        return (Limit::Setting, format!("limited by setting: {}", setting(row, probe)));
+    let by_setting = |probe: &&Stair| by_setting(row.backend, probe.cell, probe.offered_per_s);
+    if let Some(setting) = failing.iter().find_map(by_setting) {
+        return (Limit::Setting, format!("limited by setting: {setting}"));
     }
     if mostly(&|probe| probe.cell.groups.iter().any(|group| group.utilisation >= 1.0)) {
         return (Limit::Consumers, format!("the profile's consumers are busy all the time ({why})"));

@@ -147,7 +147,7 @@ fn requirements(view: &View, rows: &[Shown]) -> Markup {
         let saturated = row.saturated();
         let objectives = if saturated {
             let backlog = || format!("backlog {}", figures::count(row.counts.backlog_end));
-            Cell::No(format!("saturated, {}", row.consumers_behind().unwrap_or_else(backlog)))
+            Cell::No(format!("saturated, {}", row.why_saturated().unwrap_or_else(backlog)))
         } else if row.counts.due == 0 {
             Cell::Open("nothing measured".to_owned())
         } else if !row.valid() || !r.analysis.valid() {

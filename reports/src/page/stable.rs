@@ -56,7 +56,7 @@ fn sentence(view: &View, rows: &[Shown]) -> String {
     let saturated: Vec<String> = told
         .iter()
         .filter(|r| r.judged.row.saturated())
-        .map(|r| match r.judged.row.consumers_behind() {
+        .map(|r| match r.judged.row.why_saturated() {
             Some(why) => format!("{} ({why})", r.label()),
             None => r.label().to_owned(),
         })

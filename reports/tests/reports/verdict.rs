@@ -163,6 +163,39 @@ fn headroom_says_what_held_a_row() {
 }
 
 #[test]
+fn a_saturated_row_is_limited_by_the_setting_that_throttles_or_that_readers_share() {
+    let shard = Shape { row: "shard", backend: "shard", most_per_s: 19e3, throttles: true, ..LOG };
+    let held = |file: &ResultFile| {
+        let analysis = Analysis::of(file, "").unwrap();
+        let row = &analysis.rows.iter().find(|j| j.row.label == "shard").unwrap().row;
+        assert!(row.saturated());
+        row.limited_by_setting()
+    };
+    let mut file = synthetic::comparison_of(&[LOG, shard], 6);
+    let skewed = "limited by setting: 39 shards × 1,000 records/s, not evenly asked for";
+    assert_eq!(held(&file).as_deref(), Some(skewed), "39 shards would take 20,000 a second");
+    for cell in file.cells.iter_mut().filter(|cell| cell.backend == "shard") {
+        cell.counts.throttled = 0;
+    }
+    assert_eq!(held(&file), None);
+    // 20,000 × 512 B/s over 39 shards are 263 kB/s for each group.
+    for (limit, readers, groups, expected) in [
+        (250_000, "fan-out", 1, Some("limited by setting: 39 shards × 250 kB/s of reading")),
+        (500_000, "polling", 1, None),
+        (500_000, "polling", 2, Some("limited by setting: 39 shards × 500 kB/s of reading, shared by 2 groups")),
+        (500_000, "fan-out", 2, None),
+    ] {
+        let mut file = file.clone();
+        for cell in file.cells.iter_mut().filter(|cell| cell.backend == "shard") {
+            cell.settings.add("read_bytes_per_s", limit, "").add("readers", readers, "");
+            let group = cell.groups[0].clone();
+            cell.groups.resize(groups, group);
+        }
+        assert_eq!(held(&file).as_deref(), expected, "{readers} by {groups}");
+    }
+}
+
+#[test]
 fn consumers_that_are_busy_all_the_time_make_a_floor_and_not_a_difference() {
     let mut file = synthetic::comparison();
     for cell in file.cells.iter_mut().filter(|c| c.backend == "queue") {

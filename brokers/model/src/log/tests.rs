@@ -54,17 +54,7 @@ proptest! {
         commands in prop::collection::vec(any_command(), 0..120),
     ) {
         let options = LogOptions { max_in_flight: window, ..options };
-        let mut trial = trial(&options, contract);
-        for command in &commands {
-            trial.run(command);
-        }
-        let skips = |command: &Command| matches!(command, Command::Seek { .. } | Command::Delete(0 | 1));
-        let sought = commands.iter().any(skips);
-        trial.drain(&MEMBERS);
-        if !sought && contract.delivery != Delivery::AtMostOnce {
-            trial.assert_all_delivered();
-        }
-        trial.end();
+        trial(&options, contract).judge(&commands, contract.delivery);
     }
 
     #[test]
@@ -72,23 +62,7 @@ proptest! {
         contract in contracts(),
         commands in prop::collection::vec(calm_command(), 0..120),
     ) {
-        let mut trial = trial(&LogOptions { session_timeout: None, ..LogOptions::default() }, contract);
-        for member in MEMBERS {
-            trial.run(&Command::Connect(member));
-            for holder in MEMBERS.iter().flat_map(|&holder| [holder; 5]) {
-                trial.run(&Command::Release(holder));
-            }
-        }
-        for command in &commands {
-            trial.run(command);
-        }
-        trial.drain(&MEMBERS);
-        let most = trial.assert_all_delivered();
-        prop_assert!(most <= 1, "a message came {most} times");
-        if contract.order == Order::PerKey {
-            trial.assert_key_order();
-        }
-        trial.end();
+        trial(&LogOptions { session_timeout: None, ..LogOptions::default() }, contract).judge_calm(&commands, contract.order);
     }
 }
 
@@ -102,27 +76,7 @@ proptest! {
         options in options(),
         steps in prop::collection::vec((any_command(), crash()), RESTARTS),
     ) {
-        let mut trial = trial(&options, contract);
-        let mut restarts = 0;
-        for (command, crash) in &steps {
-            trial.run(command);
-            let mut other = trial.clone();
-            other.crash(*crash);
-            restarts += 1;
-            if crash.stays() {
-                trial = other;
-            }
-        }
-        prop_assert_eq!(restarts, RESTARTS);
-        let skips = |(command, _): &(Command, Crash)| {
-            matches!(command, Command::Seek { .. } | Command::Delete(0 | 1) | Command::Stored { fails: true, .. })
-        };
-        let skipped = steps.iter().any(skips);
-        trial.drain(&MEMBERS);
-        if !skipped && contract.delivery != Delivery::AtMostOnce {
-            trial.assert_all_delivered();
-        }
-        trial.end();
+        prop_assert_eq!(trial(&options, contract).judge_with_crashes(&steps, contract.delivery), RESTARTS);
     }
 }
 

@@ -11,9 +11,9 @@ use crate::broker::{ClientSpec, Role};
 use crate::completion::{Event, Refusal, Status};
 use crate::contract::{Contract, Delivery, Order};
 use crate::machine::{Effects, Model, Write};
-use crate::stream::trial::{Command, MEMBERS, Trial, any_command, calm_command, reshape};
+use crate::stream::trial::{Trial, any_command, calm_command, reshape};
 use crate::time::{Span, Time};
-use crate::trial::crash::{Crash, crash};
+use crate::trial::crash::crash;
 
 /// Restarts of a sequence of commands: one after each.
 const RESTARTS: usize = 40;
@@ -77,17 +77,7 @@ proptest! {
         options in options(),
         commands in prop::collection::vec(any_command(), 0..120),
     ) {
-        let mut trial = trial(&options, contract);
-        for command in &commands {
-            trial.run(command);
-        }
-        let skips = |command: &Command| matches!(command, Command::Seek { .. } | Command::Delete(0 | 1));
-        let sought = commands.iter().any(skips);
-        trial.drain(&MEMBERS);
-        if !sought && contract.delivery == Delivery::AtLeastOnce {
-            trial.assert_all_delivered();
-        }
-        trial.end();
+        trial(&options, contract).judge(&commands, contract.delivery);
     }
 
     #[test]
@@ -97,23 +87,7 @@ proptest! {
         commands in prop::collection::vec(prop_oneof![15 => calm_command(), 1 => reshape()], 0..120),
     ) {
         let options = ShardOptions { failover_time: None, retention: None, ..options };
-        let mut trial = trial(&options, contract);
-        for member in MEMBERS {
-            trial.run(&Command::Connect(member));
-            for holder in MEMBERS.iter().flat_map(|&holder| [holder; 5]) {
-                trial.run(&Command::Release(holder));
-            }
-        }
-        for command in &commands {
-            trial.run(command);
-        }
-        trial.drain(&MEMBERS);
-        let most = trial.assert_all_delivered();
-        prop_assert!(most <= 1, "a message came {most} times");
-        if contract.order == Order::PerKey {
-            trial.assert_key_order();
-        }
-        trial.end();
+        trial(&options, contract).judge_calm(&commands, contract.order);
     }
 }
 
@@ -127,27 +101,7 @@ proptest! {
         options in options(),
         steps in prop::collection::vec((any_command(), crash()), RESTARTS),
     ) {
-        let mut trial = trial(&options, contract);
-        let mut restarts = 0;
-        for (command, crash) in &steps {
-            trial.run(command);
-            let mut other = trial.clone();
-            other.crash(*crash);
-            restarts += 1;
-            if crash.stays() {
-                trial = other;
-            }
-        }
-        prop_assert_eq!(restarts, RESTARTS);
-        let skips = |(command, _): &(Command, Crash)| {
-            matches!(command, Command::Seek { .. } | Command::Delete(0 | 1) | Command::Stored { fails: true, .. })
-        };
-        let skipped = steps.iter().any(skips);
-        trial.drain(&MEMBERS);
-        if !skipped && contract.delivery == Delivery::AtLeastOnce {
-            trial.assert_all_delivered();
-        }
-        trial.end();
+        prop_assert_eq!(trial(&options, contract).judge_with_crashes(&steps, contract.delivery), RESTARTS);
     }
 }
 

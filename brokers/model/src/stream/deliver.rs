@@ -139,7 +139,7 @@ fn hand_out(
     let end = if again { run.min(highest) } else { run };
     let mut count = (end - from).min(credit).min(u64::from(u32::MAX));
     if count > 0 {
-        match allowed(config.reads, now, lane, slot, (from, run), count) {
+        match allowed(config.reads, now, lane, (number, slot), (from, run), count) {
             Ok(allowed) => count = allowed,
             Err(ready) => return (0, Left::MoreAt(ready)),
         }

@@ -6,7 +6,9 @@
 //! nothing are made too, and counted by the clock alone: something that comes waits for its group's next turn. Leaves out which
 //! of the two a model has, and its words for them.
 
+use super::Source;
 use super::lane::{Cursor, Lane};
+use crate::routing::mix;
 use crate::time::{Span, Time};
 
 /// How fast groups may read a lane.
@@ -39,18 +41,20 @@ pub(crate) struct Calls {
 const SECOND: u64 = 1_000_000_000;
 
 impl Calls {
-    /// The first turn at or after `from` of the group with this place among so many.
-    fn turn(&self, from: Time, slot: u32, groups: usize) -> Time {
+    /// The first turn at or after `from` of the group with this place among so many, in this lane. Lanes are out of step with each other.
+    fn turn(&self, from: Time, (lane, slot): Source, groups: usize) -> Time {
         let calls = u64::from(self.per_s);
+        let step = mix(u64::from(lane)) % SECOND.div_ceil(calls);
+        let from = u128::from(from.0.saturating_sub(step));
         let (slot, groups) = (u128::from(slot), groups as u128);
         // Call number n of the lane is due at n ÷ calls seconds, rounded up; every groups-th is this group's.
         let at = |n: u128| (n * u128::from(SECOND)).div_ceil(u128::from(calls));
-        let first = u128::from(from.0) * u128::from(calls) / u128::from(SECOND);
+        let first = from * u128::from(calls) / u128::from(SECOND);
         let mut n = slot + first.saturating_sub(slot) / groups * groups;
-        while at(n) < u128::from(from.0) {
+        while at(n) < from {
             n += groups;
         }
-        Time(u64::try_from(at(n)).unwrap_or(u64::MAX))
+        Time(u64::try_from(at(n)).unwrap_or(u64::MAX)) + Span(step)
     }
 }
 
@@ -60,26 +64,27 @@ pub(super) fn allowed(
     reads: Reads,
     now: Time,
     lane: &mut Lane,
-    slot: u32,
+    source: Source,
     (from, end): (u64, u64),
     count: u64,
 ) -> Result<u64, Time> {
     match reads {
         Reads::Unlimited => Ok(count),
-        Reads::Each { .. } => afford(now, lane, slot, from, count),
-        Reads::Shared(calls) => call(calls, now, lane, slot, (from, end)).map(|fetched| count.min(fetched - from)),
+        Reads::Each { .. } => afford(now, lane, source.1, from, count),
+        Reads::Shared(calls) => call(calls, now, lane, source, (from, end)).map(|fetched| count.min(fetched - from)),
     }
 }
 
 /// How far the group has fetched, after a call if it needs one.
-fn call(calls: Calls, now: Time, lane: &mut Lane, slot: u32, (from, end): (u64, u64)) -> Result<u64, Time> {
+fn call(calls: Calls, now: Time, lane: &mut Lane, source: Source, (from, end): (u64, u64)) -> Result<u64, Time> {
+    let slot = source.1;
     let groups = lane.cursors.len();
     let Cursor { fetched, called, turn, .. } = lane.cursors[slot as usize];
     if from < fetched {
         return Ok(fetched);
     }
-    let due = if turn == Time::ZERO { calls.turn(now.max(called), slot, groups) } else { turn };
-    let due = if lane.paid_back > now.max(due) { calls.turn(lane.paid_back, slot, groups) } else { due };
+    let due = if turn == Time::ZERO { calls.turn(now.max(called), source, groups) } else { turn };
+    let due = if lane.paid_back > now.max(due) { calls.turn(lane.paid_back, source, groups) } else { due };
     if due > now {
         lane.cursors[slot as usize].turn = due;
         return Err(due);
@@ -152,13 +157,20 @@ mod tests {
         let calls = Calls { per_s: 5, bytes_per_s: 1, most_bytes: 1, most_messages: 1 };
         let ms = |ms: u64| Time(ms * 1_000_000);
         for (from, turn) in [(0, 0), (1, 200), (200, 200), (950, 1_000)] {
-            assert_eq!(calls.turn(ms(from), 0, 1), ms(turn), "alone, from {from} ms on");
+            assert_eq!(calls.turn(ms(from), (0, 0), 1), ms(turn), "alone, from {from} ms on");
         }
         for (from, turn) in [(0, 200), (200, 200), (201, 1_200), (3_000, 3_200)] {
-            assert_eq!(calls.turn(ms(from), 1, 5), ms(turn), "the second of five, from {from} ms on");
+            assert_eq!(calls.turn(ms(from), (0, 1), 5), ms(turn), "the second of five, from {from} ms on");
         }
+        let turns: Vec<u64> = (0..4).map(|lane| calls.turn(ms(0), (lane, 0), 1).0 / 1_000_000).collect();
+        assert!(
+            turns.iter().all(|&turn| turn < 200) && turns[0] == 0 && turns[1..].iter().all(|&turn| turn > 0),
+            "{turns:?}"
+        );
+        let later = calls.turn(ms(1_000), (2, 0), 1).0 - calls.turn(ms(0), (2, 0), 1).0;
+        assert_eq!(later % 200_000_000, 0, "each at its own times");
         let third = Calls { per_s: 3, ..calls };
-        assert_eq!(third.turn(Time(333_333_334), 0, 1), Time(333_333_334));
-        assert_eq!(third.turn(Time(333_333_335), 0, 1), Time(666_666_667));
+        assert_eq!(third.turn(Time(333_333_334), (0, 0), 1), Time(333_333_334));
+        assert_eq!(third.turn(Time(333_333_335), (0, 0), 1), Time(666_666_667));
     }
 }

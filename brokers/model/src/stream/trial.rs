@@ -12,6 +12,7 @@ use crate::batch::{
 };
 use crate::broker::{ClientSpec, ConnectError, Role};
 use crate::completion::{Answer, Failure};
+use crate::contract::{Delivery, Order};
 use crate::machine::{Effects, Model, Write};
 use crate::time::{Span, Time};
 use crate::trial::crash::{Crash, Log};
@@ -455,6 +456,61 @@ impl<M: Model + Clone> Trial<M> {
             }
         }
         panic!("deliveries never end");
+    }
+
+    /// Does all commands, and has everything delivered.
+    pub(crate) fn judge(mut self, commands: &[Command], delivery: Delivery) {
+        for command in commands {
+            self.run(command);
+        }
+        let skipped = commands.iter().any(|command| matches!(command, Command::Seek { .. } | Command::Delete(0 | 1)));
+        self.judge_deliveries(skipped, delivery);
+    }
+
+    /// Has every member join, does commands that lose and repeat nothing, and has every message come once and in the order of its key.
+    pub(crate) fn judge_calm(mut self, commands: &[Command], order: Order) {
+        for member in MEMBERS {
+            self.run(&Command::Connect(member));
+            for holder in MEMBERS.iter().flat_map(|&holder| [holder; 5]) {
+                self.run(&Command::Release(holder));
+            }
+        }
+        for command in commands {
+            self.run(command);
+        }
+        self.drain(&MEMBERS);
+        let most = self.assert_all_delivered();
+        assert!(most <= 1, "a message came {most} times");
+        if order == Order::PerKey {
+            self.assert_key_order();
+        }
+        self.end();
+    }
+
+    /// Does each command, after which a twin crashes and is judged; now and then it goes on as that twin. Returns how many restarts
+    /// those were.
+    pub(crate) fn judge_with_crashes(mut self, steps: &[(Command, Crash)], delivery: Delivery) -> usize {
+        for (command, crash) in steps {
+            self.run(command);
+            let mut other = self.clone();
+            other.crash(*crash);
+            if crash.stays() {
+                self = other;
+            }
+        }
+        let skips = |(command, _): &(Command, Crash)| {
+            matches!(command, Command::Seek { .. } | Command::Delete(0 | 1) | Command::Stored { fails: true, .. })
+        };
+        self.judge_deliveries(steps.iter().any(skips), delivery);
+        steps.len()
+    }
+
+    fn judge_deliveries(mut self, skipped: bool, delivery: Delivery) {
+        self.drain(&MEMBERS);
+        if !skipped && delivery != Delivery::AtMostOnce {
+            self.assert_all_delivered();
+        }
+        self.end();
     }
 
     /// Closes everybody; every token has ended by then.

@@ -209,6 +209,14 @@ impl Windows {
         Ok(true)
     }
 
+    /// Another lane: a stream's lanes may be split while it is read. Its first event is to come next.
+    pub fn add_lane(&mut self) -> LaneId {
+        let added = LaneId(self.options.lanes);
+        self.options.lanes += 1;
+        self.lanes.add();
+        added
+    }
+
     /// A lane has ended: it holds no window back unless it comes again. Nothing happens if there is no such lane.
     pub fn release(&mut self, lane: LaneId, out: &mut WindowOutput) {
         if lane.0 < self.options.lanes {

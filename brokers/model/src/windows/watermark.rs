@@ -46,6 +46,12 @@ impl Lanes {
         Self { each, events: 0, front: 0, watermark: 0, holder: 0 }
     }
 
+    /// Another lane, of which nothing was seen yet.
+    pub(super) fn add(&mut self) {
+        let (seen_at, front_at) = (self.events, Time(self.front));
+        self.each.push(LaneProgress { seen_at, front_at, ..LaneProgress::default() });
+    }
+
     pub(super) fn get(&self, lane: LaneId) -> Option<&LaneProgress> {
         self.each.get(lane.0 as usize)
     }
@@ -139,6 +145,18 @@ mod tests {
         assert_eq!(lanes.observe(&by_time, LaneId(0), 1_000), 0, "counted from the first event");
         assert_eq!(lanes.observe(&by_time, LaneId(0), 1_020), 0);
         assert_eq!(lanes.observe(&by_time, LaneId(0), 1_021), 1_016);
+    }
+
+    #[test]
+    fn a_lane_that_is_added_holds_the_watermark_where_it_is_until_it_has_come_as_far() {
+        let mut options = options(1);
+        let mut lanes = Lanes::new(&options);
+        assert_eq!(lanes.observe(&options, LaneId(0), 100), 95);
+        options.lanes += 1;
+        lanes.add();
+        assert_eq!(lanes.observe(&options, LaneId(1), 50), 95);
+        assert_eq!(lanes.observe(&options, LaneId(0), 300), 95, "the new one is behind");
+        assert_eq!(lanes.observe(&options, LaneId(1), 200), 195);
     }
 
     #[test]
