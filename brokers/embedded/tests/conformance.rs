@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use brokerlab_embedded::{BackendUrl, LoopbackBroker, OpenError, Place, Server, open};
 use brokerlab_model::conformance::{Rig, Tuning};
-use brokerlab_model::{Broker, Client, Contract, Span, Storage, Time, Unsupported, WaitOn, Worker};
+use brokerlab_model::{Broker, Client, Contract, Feature, Span, Storage, Time, Unsupported, WaitOn, Worker};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tempfile::TempDir;
 
@@ -359,4 +359,28 @@ mod loopback {
     control!(null, EmbeddedRig::behind_sockets("null"));
     behind_sockets_on_files!(log_on_page_cache, "log", Storage::PageCache);
     behind_sockets_on_files!(queue_on_fsync, "queue", Storage::Fsync);
+}
+
+/// The suite stands on backends that have a feature and on others that lack it, for every feature but those that all of these have: real
+/// brokers lack them, and stand the same suite.
+#[test]
+fn each_feature_is_had_by_one_backend_and_lacked_by_another() {
+    let mut all = Vec::new();
+    for listed in brokerlab_embedded::catalogue() {
+        all.push(listed.capabilities.clone());
+        all.extend(listed.presets.into_iter().map(|(_, capabilities)| capabilities));
+    }
+    for url in ["queue?priorities=9&deduplication=5min&dead_letter=channel", "queue?max_length=9"] {
+        let url = BackendUrl::parse(url).expect("a name that the suite is made for above");
+        all.push(brokerlab_embedded::capabilities(&url, &Contract::default()).expect("it keeps this"));
+    }
+    let count = |feature: Feature| all.iter().filter(|capabilities| capabilities.has(feature)).count();
+    let of = |times: usize| Feature::ALL.iter().copied().filter(|feature| count(*feature) == times).collect::<Vec<_>>();
+    assert_eq!(of(0), [], "a feature that nobody has is tested in one direction only");
+    let everybody = [Feature::FanOut, Feature::PublishPosition, Feature::FullDepth, Feature::ExactCredit];
+    assert_eq!(
+        of(all.len()),
+        everybody,
+        "lacked by RabbitMQ alone, under a total order or with automatic acknowledgement"
+    );
 }

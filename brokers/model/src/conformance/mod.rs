@@ -345,4 +345,21 @@ mod tests {
         named.sort_unstable();
         assert_eq!(cases, named);
     }
+
+    /// A feature of which no case asks whether the backend has it is tested in neither direction.
+    #[test]
+    fn every_feature_decides_a_case() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/conformance");
+        let files = std::fs::read_dir(folder).expect("the suite's own source");
+        let sources: Vec<String> = files
+            .map(|file| std::fs::read_to_string(file.expect("a file").path()).expect("text"))
+            .filter(|source| source.contains("pub fn "))
+            .collect();
+        let asked = |feature: &crate::Feature| {
+            let has = format!("has(Feature::{feature:?})");
+            sources.iter().any(|source| source.contains(&has))
+        };
+        let missing: Vec<_> = crate::Feature::ALL.iter().filter(|feature| !asked(feature)).collect();
+        assert!(missing.is_empty(), "no case asks for {missing:?}");
+    }
 }
