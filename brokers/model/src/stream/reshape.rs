@@ -77,9 +77,25 @@ impl Stream {
 
     /// Whether a lane may be assigned to members of the group: it was not read to its end, and those before it were.
     pub(super) fn is_readable(&self, (lane, slot): Source) -> bool {
-        let at = &self.lanes[lane as usize];
-        let before = at.parents.iter().filter(|&&parent| parent != NOBODY);
-        !at.is_finished(slot) && before.copied().all(|parent| self.lanes[parent as usize].is_finished(slot))
+        !self.lanes[lane as usize].is_finished(slot) && self.may_follow(lane, slot)
+    }
+
+    /// Whether the group has read every lane before this one to its end. One of which it committed nothing says
+    /// nothing of those before it: it may have been split again while it was empty.
+    fn may_follow(&self, lane: u32, slot: u32) -> bool {
+        let mut open = vec![lane];
+        while let Some(lane) = open.pop() {
+            for &parent in self.lanes[lane as usize].parents.iter().filter(|&&parent| parent != NOBODY) {
+                let at = &self.lanes[parent as usize];
+                if !at.is_finished(slot) {
+                    return false;
+                }
+                if at.cursors[slot as usize].committed == 0 {
+                    open.push(parent);
+                }
+            }
+        }
+        true
     }
 
     /// Shares lanes out anew in groups that have read one to its end; false when there was none.

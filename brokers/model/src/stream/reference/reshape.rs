@@ -107,9 +107,10 @@ impl Reference {
         known.closed && !left
     }
 
-    /// Whether a group has finished all lanes whose keys a lane took over.
+    /// Whether a group has finished all lanes whose keys a lane took over, and those whose keys these took over.
     pub(super) fn may_be_read(&self, lane: u32, group: u32) -> bool {
-        self.lanes[lane as usize].parents.iter().all(|&parent| self.is_finished(parent, group))
+        let before = &self.lanes[lane as usize].parents;
+        before.iter().all(|&parent| self.is_finished(parent, group) && self.may_be_read(parent, group))
     }
 
     /// The channel of a lane.
