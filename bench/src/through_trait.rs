@@ -160,9 +160,15 @@ impl Direct {
         self.completions.outcomes.extend(self.effects.outcomes.iter().map(|(_, outcome)| *outcome));
         for run in &self.effects.deliveries {
             let deliveries = &mut self.completions.deliveries;
-            self.store.read(run.receipt.lane, run.receipt.position, run.count, |position, arena, slice| {
-                deliveries.push(Receipt { position, ..run.receipt }, run.channel, run.redeliveries, arena, slice);
-            })?;
+            self.store.read_runs(
+                run.receipt.lane,
+                run.receipt.position,
+                run.count,
+                |position, arena, table, messages| {
+                    let receipt = Receipt { position, ..run.receipt };
+                    deliveries.push_run(receipt, run.channel, run.redeliveries, arena, table, messages);
+                },
+            )?;
         }
         self.effects.clear();
         for (lane, below) in trims {

@@ -110,7 +110,7 @@ fn single(dir: &Path, size: Size) -> anyhow::Result<Pair> {
 /// Frames that are no longer in memory are read back and verified.
 fn read(dir: &Path, size: Size) -> anyhow::Result<Pair> {
     let data = folder(dir, "read")?;
-    let mut setup = setup("log?retention=forever&max_memory=32MiB&segment=64MiB", Storage::PageCache, &data, 1);
+    let mut setup = setup("log?retention=forever&max_memory=2MiB&segment=64MiB", Storage::PageCache, &data, 1);
     setup.groups = 1;
     let mut rig = Rig::open(&setup)?;
     let template = batch(256, 100, false);
@@ -127,6 +127,7 @@ fn read(dir: &Path, size: Size) -> anyhow::Result<Pair> {
         unit: Unit::Cpu,
         ours: Box::new(move || {
             rig.rewind(0)?;
+            let before = rig.work().bytes_read;
             let mut received = 0;
             let mut result = Ok(());
             let cost = cost_ns(|| {
@@ -143,6 +144,8 @@ fn read(dir: &Path, size: Size) -> anyhow::Result<Pair> {
             });
             result?;
             anyhow::ensure!(received == messages, "{received} of {messages} were read");
+            let read = rig.work().bytes_read - before;
+            anyhow::ensure!(read + (2 << 20) >= total, "only {read} of {total} bytes were read from files");
             Ok(cost as f64 / messages as f64)
         }),
         theirs: Box::new(move || Ok(bare.cost_of_reads(total, &mut block)? as f64 / messages as f64)),

@@ -56,8 +56,9 @@ fn through(rig: &mut Rig, template: &Publishes, batches: usize, at_once: usize, 
             result = rig.publish(&mut offered).and_then(|()| {
                 for member in 0..rig.members.len() {
                     receipts.clear();
-                    let received = rig.receive(member, expected as u32, |completions| {
-                        receipts.extend(completions.deliveries.iter().map(|delivery| delivery.receipt));
+                    let received = rig.receive(member, expected as u32, |completions| match settle {
+                        Settle::Each => receipts.extend(completions.deliveries.iter().map(|delivery| delivery.receipt)),
+                        Settle::Last => receipts.extend(completions.deliveries.runs().map(last_of)),
                     })?;
                     anyhow::ensure!(received == expected, "{received} of {expected} were delivered");
                     match settle {
@@ -76,6 +77,11 @@ fn through(rig: &mut Rig, template: &Publishes, batches: usize, at_once: usize, 
         std::mem::replace(&mut result, Ok(()))?;
     }
     Ok(spent as f64 / (batches.div_ceil(at_once) as u64 * expected) as f64)
+}
+
+/// The last receipt of a run.
+fn last_of((first, count): (Receipt, u32)) -> Receipt {
+    Receipt { position: first.position + u64::from(count) - 1, ..first }
 }
 
 /// Leaves the last receipt of each run of one lane: a commit covers what comes before it.

@@ -89,9 +89,17 @@ impl Bare {
         for deliver in self.effects.deliveries.drain(..) {
             let to = &mut completions[deliver.client as usize].deliveries;
             let receipt = deliver.receipt;
-            let read = self.store.read(receipt.lane, receipt.position, deliver.count, |position, bytes, slice| {
-                to.push(Receipt { position, ..receipt }, deliver.channel, deliver.redeliveries, bytes, slice);
-            });
+            let read =
+                self.store.read_runs(receipt.lane, receipt.position, deliver.count, |position, bytes, table, run| {
+                    to.push_run(
+                        Receipt { position, ..receipt },
+                        deliver.channel,
+                        deliver.redeliveries,
+                        bytes,
+                        table,
+                        run,
+                    );
+                });
             read.expect("memory is read");
         }
         for (lane, below) in trims {

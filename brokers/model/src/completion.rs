@@ -2,7 +2,8 @@
 //!
 //! Leaves out what was asked, which is in [`batch`](crate::batch).
 
-use std::ops::AddAssign;
+use std::ops::{AddAssign, Range};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -125,7 +126,7 @@ struct DeliveryRow {
     redeliveries: u16,
     key_len: u16,
     header_len: u16,
-    /// The bytes between the key's end and the payload, or [`LENGTH_ONLY`].
+    /// The bytes between the key's end and the payload, or [`LENGTH_ONLY`], or [`RUN`].
     payload_gap: u8,
     /// The bytes between the payload's end and the headers, or [`BEFORE_PAYLOAD`].
     headers_gap: u8,
@@ -134,8 +135,16 @@ struct DeliveryRow {
     at: u32,
 }
 
+impl DeliveryRow {
+    fn count(&self) -> u32 {
+        if self.payload_gap == RUN { self.payload_len } else { 1 }
+    }
+}
+
 /// A row's payload is only a length.
 const LENGTH_ONLY: u8 = u8::MAX;
+/// A row stands for `payload_len` messages that its arena's table has from `at` on.
+const RUN: u8 = u8::MAX - 1;
 /// A row's headers stand between its key and its payload, without a gap.
 const BEFORE_PAYLOAD: u8 = u8::MAX;
 
@@ -172,27 +181,45 @@ pub struct Slice {
     pub has_payload: bool,
 }
 
-/// Deliveries as slices of shared arenas.
+/// An arena, with a table of its messages where runs of them are delivered.
+#[derive(Clone, Debug)]
+struct Chunk {
+    bytes: Bytes,
+    table: Option<Arc<[Slice]>>,
+}
+
+impl Chunk {
+    fn is(&self, bytes: &Bytes, table: Option<&Arc<[Slice]>>) -> bool {
+        let same_bytes = self.bytes.as_ptr() == bytes.as_ptr() && self.bytes.len() == bytes.len();
+        same_bytes && self.table.as_ref().map(Arc::as_ptr) == table.map(Arc::as_ptr)
+    }
+}
+
+/// Deliveries as slices of shared arenas. Successive messages of a lane that stand in one arena are one row, whoever else is given them
+/// too.
 #[derive(Clone, Debug, Default)]
 pub struct Deliveries {
     rows: Vec<DeliveryRow>,
-    chunks: Vec<Bytes>,
+    chunks: Vec<Chunk>,
+    /// Messages of all rows.
+    len: usize,
 }
 
 impl Deliveries {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.len
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.len == 0
     }
 
     /// Adds a delivery whose bytes are a slice of `arena`. Successive slices of one arena share one reference to it.
     pub fn push(&mut self, receipt: Receipt, channel: ChannelId, redeliveries: u16, arena: &Bytes, slice: Slice) {
-        let chunk = self.chunk(arena);
+        let chunk = self.chunk(arena, None);
+        self.len += 1;
         self.rows.push(DeliveryRow {
             receipt,
             channel,
@@ -207,22 +234,54 @@ impl Deliveries {
         });
     }
 
+    /// Adds deliveries of successive positions from `receipt.position` on: their bytes are `table[messages]` of `arena`.
+    pub fn push_run(
+        &mut self,
+        receipt: Receipt,
+        channel: ChannelId,
+        redeliveries: u16,
+        arena: &Bytes,
+        table: &Arc<[Slice]>,
+        messages: Range<u32>,
+    ) {
+        if messages.len() == 1 {
+            let slice = table[messages.start as usize];
+            return self.push(receipt, channel, redeliveries, arena, slice);
+        }
+        debug_assert!(messages.end as usize <= table.len(), "the table holds the run");
+        let chunk = self.chunk(arena, Some(table));
+        self.len += messages.len();
+        self.rows.push(DeliveryRow {
+            receipt,
+            channel,
+            redeliveries,
+            key_len: 0,
+            header_len: 0,
+            payload_gap: RUN,
+            headers_gap: 0,
+            payload_len: messages.len() as u32,
+            chunk,
+            at: messages.start,
+        });
+    }
+
     /// Adds a delivery whose parts stand apart in `arena`, as a broker's own format has them.
     ///
     /// # Panics
-    /// When there are 255 bytes or more between two parts that are not empty: no format has that many.
+    /// When there are 254 bytes or more between two parts that are not empty: no format has that many.
     pub fn push_parts(&mut self, receipt: Receipt, channel: ChannelId, redeliveries: u16, arena: &Bytes, parts: Parts) {
         let gap = |from: u32, to: u32| {
-            let gap = to.checked_sub(from).and_then(|gap| u8::try_from(gap).ok()).filter(|gap| *gap < u8::MAX);
+            let gap = to.checked_sub(from).and_then(|gap| u8::try_from(gap).ok()).filter(|gap| *gap < RUN);
             gap.expect("parts stand in order and close together")
         };
-        let chunk = self.chunk(arena);
+        let chunk = self.chunk(arena, None);
         let (at, payload_gap) = if parts.key_len == 0 {
             (parts.payload_at, 0)
         } else {
             (parts.key_at, gap(parts.key_at + u32::from(parts.key_len), parts.payload_at))
         };
         let payload_end = parts.payload_at + parts.payload_len;
+        self.len += 1;
         self.rows.push(DeliveryRow {
             receipt,
             channel,
@@ -238,18 +297,32 @@ impl Deliveries {
     }
 
     /// The number of an arena; successive deliveries of one share it.
-    fn chunk(&mut self, arena: &Bytes) -> u32 {
-        let same = self.chunks.last().is_some_and(|last| last.as_ptr() == arena.as_ptr() && last.len() == arena.len());
-        if !same {
-            self.chunks.push(arena.clone());
+    fn chunk(&mut self, arena: &Bytes, table: Option<&Arc<[Slice]>>) -> u32 {
+        if !self.chunks.last().is_some_and(|last| last.is(arena, table)) {
+            self.chunks.push(Chunk { bytes: arena.clone(), table: table.cloned() });
         }
         u32::try_from(self.chunks.len() - 1).expect("a poll returns fewer than 2^32 arenas")
     }
 
-    /// The delivery at `index`.
-    pub fn get(&self, index: usize) -> Delivery<'_> {
-        let row = &self.rows[index];
-        let chunk = &self.chunks[row.chunk as usize];
+    /// Message `within` of a row.
+    #[inline]
+    fn message(&self, row: &DeliveryRow, within: u32) -> Delivery<'_> {
+        let Chunk { bytes: chunk, table } = &self.chunks[row.chunk as usize];
+        if let (RUN, Some(table)) = (row.payload_gap, table) {
+            let Slice { at, key_len, header_len, payload_len, has_payload } = table[(row.at + within) as usize];
+            let headers_at = at as usize + key_len as usize;
+            let payload_at = headers_at + header_len as usize;
+            let payload_end = payload_at + if has_payload { payload_len as usize } else { 0 };
+            return Delivery {
+                receipt: Receipt { position: row.receipt.position + u64::from(within), ..row.receipt },
+                channel: row.channel,
+                redeliveries: row.redeliveries,
+                key: &chunk[at as usize..headers_at],
+                headers: &chunk[headers_at..payload_at],
+                payload_len,
+                payload: &chunk[payload_at..payload_end],
+            };
+        }
         let key_at = row.at as usize;
         let key_end = key_at + row.key_len as usize;
         let (bytes, gap) = match row.payload_gap {
@@ -272,8 +345,37 @@ impl Deliveries {
     }
 
     /// All of them, in the order in which the broker delivered them.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = Delivery<'_>> {
-        (0..self.len()).map(|index| self.get(index))
+    pub fn iter(&self) -> DeliveryIter<'_> {
+        DeliveryIter { deliveries: self, row: 0, within: 0, left: self.len }
+    }
+
+    /// Those from `range.start` to `range.end`, in the order in which the broker delivered them.
+    pub fn range(&self, range: Range<usize>) -> DeliveryIter<'_> {
+        debug_assert!(range.end <= self.len, "a range of what there is");
+        let (mut row, mut before) = (0, range.start);
+        if self.len == self.rows.len() {
+            (row, before) = (range.start, 0);
+        }
+        while let Some(count) = self.rows.get(row).map(DeliveryRow::count)
+            && before >= count as usize
+        {
+            before -= count as usize;
+            row += 1;
+        }
+        DeliveryIter { deliveries: self, row, within: before as u32, left: range.len() }
+    }
+
+    /// The delivery at `index`.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    pub fn get(&self, index: usize) -> Delivery<'_> {
+        self.range(index..index + 1).next().expect("an index below the length")
+    }
+
+    /// The first receipt of each run of successive positions, and how many messages it stands for.
+    pub fn runs(&self) -> impl Iterator<Item = (Receipt, u32)> + '_ {
+        self.rows.iter().map(|row| (row.receipt, row.count()))
     }
 
     /// Moves everything from `other` to the end of this.
@@ -281,14 +383,51 @@ impl Deliveries {
         let shift = u32::try_from(self.chunks.len()).expect("a poll returns fewer than 2^32 arenas");
         self.chunks.append(&mut other.chunks);
         self.rows.extend(other.rows.drain(..).map(|row| DeliveryRow { chunk: row.chunk + shift, ..row }));
+        self.len += std::mem::take(&mut other.len);
     }
 
     /// Lets go of the arenas and keeps the columns' memory.
     pub fn clear(&mut self) {
         self.rows.clear();
         self.chunks.clear();
+        self.len = 0;
     }
 }
+
+/// Deliveries one by one.
+#[derive(Clone, Debug)]
+pub struct DeliveryIter<'a> {
+    deliveries: &'a Deliveries,
+    row: usize,
+    within: u32,
+    left: usize,
+}
+
+impl<'a> Iterator for DeliveryIter<'a> {
+    type Item = Delivery<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Delivery<'a>> {
+        if self.left == 0 {
+            return None;
+        }
+        self.left -= 1;
+        let row = &self.deliveries.rows[self.row];
+        let within = self.within;
+        self.within += 1;
+        if self.within == row.count() {
+            self.row += 1;
+            self.within = 0;
+        }
+        Some(self.deliveries.message(row, within))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for DeliveryIter<'_> {}
 
 /// What happens uninvited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -447,6 +586,29 @@ mod tests {
         assert_eq!(seen[1], [&b""[..], b"", b"payload"]);
         assert_eq!(deliveries.chunks.len(), 1);
         assert_eq!(size_of::<DeliveryRow>(), 40, "a row is written for every message");
+    }
+
+    #[test]
+    fn a_run_is_one_row_and_read_as_its_messages() {
+        let arena = Bytes::from_static(b"k1one.k2twok3three");
+        let slice = |at, payload_len| Slice { at, key_len: 2, header_len: 0, payload_len, has_payload: true };
+        let table: Arc<[Slice]> = Arc::from([slice(0, 3), slice(6, 3), slice(11, 5)]);
+        let at = |position| Receipt { position, ..Receipt::default() };
+        let mut deliveries = Deliveries::default();
+        deliveries.push_run(at(7), ChannelId(0), 0, &arena, &table, 1..3);
+        deliveries.push_run(at(5), ChannelId(0), 1, &arena, &table, 0..1);
+        let mut more = deliveries.clone();
+        deliveries.append(&mut more);
+        assert_eq!((deliveries.len(), deliveries.rows.len(), more.len()), (6, 4, 0));
+        let seen = |from, to| -> Vec<(u64, Vec<u8>)> {
+            deliveries.range(from..to).map(|d| (d.receipt.position, d.payload.to_vec())).collect()
+        };
+        let once = [(7, b"two".to_vec()), (8, b"three".to_vec()), (5, b"one".to_vec())];
+        assert_eq!(seen(0, 6), [once.clone(), once.clone()].concat());
+        assert_eq!((seen(1, 4), seen(6, 6)), ([once.clone(), once.clone()].concat()[1..4].to_vec(), vec![]));
+        assert_eq!(deliveries.get(4).payload, b"three");
+        let runs: Vec<(u64, u32)> = deliveries.runs().map(|(receipt, count)| (receipt.position, count)).collect();
+        assert_eq!(runs, [(7, 2), (5, 1), (7, 2), (5, 1)]);
     }
 
     #[test]

@@ -548,10 +548,11 @@ pub(crate) fn prefix_of(publishes: &Publishes, len: usize) -> Publishes {
 /// takes nothing more.
 fn deliver_run(store: &mut Store, deliver: &Deliver, deliveries: &mut Deliveries) {
     let Deliver { channel, receipt, count, redeliveries, .. } = *deliver;
-    let _kept_by_the_store = store.read(receipt.lane, receipt.position, count, |position, bytes, slice| {
-        let receipt = brokerlab_model::Receipt { position, ..receipt };
-        deliveries.push(receipt, channel, redeliveries, bytes, slice);
-    });
+    let _kept_by_the_store =
+        store.read_runs(receipt.lane, receipt.position, count, |position, bytes, table, messages| {
+            let receipt = brokerlab_model::Receipt { position, ..receipt };
+            deliveries.push_run(receipt, channel, redeliveries, bytes, table, messages);
+        });
 }
 
 /// Keeps deliveries until the writes before them are stored; their space may be given back meanwhile.

@@ -1,12 +1,12 @@
 //! The frame being built: its bytes, and a table of where its messages stand, lane by lane.
 //!
-//! The table is 4 bytes a message. It is kept for as long as the frame is in memory, and made again when the frame is read back. Leaves
+//! The table is 16 bytes a message, and every reader shares it. It is kept for as long as the frame is in memory, and made again when the frame is read back. Leaves
 //! out what a frame's header says.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use brokerlab_model::{LaneId, Time};
+use brokerlab_model::{LaneId, Slice, Time};
 use bytes::Bytes;
 
 use super::format::{self, Entry, FRAME_ALIGN, FRAME_HEADER, RECORD};
@@ -14,7 +14,7 @@ use super::format::{self, Entry, FRAME_ALIGN, FRAME_HEADER, RECORD};
 /// Where a frame's messages stand, in the order in which they were appended, and which of them belong together.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    ats: Vec<u32>,
+    slices: Vec<Slice>,
     /// The group of each; empty while there is one group only.
     group_of: Vec<u32>,
     /// A lane's messages each, in the order of their first ones, and how many.
@@ -23,21 +23,21 @@ pub(super) struct Places {
 
 impl Places {
     pub(super) fn len(&self) -> usize {
-        self.ats.len()
+        self.slices.len()
     }
 
     /// A group for a lane that has none yet.
     pub(super) fn begin(&mut self, lane: LaneId) -> u32 {
         if self.groups.len() == 1 {
-            self.group_of.resize(self.ats.len(), 0);
+            self.group_of.resize(self.slices.len(), 0);
         }
         self.groups.push((lane, 0));
         self.groups.len() as u32 - 1
     }
 
-    /// A message of the group stands at `at`: there its key begins.
-    pub(super) fn push(&mut self, group: u32, at: u32) {
-        self.ats.push(at);
+    /// The next message is one of the group.
+    pub(super) fn push(&mut self, group: u32, slice: Slice) {
+        self.slices.push(slice);
         if self.groups.len() > 1 {
             self.group_of.push(group);
         }
@@ -53,16 +53,16 @@ impl Places {
         })
     }
 
-    /// The table: where each message's key begins, lane by lane.
-    pub(super) fn table(&self) -> Arc<[u32]> {
+    /// The table: where each message stands, lane by lane.
+    pub(super) fn table(&self) -> Arc<[Slice]> {
         if self.groups.len() < 2 {
-            return Arc::from(&self.ats[..]);
+            return Arc::from(&self.slices[..]);
         }
         let mut next: Vec<u32> = self.starts().map(|(_, start)| start).collect();
-        let mut table = vec![0; self.ats.len()];
-        for (&at, &group) in self.ats.iter().zip(&self.group_of) {
+        let mut table = self.slices.clone();
+        for (&slice, &group) in self.slices.iter().zip(&self.group_of) {
             let place = &mut next[group as usize];
-            table[*place as usize] = at;
+            table[*place as usize] = slice;
             *place += 1;
         }
         Arc::from(table)
@@ -70,30 +70,41 @@ impl Places {
 
     /// Empties it and keeps its memory.
     pub(super) fn clear(&mut self) {
-        self.ats.clear();
+        self.slices.clear();
         self.group_of.clear();
         self.groups.clear();
     }
 
     /// The table of a whole frame that was read back.
-    pub(super) fn of_frame(frame: &[u8], records: u32) -> Option<Arc<[u32]>> {
+    pub(super) fn of_frame(frame: &[u8], records: u32) -> Option<Arc<[Slice]>> {
         let mut places = Self::default();
         let mut groups: BTreeMap<LaneId, u32> = BTreeMap::new();
         let mut last = None;
         let mut at = FRAME_HEADER;
         for _ in 0..records {
             let (entry, next) = format::read_entry(frame, at)?;
-            if let Entry::Message { lane, .. } = entry {
+            if let Entry::Message { lane, key, headers, payload_len, payload, .. } = entry {
                 let group = match last {
                     Some((known, group)) if known == lane => group,
                     Some(_) | None => *groups.entry(lane).or_insert_with(|| places.begin(lane)),
                 };
                 last = Some((lane, group));
-                places.push(group, (at + RECORD) as u32);
+                places.push(group, slice(at, key, headers, payload_len, payload));
             }
             at = next;
         }
         Some(places.table())
+    }
+}
+
+/// Where a message stands whose record begins at `record` of its frame.
+pub(super) fn slice(record: usize, key: &[u8], headers: &[u8], payload_len: u32, payload: Option<&[u8]>) -> Slice {
+    Slice {
+        at: (record + RECORD) as u32,
+        key_len: key.len() as u16,
+        header_len: headers.len() as u16,
+        payload_len,
+        has_payload: payload.is_some(),
     }
 }
 
@@ -201,16 +212,18 @@ mod tests {
 
     #[test]
     fn a_table_holds_each_lanes_messages_together_and_in_order() {
+        let at = |at| Slice { at, key_len: 1, header_len: 2, payload_len: 3, has_payload: true };
+        let ats = |places: &Places| places.table().iter().map(|slice| slice.at).collect::<Vec<_>>();
         let mut places = Places::default();
         let first = places.begin(LaneId(7));
-        places.push(first, 64);
-        places.push(first, 100);
-        assert_eq!(*places.table(), [64, 100]);
+        places.push(first, at(64));
+        places.push(first, at(100));
+        assert_eq!(ats(&places), [64, 100]);
         let second = places.begin(LaneId(3));
-        places.push(second, 200);
-        places.push(first, 300);
-        places.push(second, 400);
-        assert_eq!(*places.table(), [64, 100, 300, 200, 400]);
+        places.push(second, at(200));
+        places.push(first, at(300));
+        places.push(second, at(400));
+        assert_eq!(ats(&places), [64, 100, 300, 200, 400]);
         assert_eq!(places.starts().collect::<Vec<_>>(), [(LaneId(7), 0), (LaneId(3), 3)]);
         places.clear();
         assert_eq!((places.len(), places.table().len()), (0, 0));

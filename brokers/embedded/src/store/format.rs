@@ -9,7 +9,7 @@
 use brokerlab_model::binding::BINDINGS_MAX;
 use brokerlab_model::{
     Binding, ChannelId, ChannelRecord, GROUPS_MAX, Journal, LaneId, NAME_BYTES_MAX, Pattern, Record, Reshape,
-    ReshapeRecord, Time,
+    ReshapeRecord, Slice, Time,
 };
 
 /// Bytes of a segment's header.
@@ -247,6 +247,14 @@ pub(super) struct Head {
     pub(super) has_payload: bool,
 }
 
+impl Head {
+    /// The message, where its key begins at `at`.
+    pub(super) fn slice(self, at: u32) -> Slice {
+        let Self { key_len, header_len, payload_len, has_payload } = self;
+        Slice { at, key_len, header_len, payload_len, has_payload }
+    }
+}
+
 /// Appends a message's record and its bytes, which are key, headers and payload in any number of parts; returns where its key begins.
 #[inline]
 pub(super) fn put_message(frame: &mut Vec<u8>, lane: LaneId, position: u64, head: Head, body: &[&[u8]]) -> usize {
@@ -263,18 +271,6 @@ pub(super) fn put_message(frame: &mut Vec<u8>, lane: LaneId, position: u64, head
         frame.extend_from_slice(part);
     }
     at
-}
-
-/// What the record of a message says whose key begins at `at` of a whole frame.
-#[inline]
-pub(super) fn message_head(frame: &[u8], at: usize) -> Head {
-    let record = &frame[at - RECORD..at];
-    Head {
-        key_len: u16_at(record, 2),
-        header_len: u16_at(record, 4),
-        payload_len: u32_at(record, 8),
-        has_payload: u16_at(record, 0) == MESSAGE,
-    }
 }
 
 /// Marks the message whose key begins at `at` as one of a transaction.
@@ -529,7 +525,6 @@ mod tests {
             put_record(&mut frame, record);
         }
         let at = put_message(&mut frame, LaneId(3), 11, HEAD, &[b"key", b"hdpayload"]);
-        assert_eq!(message_head(&frame, at), HEAD);
         assert_eq!(at, FRAME_HEADER + RECORD + records.iter().map(record_bytes).sum::<usize>());
         put_trimmed(&mut frame, LaneId(1), 12);
         put_given_out(&mut frame, 5, 1 << 20);

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use brokerlab_model::{ChannelId, ChannelRecord, LaneId, Record, ReshapeRecord, Together};
+use brokerlab_model::{ChannelId, ChannelRecord, LaneId, Record, ReshapeRecord, Slice, Together};
 use bytes::Bytes;
 
 use super::format;
@@ -15,8 +15,8 @@ use super::format;
 pub(super) struct Held {
     /// Its bytes.
     pub(super) bytes: Bytes,
-    /// Where the messages' keys begin in it, lane by lane.
-    pub(super) table: Arc<[u32]>,
+    /// Where its messages stand, lane by lane.
+    pub(super) table: Arc<[Slice]>,
 }
 
 impl Held {
@@ -80,7 +80,7 @@ impl Frames {
     }
 
     /// Appends a frame with its table, of which all messages are needed.
-    pub(super) fn push(&mut self, bytes: Bytes, table: Arc<[u32]>, segment: u64, at: u64) {
+    pub(super) fn push(&mut self, bytes: Bytes, table: Arc<[Slice]>, segment: u64, at: u64) {
         let (len, live) = (bytes.len() as u32, table.len() as u32);
         self.data += u64::from(len);
         let held = (live > 0).then(|| Box::new(Held { bytes, table }));

@@ -45,7 +45,7 @@ use lane::{Lane, RUN_BYTES};
 /// being built stays in a core's own cache.
 const FRAME_BYTES_MAX: usize = 256 << 10;
 /// Bytes of a frame's table for each message.
-const PLACE_BYTES: u64 = 4;
+const PLACE_BYTES: u64 = size_of::<Slice>() as u64;
 /// Buffers of frames that are no longer held, to be filled again; larger ones are given back.
 const SPARE_BUFFERS: usize = 8;
 /// Bytes that wait to be written before the engine writes them without being asked.
@@ -262,7 +262,7 @@ impl Store {
             has_payload,
         };
         let at = format::put_message(&mut self.building.buffer.bytes, lane, position, head, &body);
-        self.building.places.push(group, self.building.buffer.place(at));
+        self.building.places.push(group, head.slice(self.building.buffer.place(at)));
         self.close_run(lane, group, 1);
         self.counts.payload_copies += 1;
     }
@@ -282,7 +282,7 @@ impl Store {
                 let Body { key_len, header_len, payload_len, bytes: body } = body;
                 let head = Head { key_len, header_len, payload_len, has_payload };
                 let at = format::put_message(&mut buffer.bytes, lane, position + u64::from(count), head, &[body]);
-                places.push(group, buffer.place(at));
+                places.push(group, head.slice(buffer.place(at)));
                 count += 1;
             }
             self.close_run(lane, group, count);
@@ -436,7 +436,7 @@ impl Store {
     }
 
     /// Numbers a frame and puts it at the journal's end, which may be a segment of its own.
-    fn end_frame(&mut self, mut buffer: Buffer, table: Arc<[u32]>, records: u32, begun: Time) {
+    fn end_frame(&mut self, mut buffer: Buffer, table: Arc<[Slice]>, records: u32, begun: Time) {
         let len = format::padded(buffer.len()) as u64;
         let rolls = self.segment_at + len > self.limits.segment_bytes && self.segment_at > FIRST_FRAME;
         if rolls {
@@ -452,7 +452,7 @@ impl Store {
     }
 
     /// Puts a sealed frame at the journal's end.
-    fn place(&mut self, bytes: Bytes, table: Arc<[u32]>) {
+    fn place(&mut self, bytes: Bytes, table: Arc<[Slice]>) {
         let (at, len) = (self.segment_at, bytes.len() as u64);
         let segment_len = self.limits.segment_bytes.max(FIRST_FRAME + len);
         self.frames.push(bytes.clone(), table, self.segment, at);
@@ -568,7 +568,33 @@ impl Store {
         job.ticket.map(|ticket| (ticket, self.error.is_none()))
     }
 
-    /// Hands the bytes of `count` successive messages of `lane` to `each`, from `position` on.
+    /// Hands `count` successive messages of `lane` to `each`, from `position` on: by frame, each with the first position, the frame's
+    /// bytes and table, and which of the table they are.
+    pub fn read_runs(
+        &mut self,
+        lane: LaneId,
+        position: u64,
+        count: u32,
+        mut each: impl FnMut(u64, &Bytes, &Arc<[Slice]>, Range<u32>),
+    ) -> Result<(), StoreError> {
+        let (mut next, end) = (position, position + u64::from(count));
+        while next < end {
+            let run = |lanes: &[Lane]| lanes.get(lane.0 as usize).and_then(|lane| lane.run_from(next));
+            let kept = "a model delivers only what it has appended and not trimmed";
+            let mut found = run(&self.lanes).expect(kept);
+            if found.frame == self.frames.next() {
+                self.seal();
+                found = run(&self.lanes).expect(kept);
+            }
+            let Held { bytes, table } = self.frame(found.frame)?;
+            let most = u64::from(found.count).min(end - next) as u32;
+            each(next, &bytes, &table, found.first..found.first + most);
+            next += u64::from(most);
+        }
+        Ok(())
+    }
+
+    /// Hands the bytes of `count` successive messages of `lane` to `each` one by one, from `position` on.
     pub fn read(
         &mut self,
         lane: LaneId,
@@ -576,25 +602,11 @@ impl Store {
         count: u32,
         mut each: impl FnMut(u64, &Bytes, Slice),
     ) -> Result<(), StoreError> {
-        let (mut next, end) = (position, position + u64::from(count));
-        while next < end {
-            let run = |lanes: &[Lane]| lanes.get(lane.0 as usize).and_then(|lane| lane.run_from(next));
-            let kept = "a model delivers only what it has appended and not trimmed";
-            if run(&self.lanes).expect(kept).frame == self.frames.next() {
-                self.seal();
+        self.read_runs(lane, position, count, |first, bytes, table, messages| {
+            for (position, index) in (first..).zip(messages) {
+                each(position, bytes, table[index as usize]);
             }
-            let run = run(&self.lanes).expect(kept);
-            let frame = self.frame(run.frame)?;
-            let most = u64::from(run.count).min(end - next) as usize;
-            let places = &frame.table[run.first as usize..][..most];
-            for (position, &at) in (next..).zip(places) {
-                let Head { key_len, header_len, payload_len, has_payload } =
-                    format::message_head(&frame.bytes, at as usize);
-                each(position, &frame.bytes, Slice { at, key_len, header_len, payload_len, has_payload });
-            }
-            next += most as u64;
-        }
-        Ok(())
+        })
     }
 
     /// A sealed frame, from memory or read back.

@@ -4,12 +4,13 @@
 
 use std::sync::Arc;
 
-use brokerlab_model::{LaneId, Storage, WorkCounts};
+use brokerlab_model::{LaneId, Slice, Storage, WorkCounts};
 
+use super::building::slice;
 use super::disk::Disk;
 use super::error::StoreError;
 use super::files::{FIRST_FRAME, Files};
-use super::format::{Entry, RECORD};
+use super::format::Entry;
 use super::scan::{Found, ScanReport, Visit};
 use super::{Limits, Store};
 
@@ -76,7 +77,9 @@ impl<E: FnMut(Entry<'_>)> Visit for Replay<'_, E> {
 
     fn entry(&mut self, at: usize, entry: Entry<'_>) -> bool {
         let fits = match &entry {
-            Entry::Message { lane, position, .. } => self.message(*lane, *position, at + RECORD),
+            Entry::Message { lane, position, key, headers, payload_len, payload, .. } => {
+                self.message(*lane, *position, slice(at, key, headers, *payload_len, *payload))
+            }
             Entry::Record(record) => {
                 self.store.frames.remember(record);
                 true
@@ -107,7 +110,7 @@ impl<E: FnMut(Entry<'_>)> Visit for Replay<'_, E> {
 
 impl<E> Replay<'_, E> {
     /// A lane's positions are dense from the first one that is left.
-    fn message(&mut self, lane: LaneId, position: u64, at: usize) -> bool {
+    fn message(&mut self, lane: LaneId, position: u64, slice: Slice) -> bool {
         if lane.0 >= LANES_MAX || position >= NUMBER_MAX {
             return false;
         }
@@ -115,7 +118,7 @@ impl<E> Replay<'_, E> {
         let fits = index.end() == position || index.is_empty() && position > index.end();
         if fits {
             let group = self.store.open_run(lane, position);
-            self.store.building.places.push(group, at as u32);
+            self.store.building.places.push(group, slice);
             self.store.close_run(lane, group, 1);
         }
         fits

@@ -93,8 +93,10 @@ pub(in crate::loopback) fn put_completions(out: &mut Vec<u8>, now: Time, complet
     let mut from = 0;
     loop {
         let (mut to, mut bytes) = (from, 0);
-        while to < deliveries.len() && bytes < FRAME_BYTES {
-            let delivery = deliveries.get(to);
+        for delivery in deliveries.range(from..deliveries.len()) {
+            if bytes >= FRAME_BYTES {
+                break;
+            }
             bytes += DELIVERY + delivery.key.len() + delivery.headers.len() + delivery.payload.len();
             to += 1;
         }
@@ -182,7 +184,7 @@ fn put_lane(out: &mut Vec<u8>, state: &LaneState) {
 }
 
 fn put_deliveries(out: &mut Vec<u8>, deliveries: &Deliveries, range: Range<usize>) {
-    let each = || range.clone().map(|index| deliveries.get(index));
+    let each = || deliveries.range(range.clone());
     put_u32(out, range.len() as u32);
     each().for_each(|delivery| put_u32(out, delivery.receipt.lane.0));
     each().for_each(|delivery| put_u64(out, delivery.receipt.position));
