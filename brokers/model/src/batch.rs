@@ -216,6 +216,17 @@ pub struct Body<'a> {
     pub bytes: &'a [u8],
 }
 
+/// Successive messages of a batch that nothing tells apart where they are appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Keyless<'a> {
+    /// Where all of them go.
+    pub(crate) channel: ChannelId,
+    /// Theirs.
+    pub(crate) tokens: &'a [Token],
+    /// Bytes of all of them, headers included.
+    pub(crate) bytes: u64,
+}
+
 /// Publishes by column. Keys, headers and payloads stand back to back in one arena, message after message.
 ///
 /// A batch holds payloads as bytes or as lengths only (in a simulation); keys and headers are always real.
@@ -330,6 +341,26 @@ impl Publishes {
             let len = key_len as usize + header_len as usize + payload;
             Body { key_len, header_len, payload_len, bytes: &self.arena[start as usize..][..len] }
         })
+    }
+
+    /// The messages at the beginning of `range`, counted from the first that is still in the batch, that have no key, go to one channel and
+    /// are at most `max_bytes` long; none, when the first is no such message.
+    pub(crate) fn keyless(&self, range: Range<usize>, max_bytes: u32) -> Option<Keyless<'_>> {
+        let range = self.first + range.start..self.first + range.end;
+        let channel = *self.channels[range.clone()].first()?;
+        let lens = self.header_lens[range.clone()].iter().zip(&self.payload_lens[range.clone()]);
+        let places = self.key_lens[range.clone()].iter().zip(&self.channels[range.clone()]);
+        let (mut count, mut bytes) = (0, 0);
+        for ((&headers, &payload), (&key, &to)) in lens.zip(places) {
+            let len = u64::from(headers) + u64::from(payload);
+            if key > 0 || to != channel || len > u64::from(max_bytes) {
+                break;
+            }
+            count += 1;
+            bytes += len;
+        }
+        let tokens = &self.tokens[range.start..range.start + count];
+        (count > 0).then_some(Keyless { channel, tokens, bytes })
     }
 
     /// Bytes of all keys, headers and payloads that are still in the batch; without the payloads where those are lengths.

@@ -136,17 +136,18 @@ pub enum Write {
 }
 
 impl Write {
-    /// Adds message `index` of the batch in hand to the last of `writes` where it goes on from there, or else as a write of its own.
+    /// Adds `more` messages of the batch in hand, from `index` on, to the last of `writes` where they go on from there, or else as a write of
+    /// their own.
     #[inline]
-    pub(crate) fn append(writes: &mut Vec<Self>, lane: LaneId, position: u64, index: u32) {
+    pub(crate) fn append(writes: &mut Vec<Self>, lane: LaneId, position: u64, index: u32, more: u32) {
         if let Some(Self::Messages { lane: to, position: first, index: from, count }) = writes.last_mut()
             && *to == lane
             && *first + u64::from(*count) == position
             && *from + *count == index
         {
-            *count += 1;
+            *count += more;
         } else {
-            writes.push(Self::Messages { lane, position, index, count: 1 });
+            writes.push(Self::Messages { lane, position, index, count: more });
         }
     }
 
@@ -344,11 +345,11 @@ pub struct Effects {
 }
 
 impl Effects {
-    /// Asks for message `index` of the batch in hand to be appended to `lane` as number `position`: with the write before it, where it
-    /// goes on from there.
+    /// Asks for `count` messages of the batch in hand, from `index` on, to be appended to `lane` as number `position` and what follows: with
+    /// the write before, where they go on from there.
     #[inline]
-    pub(crate) fn append(&mut self, lane: LaneId, position: u64, index: u32) {
-        Write::append(&mut self.writes, lane, position, index);
+    pub(crate) fn append(&mut self, lane: LaneId, position: u64, index: u32, count: u32) {
+        Write::append(&mut self.writes, lane, position, index, count);
     }
 
     /// Empties the buffer and keeps its memory.

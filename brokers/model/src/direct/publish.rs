@@ -110,7 +110,7 @@ impl DirectModel {
             let pass = self.groups[group as usize].breaker.pass(now).unwrap_or_default();
             self.channels[channel as usize].requests.leg_mut(id, place).pass = pass;
         }
-        out.append(LaneId(lane), position, index);
+        out.append(LaneId(lane), position, index, 1);
         if self.ordered {
             let behind = !self.lanes[lane as usize].line.is_empty();
             self.lanes[lane as usize].line.push_back((id, serial));

@@ -26,6 +26,8 @@ pub mod reference;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
+
 pub use self::options::{Assignment, Isolation, LogOptions};
 use self::partitioner::{Sticky, partition_of};
 use crate::batch::{Accepted, Blocked, ChannelId, Control, Publishes, Settlement, Token};
@@ -64,6 +66,23 @@ impl LogModel {
         Ok(Self { capabilities: options.capabilities(), options, stream, topics: Vec::new(), calls: 0 })
     }
 
+    /// Appends the messages at the beginning of `range` that have no key, go to one topic and are not too large; they stay together. None,
+    /// when the first is no such message.
+    fn append_keyless(
+        &mut self,
+        now: Time,
+        batch: &Publishes,
+        range: Range<usize>,
+        out: &mut Effects,
+    ) -> Option<usize> {
+        let from = range.start;
+        let run = batch.keyless(range, self.options.max_message_bytes)?;
+        let topic = self.topics.get_mut(run.channel.0 as usize).filter(|topic| topic.partitions > 0)?;
+        let lane = topic.first + topic.sticky.partition(self.calls, topic.partitions);
+        self.stream.append_run(now, lane, from as u32, run.tokens, run.bytes, out);
+        Some(run.tokens.len())
+    }
+
     /// Brings the table of topics up to date after a topic was created or deleted.
     fn note_topics(&mut self) {
         for number in 0..self.stream.channels() {
@@ -98,8 +117,14 @@ impl Model for LogModel {
         let taken = room.min(batch.len());
         self.stream.reserve(taken);
         self.calls += 1;
-        for index in 0..taken {
+        let mut index = 0;
+        while index < taken {
+            if let Some(more) = self.append_keyless(now, batch, index..taken, out) {
+                index += more;
+                continue;
+            }
             let message = batch.get(index);
+            index += 1;
             let bytes = message.key.len() as u64 + message.headers.len() as u64 + u64::from(message.payload_len);
             let topic = self.topics.get_mut(message.channel.0 as usize).filter(|topic| topic.partitions > 0);
             let refusal = match topic {
@@ -110,7 +135,7 @@ impl Model for LogModel {
                         partition_of(message.key, topic.partitions)
                     };
                     let lane = topic.first + partition;
-                    self.stream.append(now, lane, index as u32, message.token, bytes as u32, out);
+                    self.stream.append(now, lane, index as u32 - 1, message.token, bytes as u32, out);
                     continue;
                 }
                 Some(_) => Refusal::TooLarge,

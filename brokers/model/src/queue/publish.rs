@@ -105,7 +105,7 @@ impl QueueModel {
                     let position = self.lanes[lane as usize].end;
                     self.lanes[lane as usize].end += 1;
                     stored += 1;
-                    out.append(LaneId(lane), position, taken as u32);
+                    out.append(LaneId(lane), position, taken as u32, 1);
                     self.pending.messages.push_back((message.token, lane));
                     if self.ageing {
                         self.came(lane, now);

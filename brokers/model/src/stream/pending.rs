@@ -1,4 +1,4 @@
-//! Publishes that wait for the storage: a ring of messages and a ring of tickets over it.
+//! Publishes that wait for the storage: rings of tokens, of runs of messages, and of tickets over them.
 //!
 //! Leaves out what an answer means; [`super::Stream::stored`] gives it.
 
@@ -6,19 +6,20 @@ use std::collections::VecDeque;
 
 use crate::batch::Token;
 
-/// A message that was handed to the storage.
+/// Successive messages of a lane that were handed to the storage by one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sent {
-    pub(crate) token: Token,
     pub(crate) position: u64,
     pub(crate) lane: u32,
+    pub(crate) count: u32,
 }
 
-/// A publish call: whose, and how many of the ring's messages are its own.
+/// A publish call: whose, and how many messages and runs of the rings are its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Call {
     pub(crate) client: u32,
     pub(crate) count: u32,
+    pub(crate) runs: u32,
     /// It is the commit of the client's transaction, and has no messages.
     pub(crate) commits: bool,
 }
@@ -26,7 +27,10 @@ pub(crate) struct Call {
 /// What was sent and not yet answered, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pending {
+    pub(crate) tokens: VecDeque<Token>,
     pub(crate) sent: VecDeque<Sent>,
+    /// Runs of the call in hand.
+    open_runs: u32,
     calls: VecDeque<Call>,
     /// The oldest call's ticket.
     first: u64,
@@ -38,17 +42,35 @@ impl Pending {
         self.first + self.calls.len() as u64
     }
 
+    /// The messages of these tokens were handed to the storage, the first as `position` of `lane`.
+    #[inline]
+    pub(crate) fn send(&mut self, lane: u32, position: u64, tokens: &[Token]) {
+        self.tokens.extend(tokens);
+        let count = tokens.len() as u32;
+        if self.open_runs > 0
+            && let Some(last) = self.sent.back_mut()
+            && last.lane == lane
+        {
+            debug_assert_eq!(last.position + u64::from(last.count), position, "a lane's positions are dense");
+            last.count += count;
+        } else {
+            self.sent.push_back(Sent { position, lane, count });
+            self.open_runs += 1;
+        }
+    }
+
     /// Ends the call in hand and returns its ticket.
     pub(crate) fn close(&mut self, client: u32, count: u32) -> u64 {
         let ticket = self.next_ticket();
-        self.calls.push_back(Call { client, count, commits: false });
+        let runs = std::mem::take(&mut self.open_runs);
+        self.calls.push_back(Call { client, count, runs, commits: false });
         ticket
     }
 
     /// A call that commits the client's transaction; returns its ticket.
     pub(crate) fn commit(&mut self, client: u32) -> u64 {
         let ticket = self.next_ticket();
-        self.calls.push_back(Call { client, count: 0, commits: true });
+        self.calls.push_back(Call { client, count: 0, runs: 0, commits: true });
         ticket
     }
 

@@ -28,27 +28,43 @@ impl Stream {
     /// Appends message `index` of the batch in hand, `bytes` long, to `lane`.
     #[inline]
     pub(crate) fn append(&mut self, now: Time, lane: u32, index: u32, token: Token, bytes: u32, out: &mut Effects) {
+        self.append_run(now, lane, index, &[token], u64::from(bytes), out);
+    }
+
+    /// Appends the messages of the batch in hand that have these tokens, `bytes` long in all, to `lane`; the first is message `index`.
+    #[inline]
+    pub(crate) fn append_run(
+        &mut self,
+        now: Time,
+        lane: u32,
+        index: u32,
+        tokens: &[Token],
+        bytes: u64,
+        out: &mut Effects,
+    ) {
         let ticket = self.pending.next_ticket();
         let at = &mut self.lanes[lane as usize];
         if at.written_by != ticket {
             at.written_by = ticket;
             at.index.note(now, at.end, at.bytes);
         }
-        let position = at.end;
-        at.end += 1;
-        at.bytes += u64::from(bytes);
-        self.pending.sent.push_back(Sent { token, position, lane });
-        self.open_call += 1;
+        let (position, count) = (at.end, tokens.len() as u32);
+        at.end += u64::from(count);
+        at.bytes += bytes;
+        self.pending.send(lane, position, tokens);
+        self.open_call += count;
         if self.enlisting.is_some() {
-            self.enlist(lane, position, index, out);
+            for (position, index) in (position..).zip(index..index + count) {
+                self.enlist(lane, position, index, out);
+            }
         } else {
-            out.append(LaneId(lane), position, index);
+            out.append(LaneId(lane), position, index, count);
         }
     }
 
     /// Makes room for `count` messages at once.
     pub(crate) fn reserve(&mut self, count: usize) {
-        self.pending.sent.reserve(count);
+        self.pending.tokens.reserve(count);
     }
 
     /// Ends a publish call: one barrier for all that was appended.
@@ -74,18 +90,22 @@ impl Stream {
         };
         while let Some((answered, call)) = self.pending.pop_through(ticket) {
             out.outcomes.reserve(call.count as usize);
-            for sent in self.pending.sent.drain(..call.count as usize) {
-                let lane = &mut self.lanes[sent.lane as usize];
+            let mut tokens = self.pending.tokens.drain(..call.count as usize);
+            for Sent { position, lane: number, count } in self.pending.sent.drain(..call.runs as usize) {
+                let positions = position..position + u64::from(count);
+                let lane = &mut self.lanes[number as usize];
                 if result.is_err() {
-                    lane.fail(sent.position);
+                    positions.clone().for_each(|position| lane.fail(position));
                 }
-                lane.stable = sent.position + 1;
+                lane.stable = positions.end;
                 if !lane.touched {
                     lane.touched = true;
-                    self.touched.push(sent.lane);
+                    self.touched.push(number);
                 }
-                out.outcomes.push(placed(call.client, sent.token, status, LaneId(sent.lane), sent.position));
+                let outcome = |(position, token)| placed(call.client, token, status, LaneId(number), position);
+                out.outcomes.extend(positions.zip(tokens.by_ref()).map(outcome));
             }
+            drop(tokens);
             if call.commits {
                 self.ended_commit(call.client, status, out);
             } else if result.is_err() {

@@ -65,7 +65,7 @@ impl Reference {
     pub(super) fn enlist(&mut self, client: u32, lane: u32, position: u64, index: u32, expected: &mut Expected) {
         let hides = self.read_committed();
         let Some(known) = self.transactions.get_mut(&client) else {
-            return Write::append(&mut expected.writes, LaneId(lane), position, index);
+            return Write::append(&mut expected.writes, LaneId(lane), position, index, 1);
         };
         known.positions.insert((lane, position));
         if hides {
