@@ -281,7 +281,7 @@ impl Member {
         workload: &Workload,
     ) -> Result<(), RunError> {
         // Deliveries first: a lane may be asked back by the same answer that brings its last messages.
-        for delivery in completions.deliveries.iter() {
+        for delivery in &completions.deliveries {
             self.delivered(&delivery, completed, books, workload);
         }
         if !completions.outcomes.is_empty() {

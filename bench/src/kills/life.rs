@@ -342,7 +342,7 @@ impl<'b> Life<'b> {
             }
         }
         // Outcomes last: what was delivered with them came before.
-        for delivery in seen.deliveries.iter() {
+        for delivery in &seen.deliveries {
             self.lived.delivered += 1;
             let number = self.books.delivered(&delivery, self.replayed.is_some())?;
             if let Some(replayed) = &mut self.replayed {

@@ -94,10 +94,13 @@ pub fn figure(repetitions: usize, size: Size, only: &[String]) -> anyhow::Result
     })
 }
 
-/// A row that is opened, in a folder, when its turn comes.
+/// Opens a row's two sides in a folder.
+type Make = Box<dyn FnOnce(&Path) -> anyhow::Result<Pair>>;
+
+/// A row that is opened when its turn comes.
 struct Open {
     what: String,
-    make: Box<dyn FnOnce(&Path) -> anyhow::Result<Pair>>,
+    make: Make,
 }
 
 impl Open {

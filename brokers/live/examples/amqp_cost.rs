@@ -142,7 +142,7 @@ impl Bench {
         }
         self.published += self.completions.outcomes.iter().filter(|outcome| outcome.token.0 > 0).count() as u64;
         if let (Batch::Settle(settlements), Batch::Control(controls)) = (&mut self.settlements, &mut self.controls) {
-            for delivery in self.completions.deliveries.iter() {
+            for delivery in &self.completions.deliveries {
                 settlements.push(Settlement { token: Token(0), receipt: delivery.receipt, verdict: Verdict::Ack });
             }
             self.owed += settlements.len() as u32;

@@ -123,7 +123,7 @@ fn consume(clock: Clock, broker: &mut dyn Broker, count: u64) -> Result<(), Fail
         wait(clock, &*client)?;
         client.poll(clock.now(), &mut completions);
         let mut last = None;
-        for delivery in completions.deliveries.iter() {
+        for delivery in &completions.deliveries {
             bytes += delivery.payload.len() as u64;
             last = Some(delivery.receipt);
             done += 1;

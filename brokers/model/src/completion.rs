@@ -394,6 +394,15 @@ impl Deliveries {
     }
 }
 
+impl<'a> IntoIterator for &'a Deliveries {
+    type Item = Delivery<'a>;
+    type IntoIter = DeliveryIter<'a>;
+
+    fn into_iter(self) -> DeliveryIter<'a> {
+        self.iter()
+    }
+}
+
 /// Deliveries one by one.
 #[derive(Clone, Debug)]
 pub struct DeliveryIter<'a> {

@@ -82,7 +82,7 @@ impl Client for TappedClient {
         self.inner.poll(now, &mut own);
         if !own.is_empty() {
             let mut seen = self.seen.lock().unwrap();
-            for delivery in own.deliveries.iter() {
+            for delivery in &own.deliveries {
                 let stamp = Stamp::read(delivery.payload).expect("every message has a stamp");
                 let lane = seen.delivered.entry((self.number, delivery.receipt.lane)).or_default();
                 lane.push((stamp.producer, stamp.sequence, delivery.receipt.position, delivery.redeliveries));

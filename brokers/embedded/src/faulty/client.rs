@@ -129,7 +129,7 @@ impl FaultyClient {
         }
         let mut copies = Copies::default();
         let mut dropped: Vec<(Receipt, bool)> = Vec::new();
-        for delivery in self.scratch.deliveries.iter() {
+        for delivery in &self.scratch.deliveries {
             match plan.judge(now, group, &delivery) {
                 Fate::Pass => copies.add(&delivery),
                 Fate::Drop => dropped.push((delivery.receipt, true)),

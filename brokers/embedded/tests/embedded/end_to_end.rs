@@ -56,7 +56,7 @@ pub(crate) fn run(url: &str, words: &str) -> (World, Vec<Seen>) {
                     world.control(member, Control::Release(lane));
                 }
             }
-            for delivery in seen.deliveries.iter() {
+            for delivery in &seen.deliveries {
                 assert_eq!((delivery.headers, delivery.payload_len), (&b"h"[..], 100));
                 let key = u64::from_le_bytes(delivery.key.try_into().expect("8 bytes"));
                 let (redeliveries, payload) = (delivery.redeliveries, delivery.payload.to_vec());

@@ -89,7 +89,7 @@ fn a_hundred_thousand_lanes_take_and_hand_out_a_message_each() {
             assert_eq!(publish(&mut world, producer, channel, numbers, u64::MAX), 1_000, "{url}");
             steps(&mut world, 2);
             let got = std::mem::take(&mut world.seen[member]);
-            for delivery in got.deliveries.iter() {
+            for delivery in &got.deliveries {
                 let number = u64::from_le_bytes(delivery.payload[..8].try_into().expect("8 bytes"));
                 assert!(seen.insert(number), "{url}: {number} came twice");
                 lanes.insert(delivery.receipt.lane);

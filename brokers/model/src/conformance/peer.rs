@@ -203,7 +203,7 @@ impl Peer {
     }
 
     fn deliveries(&mut self, completions: &Completions, readable: &BTreeSet<LaneId>, (at, poll): (Time, u64)) {
-        for delivery in completions.deliveries.iter() {
+        for delivery in &completions.deliveries {
             assert!(!self.closed(), "a closed client was delivered {:?}", delivery.receipt);
             let lane = delivery.receipt.lane;
             assert!(
