@@ -279,6 +279,8 @@ impl<'b> Life<'b> {
         if !self.of.cumulative {
             return Ok(());
         }
+        // Where much may be missing, nothing need have come before the lanes.
+        self.until("both lanes", |life| life.lanes.len() >= 2)?;
         self.replayed = Some(std::collections::BTreeSet::new());
         for lane in self.lanes.clone() {
             self.control(MEMBER, Control::Seek { lane, to: SeekTo::Earliest });
