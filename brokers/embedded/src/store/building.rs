@@ -11,6 +11,9 @@ use bytes::Bytes;
 
 use super::format::{self, Entry, FRAME_ALIGN, FRAME_HEADER, RECORD};
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 /// Where a frame's messages stand, in the order in which they were appended, and which of them belong together.
 #[derive(Debug, Default)]
 pub(super) struct Places {
@@ -108,7 +111,8 @@ pub(super) fn slice(record: usize, key: &[u8], headers: &[u8], payload_len: u32,
     }
 }
 
-/// A frame's bytes in a buffer, which has a few bytes before it so that the frame stands at a multiple of [`FRAME_ALIGN`].
+/// A frame's bytes in a buffer, which has a few bytes before it so that the frame stands as far off a cache line as it will in its
+/// segment: a copy into the page cache from elsewhere runs at 3 GB/s instead of 12.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
     pub(super) bytes: Vec<u8>,
@@ -116,20 +120,21 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// The smallest frame worth an aligned place.
+    /// The smallest frame worth a place.
     const ALIGNED_FROM: usize = 4 << 10;
 
-    /// A frame of nothing but room for its header. It keeps its place as long as it fits into what `bytes` has reserved.
-    pub(super) fn begin(mut bytes: Vec<u8>, aligned: bool) -> Self {
+    /// A frame of nothing but room for its header, which will stand at `at` of its segment. It keeps its place as long as it fits into
+    /// what `bytes` has reserved.
+    pub(super) fn begin(mut bytes: Vec<u8>, at: Option<u64>) -> Self {
         bytes.clear();
-        let lead = if aligned { bytes.as_ptr().align_offset(FRAME_ALIGN).min(FRAME_ALIGN) } else { 0 };
+        let lead = at.map_or(0, |at| (bytes.as_ptr().align_offset(LINE) + at as usize % LINE) % LINE);
         bytes.resize(lead + FRAME_HEADER, 0);
         Self { bytes, lead }
     }
 
     /// A full-size one.
     pub(super) fn with_capacity(frame: usize) -> Vec<u8> {
-        Vec::with_capacity(frame + 2 * FRAME_ALIGN)
+        Vec::with_capacity(frame + LINE + FRAME_ALIGN)
     }
 
     /// Bytes of the frame so far; 0 when none was begun.
@@ -142,10 +147,10 @@ impl Buffer {
         (at - self.lead) as u32
     }
 
-    /// A copy that is as large as it has to be; this one is empty afterwards.
-    pub(super) fn move_out(&mut self) -> Self {
+    /// A copy that is as large as it has to be, to stand at `at` of its segment; this one is empty afterwards.
+    pub(super) fn move_out(&mut self, at: u64) -> Self {
         let len = self.len();
-        let mut own = Self::begin(Self::with_capacity(len), len >= Self::ALIGNED_FROM);
+        let mut own = Self::begin(Self::with_capacity(len), (len >= Self::ALIGNED_FROM).then_some(at));
         own.bytes.extend_from_slice(&self.bytes[self.lead + FRAME_HEADER..]);
         self.bytes.clear();
         self.lead = 0;
@@ -192,21 +197,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_stands_at_a_multiple_of_64_whichever_buffer_it_has() {
-        for capacity in [100, 5_000, 300_000] {
-            let mut buffer = Buffer::begin(Buffer::with_capacity(capacity), true);
+    fn a_frame_stands_off_a_line_as_its_place_in_the_segment_whichever_buffer_it_has() {
+        for (capacity, at) in [(100, 8_u64), (5_000, 64), (5_000, 72), (300_000, 1_048_632)] {
+            let mut buffer = Buffer::begin(Buffer::with_capacity(capacity), Some(at));
             let body: Vec<u8> = (0..capacity - FRAME_HEADER).map(|n| n as u8).collect();
             buffer.bytes.extend_from_slice(&body);
             assert_eq!((buffer.len(), buffer.place(buffer.bytes.len())), (capacity, capacity as u32));
-            let mut own = buffer.move_out();
+            let mut own = buffer.move_out(at);
             assert_eq!((buffer.len(), own.len()), (0, capacity));
             let padded = own.pad().len();
             let frame = own.freeze();
             assert_eq!((frame.len(), &frame[FRAME_HEADER..capacity]), (padded, &body[..]));
-            assert!(
-                padded == capacity.next_multiple_of(64)
-                    && (capacity < 4_096 || frame.as_ptr().addr().is_multiple_of(64))
-            );
+            let off = frame.as_ptr().addr() % LINE;
+            assert!(padded == capacity.next_multiple_of(8) && (capacity < 4_096 || off == at as usize % LINE));
         }
     }
 

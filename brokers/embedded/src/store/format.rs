@@ -2,8 +2,7 @@
 //!
 //! Leaves out files and memory: this module only turns values into bytes and back.
 //!
-//! A segment is a header of 64 bytes and frames back to back. A frame is a header of 40 bytes and records, padded to 64 bytes: a
-//! frame in memory stands at a multiple of 64 too, and a copy into the page cache between such places is up to four times as fast. A
+//! A segment is a header of 64 bytes and frames back to back. A frame is a header of 40 bytes and records, padded to 8 bytes. A
 //! record is 24 bytes, followed for a message by its key, headers and payload, and for a channel by its name and its groups' names.
 
 use brokerlab_model::binding::BINDINGS_MAX;
@@ -17,7 +16,7 @@ pub(super) const SEGMENT_HEADER: usize = 64;
 /// Bytes of a frame's header.
 pub(super) const FRAME_HEADER: usize = 40;
 /// Frames begin and end at multiples of this.
-pub(super) const FRAME_ALIGN: usize = 64;
+pub(super) const FRAME_ALIGN: usize = 8;
 /// Bytes of a record before a message's own bytes.
 pub(super) const RECORD: usize = 24;
 /// The layout's version. A folder of another version is refused.
@@ -112,7 +111,7 @@ pub(super) fn read_segment_header(bytes: &[u8; SEGMENT_HEADER]) -> SegmentHead {
 /// What a frame says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FrameHead {
-    /// Bytes of the frame, header and padding included; a multiple of 64.
+    /// Bytes of the frame, header and padding included; a multiple of 8.
     pub(super) len: u32,
     /// The segment that it was written to. A frame of an earlier life of a recycled file names another one.
     pub(super) segment: u64,

@@ -405,7 +405,7 @@ impl Store {
             if self.files.is_some() && bytes.capacity() == 0 {
                 bytes = self.spare.pop().unwrap_or_else(|| Buffer::with_capacity(FRAME_BYTES_MAX));
             }
-            self.building.buffer = Buffer::begin(bytes, self.files.is_some());
+            self.building.buffer = Buffer::begin(bytes, self.files.is_some().then_some(self.segment_at));
             self.building.begun = self.clock;
         }
     }
@@ -431,7 +431,7 @@ impl Store {
         }
         let capacity = buffer.bytes.capacity();
         let filled = buffer.len() * 4 >= capacity * 3 || capacity > 2 * FRAME_BYTES_MAX;
-        let buffer = if filled { std::mem::take(buffer) } else { buffer.move_out() };
+        let buffer = if filled { std::mem::take(buffer) } else { buffer.move_out(self.segment_at) };
         self.end_frame(buffer, table, records, begun);
     }
 
@@ -464,7 +464,7 @@ impl Store {
     /// Writes into a segment that has just begun what must not be lost when earlier ones are used again. It comes second, because
     /// the frame that began the segment had its number before.
     fn remember(&mut self) {
-        let mut frame = Buffer::begin(Vec::new(), false);
+        let mut frame = Buffer::begin(Vec::new(), None);
         let mut records = self.frames.write_remembered(&mut frame.bytes);
         for (number, lane) in self.lanes.iter().enumerate().filter(|(_, lane)| lane.first() > 0) {
             format::put_trimmed(&mut frame.bytes, LaneId(number as u32), lane.first());
@@ -478,7 +478,7 @@ impl Store {
 
     /// Writes where lanes end of which no message is left: the segments that are about to be retired were the last to say so.
     fn remember_ends(&mut self) {
-        let mut frame = Buffer::begin(Vec::new(), false);
+        let mut frame = Buffer::begin(Vec::new(), None);
         let mut records = 0;
         for (number, lane) in (0..).zip(&self.lanes).filter(|(_, lane)| lane.first() > 0 && lane.is_empty()) {
             format::put_trimmed(&mut frame.bytes, LaneId(number), lane.first());

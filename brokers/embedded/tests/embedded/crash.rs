@@ -16,8 +16,8 @@ use brokerlab_model::{ChannelId, LaneId, Message, Record, Storage, Token, WorkCo
 use crate::world::folder;
 
 const SMALL: Limits = Limits { max_memory: 1 << 20, max_data: 1 << 30, segment_bytes: 4 << 10 };
-/// Bytes of a frame with one message of 100 bytes: 40 + 24 + 100, padded to 64.
-const FRAME: u64 = 192;
+/// Bytes of a frame with one message of 100 bytes: 40 + 24 + 100, padded to 8.
+const FRAME: u64 = 168;
 
 fn trials(seeds: std::ops::Range<u64>, storage: Storage) -> Tally {
     let mut all = Tally::default();
@@ -255,13 +255,13 @@ fn a_full_disk_stops_the_store_and_says_so() {
     let disk = simulated();
     let mut store = Store::create_on(Storage::Fsync, SMALL, on(&disk)).unwrap();
     disk.plan(Fault::Space, 0);
-    assert!(store_all(&mut store, 0, 0..21), "the first segment was reserved");
-    assert!(!store_all(&mut store, 0, 21..22), "the second one was not");
+    assert!(store_all(&mut store, 0, 0..24), "the first segment was reserved");
+    assert!(!store_all(&mut store, 0, 24..25), "the second one was not");
     let error = store.error().expect("it is kept").to_string();
     assert!(error.contains("reserving the segment's space failed") && error.contains("free space"), "{error}");
     drop(store);
     let disk = Arc::new(disk.cut(1));
-    check(&mut reopen(&disk).unwrap(), 0, 0..21);
+    check(&mut reopen(&disk).unwrap(), 0, 0..24);
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn damage_in_the_middle_is_refused_with_file_and_position_and_left_alone() {
     let before = disk.files();
     assert!(disk.rot("segment-00000000.log", 64 + 5 * FRAME + 90, 4));
     let error = reopen(&disk).unwrap_err().to_string();
-    assert!(error.contains("segment-00000000.log: the frame at byte 1024 (number 5) is damaged"), "{error}");
+    assert!(error.contains("segment-00000000.log: the frame at byte 904 (number 5) is damaged"), "{error}");
     assert_eq!(disk.files(), before);
 }
 
@@ -332,7 +332,7 @@ fn a_segment_that_was_written_but_never_promised_may_be_missing() {
     disk.remove("segment-00000002.log").unwrap();
     let mut store = reopen(&disk).unwrap();
     let end = store.positions(LaneId(0)).end;
-    assert!((21..80).contains(&end), "{end}");
+    assert!((24..80).contains(&end), "{end}");
     check(&mut store, 0, 0..end);
     assert!(store_all(&mut store, 0, end..90));
     drop(store);

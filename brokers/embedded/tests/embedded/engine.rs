@@ -48,9 +48,9 @@ fn everything_that_waits_is_committed_by_one_write_and_one_flush() {
         worker.run(world.now);
     }
     // One frame: 40 bytes, the channel's record of 24 bytes and 12 of names, which nobody waited for, and 30 messages of 24 + 8 + 1 + 100
-    // bytes, padded to 64.
+    // bytes, padded to 8.
     let expected = WorkCounts {
-        bytes_written: 4096,
+        bytes_written: 4072,
         write_calls: 1,
         fsyncs: 1,
         payload_copies: 30,
@@ -187,7 +187,7 @@ fn at_its_bound_on_files_it_is_blocked_by_data_and_memory_stays_small() {
     assert_eq!(blocked, Some(Blocked::Data));
     let taken = 4000 - rest.len();
     assert!(taken * 133 < 256 << 10, "{taken} messages of 133 bytes are within the bound");
-    // Each of 32 frames has a header of 40 bytes and is padded to 64.
+    // Each of 32 frames has a header of 40 bytes and is padded to 8.
     assert!((taken + 40) * 133 > 256 << 10, "{taken} messages come close to it");
     assert_eq!(world.seen[member].deliveries.len(), taken);
     assert!(world.seen[producer].outcomes.iter().all(|o| o.status == Status::Done));

@@ -9,8 +9,8 @@ use brokerlab_model::{ChannelId, LaneId, Message, Storage, Token};
 
 use crate::world::{contract, folder};
 
-/// Bytes of a frame with one message of 100 bytes: 40 + 24 + 100, padded to 64.
-const FRAME: u64 = 192;
+/// Bytes of a frame with one message of 100 bytes: 40 + 24 + 100, padded to 8.
+const FRAME: u64 = 168;
 const HEADER: u64 = 64;
 const SMALL: Limits = Limits { max_memory: 1 << 20, max_data: 1 << 30, segment_bytes: 64 << 10 };
 
@@ -74,7 +74,7 @@ fn damage_below_what_was_stored_is_corruption_with_file_and_byte() {
     let error = verify(folder.path(), true).unwrap_err();
     let StoreError::Corrupt { path, at, frame } = &error else { panic!("{error}") };
     assert_eq!((path, *at, *frame), (&segment(folder.path(), 0), HEADER + 4 * FRAME, 4));
-    assert!(error.to_string().contains("segment-00000000.log: the frame at byte 832 (number 4) is damaged"), "{error}");
+    assert!(error.to_string().contains("segment-00000000.log: the frame at byte 736 (number 4) is damaged"), "{error}");
 }
 
 #[test]

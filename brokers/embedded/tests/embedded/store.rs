@@ -144,15 +144,15 @@ fn the_work_is_counted_to_the_byte() {
     }
     store.record(&Record::Settled { lane: LaneId(0), group: 0, position: 0 });
     assert_eq!(write_all(&mut store), Some((2, true)), "the last ticket covers the earlier ones");
-    // A frame of 40 bytes, three messages of 24 + 3 + 2 + 100 and a record of 24, padded to 64: one call, one flush.
+    // A frame of 40 bytes, three messages of 24 + 3 + 2 + 100 and a record of 24, padded to 8: one call, one flush.
     let expected =
-        WorkCounts { bytes_written: 512, write_calls: 1, fsyncs: 1, payload_copies: 3, ..WorkCounts::default() };
+        WorkCounts { bytes_written: 456, write_calls: 1, fsyncs: 1, payload_copies: 3, ..WorkCounts::default() };
     assert_eq!(store.counts().since(&begun), expected);
     assert!(store.take_job().is_none(), "nothing waits");
     drop(store);
     let report = verify(folder.path(), false).unwrap();
     assert_eq!((report.segments, report.frames, report.messages, report.records), (1, 1, 3, 1));
-    assert_eq!(report.bytes, 512);
+    assert_eq!(report.bytes, 456);
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn what_left_memory_is_read_back_frame_by_frame() {
     let mut seen = 0;
     store.read(LaneId(0), 0, 40, |_, _, _| seen += 1).unwrap();
     assert_eq!(seen, 40);
-    let frame = (40 + 24 + 2 + 4096_u64).next_multiple_of(64);
+    let frame = (40 + 24 + 2 + 4096_u64).next_multiple_of(8);
     let counts = store.counts();
     assert!(counts.read_calls >= 33 && counts.read_calls < 40, "the newest are in memory: {counts:?}");
     assert_eq!(counts.bytes_read, counts.read_calls * frame);
