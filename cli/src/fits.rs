@@ -142,10 +142,9 @@ mod tests {
 
     #[test]
     fn lanes_count_over_all_channels() {
-        assert_eq!(refused("log", 65_536, &[]), None);
-        assert!(
-            refused("log", 65_537, &[]).unwrap().contains("log has at most 65536 over all channels; lower --lanes")
-        );
+        assert_eq!(refused("log", 131_072, &[]), None);
+        let told = refused("log", 131_073, &[]).unwrap();
+        assert!(told.contains("log has at most 131072 over all channels; lower --lanes"), "{told}");
         let two = [("channels", "{ names = [\"a\", \"b\"] }")];
         assert_eq!(refused("shard", 10_000, &two), None);
         assert!(refused("shard", 10_001, &two).unwrap().contains("each of 2 channels"));
