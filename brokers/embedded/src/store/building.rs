@@ -142,6 +142,18 @@ impl Buffer {
         self.bytes.len() - self.lead
     }
 
+    /// Whether it takes three quarters of what is reserved.
+    pub(super) fn is_filled(&self) -> bool {
+        self.len() * 4 >= self.bytes.capacity() * 3
+    }
+
+    /// Gives memory back that it does not fill, wherever it stands afterwards.
+    pub(super) fn give_back(&mut self) {
+        if !self.is_filled() {
+            self.bytes.shrink_to_fit();
+        }
+    }
+
     /// Where in the frame a place of the buffer is.
     pub(super) fn place(&self, at: usize) -> u32 {
         (at - self.lead) as u32

@@ -240,8 +240,14 @@ impl Store {
     /// files a frame has a buffer of full size from the beginning.
     fn reserve(&mut self, messages: usize, bytes: usize) {
         if self.files.is_none() {
-            let head = if self.building.is_empty() { FRAME_HEADER } else { 0 };
-            self.building.buffer.bytes.reserve_exact((head + messages * RECORD + bytes).min(FRAME_BYTES_MAX));
+            let more = (messages * RECORD + bytes).min(FRAME_BYTES_MAX);
+            let buffer = &mut self.building.buffer.bytes;
+            // A batch that is read before the next one comes needs no more; what waits together grows.
+            if buffer.is_empty() {
+                buffer.reserve_exact(FRAME_HEADER + more);
+            } else {
+                buffer.reserve(more);
+            }
         }
     }
 
@@ -365,7 +371,6 @@ impl Store {
     /// Everything so far is to be stored; `ticket` waits for it. True when it is stored already (in memory).
     pub fn barrier(&mut self, ticket: u64) -> bool {
         if self.files.is_none() {
-            self.seal();
             return true;
         }
         self.ticket = Some(ticket);
@@ -379,9 +384,10 @@ impl Store {
         if index.last_in(next).is_some_and(|run| run.position < below) {
             self.seal();
         }
-        let Self { frames, spare, lanes, .. } = self;
+        let Self { frames, spare, lanes, files, .. } = self;
         let trimmed = lanes[lane.0 as usize].trim(below, |frame, messages| {
-            if let Some(buffer) = frames.release(frame, messages) {
+            // In memory a frame is as large as it has to be, and its buffer too.
+            if let Some(buffer) = frames.release(frame, messages).filter(|_| files.is_some()) {
                 keep_buffer(spare, buffer);
             }
         });
@@ -425,12 +431,12 @@ impl Store {
         let begun = self.building.begun;
         let buffer = &mut self.building.buffer;
         if self.files.is_none() {
-            let bytes = std::mem::take(buffer).freeze();
-            self.frames.push(bytes, table, 0, 0);
+            let mut own = std::mem::take(buffer);
+            own.give_back();
+            self.frames.push(own.freeze(), table, 0, 0);
             return;
         }
-        let capacity = buffer.bytes.capacity();
-        let filled = buffer.len() * 4 >= capacity * 3 || capacity > 2 * FRAME_BYTES_MAX;
+        let filled = buffer.is_filled() || buffer.bytes.capacity() > 2 * FRAME_BYTES_MAX;
         let buffer = if filled { std::mem::take(buffer) } else { buffer.move_out(self.segment_at) };
         self.end_frame(buffer, table, records, begun);
     }

@@ -172,7 +172,11 @@ impl NetClient {
             }
             (Batch::Settle(_), role) => matches!(role, Role::Member { .. }),
             (Batch::Publish(_), _) => false,
-            (Batch::Control(controls), role) => match controls[0].1 {
+            (Batch::Control(controls), role) => match &controls[0].1 {
+                // Its wire has no words for who gets what.
+                Control::Create(spec) if !spec.bindings.is_empty() || spec.dead_letters_of.is_some() => {
+                    return Some(Refusal::Unsupported);
+                }
                 Control::Close => true,
                 Control::Flush => *role == Role::Producer,
                 Control::Transaction(_) if *role == Role::Producer => return Some(Refusal::Unsupported),
