@@ -1,7 +1,7 @@
 //! Figure `crash`: processes that serve the embedded backends, killed under load and started again; and random programs on the backends'
 //! store above a simulated disk, broken off by power cuts and kills. Both are held against what was promised.
 //!
-//! The processes' part is [`kills`](crate::kills)'s. Leaves out, of the programs, what models make of what is read.
+//! The processes' part is [`kills`]'s. Leaves out, of the programs, what models make of what is read.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
