@@ -13,11 +13,11 @@ mod server;
 pub(crate) use server::server;
 
 /// The channels and groups that the suite's cases make.
-const CHANNELS: [&str; 17] = [
-    "channel", "counted", "deep", "first", "gone", "kept", "later", "mine", "none", "one", "orders", "other", "real",
-    "second", "third", "two", "try",
+const CHANNELS: [&str; 21] = [
+    "answers", "channel", "counted", "deep", "first", "gone", "kept", "later", "mine", "none", "one", "orders",
+    "other", "read", "real", "requests", "second", "third", "try", "two", "written",
 ];
-const GROUPS: [&str; 3] = ["g", "h", "slow"];
+const GROUPS: [&str; 5] = ["caller", "g", "h", "service", "slow"];
 
 /// A place of its own.
 pub(crate) fn place() -> Place {
