@@ -431,8 +431,9 @@ impl State {
                 break;
             }
         }
-        self.release(origin);
         self.hand_out(origin);
+        // Afterwards: what is handed out once more has nothing left to be stored, and no later step would let it go.
+        self.release(origin);
         for (lane, below) in self.trims.drain(..) {
             self.store.trim(lane, below);
         }

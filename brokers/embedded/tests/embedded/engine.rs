@@ -2,7 +2,8 @@
 //! error of its storage.
 
 use brokerlab_model::{
-    Batch, Blocked, ChannelId, Client, Control, Failure, Role, Span, Status, Storage, Time, WaitOn, WorkCounts,
+    Batch, Blocked, ChannelId, Client, Control, Failure, LaneId, Role, SeekTo, Span, Status, Storage, Time, WaitOn,
+    WorkCounts,
 };
 use rustix::event::{PollFd, PollFlags, Timespec};
 
@@ -74,6 +75,25 @@ fn nothing_is_acknowledged_or_delivered_before_it_is_stored() {
         }
         world.step();
         assert_eq!((world.seen[producer].outcomes.len(), world.seen[member].deliveries.len()), (10, 10), "{words}");
+    }
+}
+
+/// Nothing is left to be stored before what was settled long ago comes again: it comes without another step of anybody's.
+#[test]
+fn at_most_once_a_replay_comes_though_nothing_waits_to_be_stored() {
+    for words in ["at-most-once, page-cache", "at-most-once, fsync"] {
+        let (mut world, channel, producer, member) = pair("log", words);
+        publish(&mut world, producer, channel, 0..20);
+        for _ in 0..10 {
+            world.step();
+        }
+        assert_eq!(world.seen[member].deliveries.len(), 20, "{words}");
+        world.seen[member].clear();
+        world.control(member, Control::Seek { lane: LaneId(0), to: SeekTo::Earliest });
+        for _ in 0..10 {
+            world.step();
+        }
+        assert_eq!(world.seen[member].deliveries.len(), 20, "{words}: once more");
     }
 }
 
