@@ -20,6 +20,7 @@ use brokerlab_workloads::{Workload, digest, fold_of};
 use crate::books::{Uninvited, recorder_of};
 use crate::clock::Clock;
 use crate::drive::Loop;
+use crate::due::untold_in_words;
 use crate::fitness::Look;
 use crate::held::still_held;
 use crate::producer::Owned;
@@ -337,6 +338,9 @@ pub(crate) fn measurement(
 ) -> Measurement {
     let profile = spec.workload.profile();
     let recorded = ended.recorder.finish(None);
+    let lost = ended.checks.iter().map(|check| check.lost).sum();
+    let mut notes = ended.notes;
+    notes.extend(untold_in_words(&broker.untold_limits(), lost));
     let window = window(spec, clock, ended.start, ended.end, ended.cut_short.as_ref().map(|(at, _)| *at));
     let messages = recorded.counts.published_in_all.max(1);
     let fitness = FitnessRecord {
@@ -390,7 +394,7 @@ pub(crate) fn measurement(
         work: ended.work,
         tallies: broker.tallies(),
         fitness,
-        notes: ended.notes,
+        notes,
         cut_short: ended.cut_short.map(|(_, reason)| reason),
         pauses: profile.pauses.iter().map(|pause| paused(pause, profile.warmup)).collect(),
         outages: ended.outages,

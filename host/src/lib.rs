@@ -9,6 +9,7 @@ mod books;
 pub mod clock;
 pub mod doctor;
 mod drive;
+mod due;
 mod faults;
 mod finish;
 pub mod fitness;

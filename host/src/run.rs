@@ -13,6 +13,7 @@ use brokerlab_workloads::profile::Keys;
 
 use crate::clock::Clock;
 use crate::drive::Loop;
+use crate::due::StillDue;
 use crate::faults::{Faults, Servers};
 use crate::finish::{Ended, Left, measurement};
 use crate::fitness::{Look, dirty_bytes};
@@ -141,7 +142,7 @@ fn drive(
     stop: &AtomicBool,
     progress: &mut dyn FnMut(&Progress),
     around: &mut Around<'_>,
-    administrator: Administrator,
+    mut administrator: Administrator,
     quick: Vec<Box<dyn Worker>>,
 ) -> Result<Ended, RunError> {
     let loops = if clock.is_manual() { 1 } else { spec.threads.max(1) };
@@ -152,6 +153,7 @@ fn drive(
     let shared = Shared::new(clock, spec, stop, checker, owners, &connections);
     let (shared, expected) = (&shared, &expected);
     let (mut before, mut work_before) = (Look::default(), WorkCounts::default());
+    let mut still_due = StillDue::new(broker, &mut administrator);
     let mut faults = around.servers.map(|servers| Faults::new(spec.workload.profile(), servers));
     let (loops, missing, declared) = std::thread::scope(|scope| {
         // Whatever ends this thread ends the others.
@@ -177,6 +179,9 @@ fn drive(
         let led = start_together(&mut leader, expected, Some(begin)).and_then(|missing| {
             leader.run(&mut |shared, now| {
                 teller.pass(shared, now);
+                if still_due.is_nothing(shared, now) {
+                    shared.end();
+                }
                 faults.as_mut().map_or(Time::NEVER, |faults| faults.act(shared.start(), clock))
             })?;
             Ok(missing)

@@ -50,6 +50,28 @@ pub(crate) enum Answered {
     Answer(Answer),
 }
 
+/// A question under way.
+#[derive(Debug)]
+pub(crate) struct Question {
+    first: u64,
+    count: usize,
+    /// What is not asked yet.
+    batch: Batch,
+    answers: BTreeMap<u64, Answered>,
+    completions: Completions,
+}
+
+impl Question {
+    fn is_answered(&self) -> bool {
+        self.answers.len() >= self.count
+    }
+}
+
+/// Asks for each of the profile's channels.
+fn descriptions(spec: &RunSpec) -> Vec<Control> {
+    (0..spec.workload.channels()).map(|channel| Control::Describe(ChannelId(channel))).collect()
+}
+
 impl Administrator {
     pub(crate) fn connect(broker: &mut dyn Broker, clock: &dyn Clock) -> Result<Self, RunError> {
         Ok(Self { client: connect(broker, clock.now(), 0, Role::Administrator, 0)?, next: 0 })
@@ -64,41 +86,75 @@ impl Administrator {
         clock: &dyn Clock,
         limit: Time,
     ) -> Result<Vec<Answered>, RunError> {
-        let count = controls.len();
-        let first = self.next;
-        self.next += count as u64;
-        let numbered = controls.into_iter().zip(first..).map(|(control, number)| (control_token(number), control));
-        let mut batch = Batch::Control(numbered.collect());
-        let mut answers = BTreeMap::new();
-        let mut completions = Completions::default();
+        let mut question = self.put(controls);
         let mut waiter = Waiter::new(Waiting::Park);
         let asked_at = clock.now();
-        while answers.len() < count {
+        while !question.is_answered() {
             let now = clock.now();
             if now >= limit {
                 let why = format!("no answer within {}; is it up and reachable?", limit.since(asked_at));
                 return Err(RunError::Administration { what, why });
             }
             let mut happened = false;
-            if !batch.is_empty() {
-                happened |= self.client.submit(now, &mut batch).taken > 0;
-            }
             for worker in workers.iter_mut() {
                 happened |= worker.run(now);
             }
-            self.client.poll(now, &mut completions);
-            happened |= !completions.is_empty();
-            let outcomes = completions.outcomes.drain(..).map(|o| (o.token, Answered::Outcome(o)));
-            let answered = completions.answers.drain(..).map(|(token, answer)| (token, Answered::Answer(answer)));
-            // What an earlier question still brings is nobody's any more.
-            let numbered = outcomes.chain(answered).filter_map(|(token, a)| Some((control_number(token)?, a)));
-            answers.extend(numbered.filter(|(number, _)| *number >= first));
-            completions.clear();
+            happened |= self.look(now, &mut question);
             if !happened {
                 self.wait(&mut waiter, workers, clock, (now + LOOK).min(limit));
             }
         }
-        Ok(answers.into_values().collect())
+        Ok(question.answers.into_values().collect())
+    }
+
+    /// A question that [`look`](Self::look) is to ask.
+    fn put(&mut self, controls: Vec<Control>) -> Question {
+        let (first, count) = (self.next, controls.len());
+        self.next += count as u64;
+        let numbered = controls.into_iter().zip(first..).map(|(control, number)| (control_token(number), control));
+        let batch = Batch::Control(numbered.collect());
+        Question { first, count, batch, answers: BTreeMap::new(), completions: Completions::default() }
+    }
+
+    /// Asks what is not asked yet of `question`, and takes what was answered. Returns whether anything happened.
+    fn look(&mut self, now: Time, question: &mut Question) -> bool {
+        let mut happened = false;
+        if !question.batch.is_empty() {
+            happened |= self.client.submit(now, &mut question.batch).taken > 0;
+        }
+        let completions = &mut question.completions;
+        self.client.poll(now, completions);
+        happened |= !completions.is_empty();
+        let outcomes = completions.outcomes.drain(..).map(|o| (o.token, Answered::Outcome(o)));
+        let answered = completions.answers.drain(..).map(|(token, answer)| (token, Answered::Answer(answer)));
+        // What an earlier question still brings is nobody's any more.
+        let numbered = outcomes.chain(answered).filter_map(|(token, a)| Some((control_number(token)?, a)));
+        question.answers.extend(numbered.filter(|(number, _)| *number >= question.first));
+        completions.clear();
+        happened
+    }
+
+    /// Puts the question what the backend says of each group, and waits for nothing.
+    pub(crate) fn inquire(&mut self, spec: &RunSpec) -> Question {
+        self.put(descriptions(spec))
+    }
+
+    /// What the backend says of each group, once it has said it all; as an error where it refused or failed to.
+    pub(crate) fn told_by_now(
+        &mut self,
+        now: Time,
+        spec: &RunSpec,
+        question: &mut Question,
+    ) -> Option<Result<Vec<Described>, ()>> {
+        self.look(now, question);
+        question.is_answered().then(|| {
+            let answers: Vec<Answered> = std::mem::take(&mut question.answers).into_values().collect();
+            if answers.iter().any(|answer| matches!(answer, Answered::Outcome(_))) {
+                Err(())
+            } else {
+                Ok(described(spec, answers))
+            }
+        })
     }
 
     fn wait(&self, waiter: &mut Waiter, workers: &[Box<dyn Worker>], clock: &dyn Clock, until: Time) {
@@ -151,8 +207,7 @@ impl Administrator {
         let until = clock.now() + limit;
         let mut waiter = Waiter::new(Waiting::Park);
         loop {
-            let controls = (0..spec.workload.channels()).map(|channel| Control::Describe(ChannelId(channel))).collect();
-            let answers = self.ask(controls, what, workers, clock, until)?;
+            let answers = self.ask(descriptions(spec), what, workers, clock, until)?;
             let bad = answers.iter().find_map(|answer| match answer {
                 Answered::Outcome(outcome) => Some(outcome.status),
                 Answered::Answer(_) => None,

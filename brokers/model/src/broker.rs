@@ -36,6 +36,12 @@ pub trait Broker: Debug {
     fn tallies(&self) -> Vec<Tally> {
         Vec::new()
     }
+
+    /// The limits that are set by which it may drop messages that nobody is told of, neither in [`GivenUp`](crate::completion::GivenUp) nor
+    /// by an outcome: each as `name=value`, in its own words. None by default.
+    fn untold_limits(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// One producer connection, one member of a consumer group, or the administrator.

@@ -92,6 +92,32 @@ fn what_is_acknowledged_and_not_delivered_is_lost() {
 }
 
 #[test]
+fn what_is_dropped_by_a_limit_and_told_by_nobody_ends_the_run_and_counts_as_lost_in_words() {
+    let manners = Manners { drop_every: 100, untold: Some("x-max-length=7"), ..Manners::default() };
+    let (measurement, _) = measured(manners, &[("drain_limit", "30s")]);
+    assert_accounted(&measurement);
+    assert_eq!((measurement.groups[0].check.lost, measurement.end_to_end.unfinished), (10, 10));
+    // A second in which nothing came and nothing was held, and the step in which the answer came.
+    assert!((1_000_000_000..1_250_000_000).contains(&measurement.window.drained_ns), "{:?}", measurement.window);
+    let [note] = measurement.notes.as_slice() else { panic!("{:?}", measurement.notes) };
+    assert!(note.starts_with("x-max-length=7: the broker drops messages by this and tells nobody"), "{note}");
+    assert!(note.ends_with("10 in all, counted as lost"), "{note}");
+}
+
+#[test]
+fn a_backend_that_drops_untold_and_still_holds_something_is_waited_for() {
+    let manners = Manners { stuck_every: 50, untold: Some("x-max-length=7"), ..Manners::default() };
+    let more = [("drain_limit", "5s"), ("groups.*.work", "{ kind = \"constant\", time = \"2ms\" }")];
+    let (measurement, _) = measured(manners, &more);
+    assert_accounted(&measurement);
+    let check = &measurement.groups[0].check;
+    // The member works until 2 s after the start; what reached nobody comes back when it has closed.
+    assert_eq!((check.delivered, check.undelivered, check.lost), (980, 20, 0));
+    assert!((1_960_000_000..2_400_000_000).contains(&measurement.window.drained_ns), "{:?}", measurement.window);
+    assert_eq!(measurement.notes, Vec::<String>::new());
+}
+
+#[test]
 fn what_is_in_flight_and_told_by_nobody_is_not_lost_and_what_is_lost_is_found_beside_it() {
     let of = |drop_every| {
         let manners = Manners { stuck_every: 50, drop_every, ..Manners::default() };

@@ -68,6 +68,33 @@ fn what_a_queue_gives_up_by_its_settings_is_counted_by_reason_and_not_lost() {
 }
 
 #[test]
+fn a_run_ends_when_what_is_missing_was_given_up_and_not_at_its_drain_limit() {
+    for (url, groups) in [
+        ("queue?message_ttl=100ms", 1),
+        ("queue?max_length=50", 1),
+        ("queue?message_ttl=100ms&max_length=60", 1),
+        ("queue?message_ttl=100ms", 2),
+    ] {
+        let second = r#"[{ name = "g", members = 1 }, { name = "h", members = 1 }]"#;
+        let mut more = vec![("drain_limit", "1h")];
+        if groups == 2 {
+            more.push(("groups", second));
+        }
+        more.push(("groups.*.work", "{ kind = \"constant\", time = \"5ms\" }"));
+        let measurement = on(url, &ManualClock::new(), 1, 2, &more);
+        assert_accounted(&measurement);
+        for group in &measurement.groups {
+            let check = &group.check;
+            assert_eq!((check.lost, check.undelivered, check.broken.len()), (0, 0, 0), "{url}: {check:?}");
+            assert!(check.expired + check.overflowed > 500, "{url}: {check:?}");
+        }
+        // What the member holds and what still waits is worked through, at 5 ms each; a look and a tenth of a second later it ends.
+        let drained = measurement.window.drained_ns;
+        assert!(drained < 1_200_000_000, "{url}: {drained}");
+    }
+}
+
+#[test]
 fn a_delay_holds_every_message_back_and_loses_none() {
     let measurement = on("queue?delay=100ms", &ManualClock::new(), 1, 4, &[("drain_limit", "1s")]);
     assert_accounted(&measurement);

@@ -36,6 +36,8 @@ pub(crate) struct Manners {
     /// Every n-th message that goes to a member does not reach it: it is in flight, of which descriptions tell nothing. It is with
     /// the server again when the member has closed, from the second description on.
     pub(crate) stuck_every: u64,
+    /// What is dropped is dropped by a limit of this name, and nobody is told.
+    pub(crate) untold: Option<&'static str>,
     /// Lanes move: the member that holds lane 0 is asked for it back after this many deliveries.
     pub(crate) revoke_after: u64,
     /// Never answers a publish after this many.
@@ -55,6 +57,7 @@ impl Default for Manners {
             fail_every: 0,
             drop_every: 0,
             stuck_every: 0,
+            untold: None,
             revoke_after: 0,
             silent_after: u64::MAX,
         }
@@ -183,6 +186,10 @@ impl Broker for Toy {
 
     fn workers(&mut self) -> Vec<Box<dyn Worker>> {
         Vec::new()
+    }
+
+    fn untold_limits(&self) -> Vec<String> {
+        self.state.lock().unwrap().manners.untold.iter().map(|&limit| limit.to_owned()).collect()
     }
 
     fn work(&self) -> WorkCounts {

@@ -125,6 +125,10 @@ impl Broker for FaultyBroker {
     fn tallies(&self) -> Vec<Tally> {
         self.inner.tallies()
     }
+
+    fn untold_limits(&self) -> Vec<String> {
+        self.inner.untold_limits()
+    }
 }
 
 impl Embedded for FaultyBroker {

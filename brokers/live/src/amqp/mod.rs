@@ -37,7 +37,7 @@ use self::client::{AmqpClient, Common, Part};
 use self::contract::{Kept, Nodes};
 use self::member::{Manner, Member};
 use self::producer::Producer;
-use self::settings::{Argument, Options};
+use self::settings::Options;
 use self::topology::{Channel, Registry};
 use self::wire::{Login, Server};
 use crate::mapping::Mapping;
@@ -154,9 +154,6 @@ pub(crate) fn open(url: &LiveUrl, contract: Contract, place: &Place) -> Result<B
     let (addresses, nodes, security) = (seen.addresses, seen.nodes, seen.security);
     seen.connection.close();
     let capabilities = contract::capabilities(contract, &options, &server);
-    let rejects = options.arguments.iter().any(|(name, value)| {
-        name == "x-overflow" && matches!(value, Argument::Text(text) if text.starts_with("reject-publish"))
-    });
     let common = Common {
         addresses,
         login,
@@ -166,7 +163,7 @@ pub(crate) fn open(url: &LiveUrl, contract: Contract, place: &Place) -> Result<B
         mandatory: options.mandatory,
         ack_multiple: options.ack_multiple,
         max_message_bytes: capabilities.max_message_bytes as usize,
-        nack: if rejects { Failure::Overloaded } else { Failure::Storage },
+        nack: if options.rejects_publish() { Failure::Overloaded } else { Failure::Storage },
     };
     let product = format!("{} {}", server.product, server.version);
     Ok(Box::new(Rabbit {
@@ -240,6 +237,10 @@ struct Rabbit {
 impl Broker for Rabbit {
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    fn untold_limits(&self) -> Vec<String> {
+        self.options.untold_limits()
     }
 
     fn honour(&self, contract: &Contract) -> Result<Settings, Unsupported> {

@@ -167,6 +167,24 @@ impl Options {
         }
     }
 
+    /// Whether a full queue refuses what is published.
+    pub(super) fn rejects_publish(&self) -> bool {
+        self.arguments.iter().any(|(name, value)| {
+            name == "x-overflow" && matches!(value, Argument::Text(text) if text.starts_with("reject-publish"))
+        })
+    }
+
+    /// The arguments by which a queue drops messages that AMQP tells nobody of.
+    pub(super) fn untold_limits(&self) -> Vec<String> {
+        let drops = |name: &str| match name {
+            "x-max-length" | "x-max-length-bytes" => !self.rejects_publish(),
+            "x-message-ttl" | "x-expires" => true,
+            _ => false,
+        };
+        let named = self.arguments.iter().filter(|(name, _)| drops(name));
+        named.map(|(name, value)| format!("{name}={value}")).collect()
+    }
+
     /// Adds what is in force on the client's side beside what keeps the contract.
     pub(super) fn in_force(&self, settings: &mut Settings) {
         settings.add("confirms", self.confirms, "unconfirmed publishes that a client may have");
@@ -234,5 +252,16 @@ mod tests {
         ] {
             assert!(matches!(options(wrong), Err(UrlError::Value { .. })), "{wrong}");
         }
+    }
+
+    #[test]
+    fn limits_by_which_a_queue_drops_are_named_and_one_that_refuses_is_not() {
+        let untold = |parameters: &str| {
+            let url = LiveUrl::parse(&format!("amqp://h?{parameters}")).unwrap();
+            Options::parse(&url).unwrap().untold_limits()
+        };
+        assert_eq!(untold("x-max-length=7&x-message-ttl=100"), ["x-max-length=7", "x-message-ttl=100"]);
+        assert_eq!(untold("x-max-length=7&x-overflow=reject-publish"), Vec::<String>::new());
+        assert_eq!(untold("x-delivery-limit=3"), Vec::<String>::new(), "that one drops only what was delivered");
     }
 }
