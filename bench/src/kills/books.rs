@@ -191,19 +191,19 @@ impl Books {
         self.under_way += credit;
     }
 
-    /// Acknowledged messages that must still come in this life: nobody asked for them to be settled, and they did not come yet.
-    pub(super) fn missing(&self) -> u64 {
-        let open = |(number, fate): &(usize, &Fate)| {
-            let Fate::At(lane, position) = **fate else { return false };
+    /// Numbers of acknowledged messages that must still come in this life: nobody asked for them to be settled, and they did not come yet.
+    pub(super) fn missing(&self) -> BTreeSet<u64> {
+        let open = |&(fate, number): &(&Fate, u64)| {
+            let Fate::At(lane, position) = *fate else { return false };
             let seen = if self.at_most_once { &self.ever } else { &self.seen };
             let gone = if self.cumulative {
                 self.maybe_below.get(&lane).is_some_and(|&below| position < below)
             } else {
                 self.maybe.contains(&(lane, position))
             };
-            !gone && !seen.contains(&(*number as u64))
+            !gone && !seen.contains(&number)
         };
-        self.fates.iter().enumerate().filter(open).count() as u64
+        self.fates.iter().zip(0..).filter(open).map(|(_, number)| number).collect()
     }
 
     /// How many may be missing.
@@ -211,20 +211,14 @@ impl Books {
         if self.at_most_once { self.under_way } else { 0 }
     }
 
-    /// Acknowledged messages, wherever they stand.
-    pub(super) fn acknowledged(&self) -> u64 {
-        self.fates.iter().filter(|fate| matches!(fate, Fate::At(..))).count() as u64
+    /// Numbers of all acknowledged messages, wherever they stand.
+    pub(super) fn acknowledged(&self) -> BTreeSet<u64> {
+        self.fates.iter().zip(0..).filter(|(fate, _)| matches!(fate, Fate::At(..))).map(|(_, number)| number).collect()
     }
 
     /// Confirmed settlements.
     pub(super) fn settlements(&self) -> u64 {
         self.confirmed_in_all
-    }
-
-    /// Acknowledged messages that are not among `numbers`.
-    pub(super) fn not_among(&self, numbers: &BTreeSet<u64>) -> u64 {
-        let fates = self.fates.iter().zip(0_u64..);
-        fates.filter(|(fate, number)| matches!(fate, Fate::At(..)) && !numbers.contains(number)).count() as u64
     }
 }
 
@@ -277,7 +271,7 @@ mod tests {
         let receipt = Receipt { lane: LaneId(0), position: 0, epoch: 0 };
         let (first, confirmed) = books.publish();
         books.published(first, confirmed, &done(0));
-        assert_eq!(books.missing(), 1);
+        assert_eq!(books.missing(), BTreeSet::from([first]));
         assert_eq!(check(&mut books, &payload(0), 0, 0), Ok(0));
         books.settling(receipt);
         books.settled(receipt);
@@ -292,9 +286,10 @@ mod tests {
         books.published(third, confirmed, &done(2));
         books.killed(0);
         assert_eq!(check(&mut books, &payload(0), 0, 0), Err(Breach::Again));
-        assert_eq!((books.missing(), books.settlements()), (2, 2), "the second and the third message");
+        assert_eq!(books.missing(), BTreeSet::from([second, third]));
+        assert_eq!(books.settlements(), 2);
         assert_eq!(check(&mut books, &payload(1), 1, 1), Ok(1));
         assert_eq!(check(&mut books, &payload(1), 1, 1), Err(Breach::Again), "twice in a life");
-        assert_eq!(books.missing(), 1);
+        assert_eq!(books.missing(), BTreeSet::from([third]));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Leaves out what must hold, which the books know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -83,8 +83,10 @@ pub(super) struct Life<'b> {
     receipts: Vec<Receipt>,
     /// Delivered and not dealt with.
     fresh: Vec<Receipt>,
-    /// Numbers that came since a seek.
-    replayed: Option<std::collections::BTreeSet<u64>>,
+    /// Whether the lanes are read once more from their beginning.
+    replaying: bool,
+    /// Numbers of messages that must still come before everything is read back.
+    due: BTreeSet<u64>,
     lost: usize,
     books: &'b mut Books,
 }
@@ -154,7 +156,8 @@ impl<'b> Life<'b> {
             lanes: Vec::new(),
             receipts: Vec::new(),
             fresh: Vec::new(),
-            replayed: None,
+            replaying: false,
+            due: BTreeSet::new(),
             lost: 0,
             books,
         };
@@ -271,26 +274,31 @@ impl<'b> Life<'b> {
     /// Reads everything that must be there; a log or stream from its beginning too.
     pub(super) fn read_back(&mut self) -> Result<(), Broken> {
         let may = self.books.may_be_missing();
-        let waited = self.until("what was acknowledged to come", |life| {
-            life.fresh.clear();
-            life.books.missing() <= may
-        });
-        waited.map_err(|_| (Breach::Lost, format!("{} acknowledged messages did not come", self.books.missing())))?;
+        self.due = self.books.missing();
+        self.until_due(may, "did not come")?;
         if !self.of.cumulative {
             return Ok(());
         }
         // Where much may be missing, nothing need have come before the lanes.
         self.until("both lanes", |life| life.lanes.len() >= 2)?;
-        self.replayed = Some(std::collections::BTreeSet::new());
+        self.replaying = true;
+        self.due = self.books.acknowledged();
         for lane in self.lanes.clone() {
             self.control(MEMBER, Control::Seek { lane, to: SeekTo::Earliest });
         }
-        let missing = |life: &Self| life.replayed.as_ref().map_or(0, |numbers| life.books.not_among(numbers));
-        let waited = self.until("all to come once more", |life| {
+        self.until_due(0, "are not in their lanes")
+    }
+
+    /// Reads until no more than `may` messages are due; that more are is a loss.
+    fn until_due(&mut self, may: u64, lost: &str) -> Result<(), Broken> {
+        let read = self.until("what was acknowledged", |life| {
             life.fresh.clear();
-            missing(life) == 0
+            life.due.len() as u64 <= may
         });
-        waited.map_err(|_| (Breach::Lost, format!("{} acknowledged messages are not in their lanes", missing(self))))
+        read.map_err(|(breach, why)| match breach {
+            Breach::Refused => (Breach::Lost, format!("{} acknowledged messages {lost}", self.due.len())),
+            Breach::Lost | Breach::Wrong | Breach::Again | Breach::Stale => (breach, why),
+        })
     }
 
     /// Turns until `met`.
@@ -298,6 +306,16 @@ impl<'b> Life<'b> {
         let limit = self.clock.now() + PATIENCE;
         while !met(self) {
             if self.clock.now() >= limit {
+                eprintln!(
+                    "DEBUG lanes {:?} lived {:?} granted {} lost {} due {} published {}",
+                    self.lanes,
+                    self.lived,
+                    self.granted,
+                    self.lost,
+                    self.due.len(),
+                    self.books.acknowledged().len()
+                );
+                std::thread::sleep(std::time::Duration::from_secs(3));
                 return Err(refused(format!("waited {PATIENCE} for {what}")));
             }
             self.turn(Span::from_millis(5))?;
@@ -346,10 +364,8 @@ impl<'b> Life<'b> {
         // Outcomes last: what was delivered with them came before.
         for delivery in &seen.deliveries {
             self.lived.delivered += 1;
-            let number = self.books.delivered(&delivery, self.replayed.is_some())?;
-            if let Some(replayed) = &mut self.replayed {
-                replayed.insert(number);
-            }
+            let number = self.books.delivered(&delivery, self.replaying)?;
+            self.due.remove(&number);
             self.fresh.push(delivery.receipt);
             self.receipts.push(delivery.receipt);
         }

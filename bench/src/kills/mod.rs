@@ -192,7 +192,7 @@ fn run(of: Program, exe: &Path, parent: &Path) -> anyhow::Result<Tally> {
             tally.kills[usize::from(of.contract.storage == Storage::Fsync)] += 1;
         }
     }
-    tally.acknowledged += books.acknowledged();
+    tally.acknowledged += books.acknowledged().len() as u64;
     tally.settled += books.settlements();
     Ok(tally)
 }

@@ -119,6 +119,15 @@ struct Barrier {
     deadline: Time,
 }
 
+/// What an administrator registered or removed, until it is stored: by whom, and how it ends then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Registration {
+    ticket: u64,
+    slot: u32,
+    segment: u32,
+    outcome: Outcome,
+}
+
 /// A request that is being stored or waited for: service, row and serial.
 type Handle = (u32, u32, u64);
 
@@ -138,6 +147,7 @@ pub struct DirectModel {
     peers: Slots<Peer>,
     barriers: VecDeque<Barrier>,
     storing: VecDeque<Handle>,
+    records: VecDeque<Registration>,
     /// When requests are to be looked at; stale entries are skipped.
     timers: BinaryHeap<Reverse<(Time, Handle)>>,
     /// Tries that their callers gave up, and who holds them.
@@ -188,6 +198,7 @@ impl DirectModel {
             groups: Vec::new(),
             peers: Slots::default(),
             barriers: VecDeque::new(),
+            records: VecDeque::new(),
             storing: VecDeque::new(),
             timers: BinaryHeap::new(),
             strays: BTreeMap::new(),

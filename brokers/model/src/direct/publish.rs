@@ -9,7 +9,7 @@ use crate::completion::{Failure, Outcome, Refusal, Status};
 use crate::direct::callers::{Part, Queued};
 use crate::direct::options::Overflow;
 use crate::direct::requests::{LegStage, NONE, Request, Stage};
-use crate::direct::{Barrier, DirectModel, done, ended, refused};
+use crate::direct::{Barrier, DirectModel, Registration, done, ended, refused};
 use crate::give_back;
 use crate::machine::{Effects, Write};
 use crate::routing::{choose, key_hash, mix};
@@ -244,6 +244,12 @@ impl DirectModel {
 
     /// Everything up to `ticket` is stored or lost.
     pub(super) fn stored_upto(&mut self, now: Time, ticket: u64, result: Result<(), Failure>, out: &mut Effects) {
+        while let Some(Registration { slot, segment, outcome, .. }) =
+            self.records.pop_front_if(|record| record.ticket <= ticket)
+        {
+            let status = result.map_or_else(Status::Failed, |()| outcome.status);
+            self.end(slot, segment, Outcome { status, ..outcome }, out);
+        }
         while let Some(barrier) = self.barriers.front().copied().filter(|barrier| barrier.ticket <= ticket) {
             self.barriers.pop_front();
             for _ in 0..barrier.count {

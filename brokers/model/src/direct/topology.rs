@@ -9,7 +9,7 @@ use crate::completion::{Answer, Description, Failure, LaneState, Outcome, Refusa
 use crate::direct::breaker::{Breaker, BreakerState};
 use crate::direct::callers::Part;
 use crate::direct::requests::{LegStage, NONE, Requests, Stage};
-use crate::direct::{Channel, DirectModel, Group, Lane, refused};
+use crate::direct::{Channel, DirectModel, Group, Lane, Registration, refused};
 use crate::machine::{ChannelRecord, Effects, Record, Write};
 use crate::slots::NOBODY;
 use crate::time::Time;
@@ -41,8 +41,15 @@ impl DirectModel {
         let made = ChannelRecord::new(spec, self.channels.len(), self.lanes.len());
         self.add_channel(&made);
         let outcome = Outcome { token, status: Status::Done, lane: made.first, position: u64::from(made.channel.0) };
-        out.writes.push(Write::Record(Record::Channel(Box::new(made))));
-        out.outcomes.push((number, outcome));
+        self.store_record(slot, Record::Channel(Box::new(made)), outcome, out);
+    }
+
+    /// Writes a record of the administrator's, which ends once it is stored.
+    fn store_record(&mut self, slot: u32, record: Record, outcome: Outcome, out: &mut Effects) {
+        let segment = self.peers.get_mut(slot).begin();
+        self.records.push_back(Registration { ticket: self.next_ticket, slot, segment, outcome });
+        out.writes.extend([Write::Record(record), Write::Barrier(self.next_ticket)]);
+        self.next_ticket += 1;
     }
 
     /// Registers the next service, with the next endpoints.
@@ -99,7 +106,8 @@ impl DirectModel {
                 self.peers.get_mut(member).ready.retain(|queued| queued.group != group);
             }
         }
-        out.writes.push(Write::Record(Record::ChannelGone(channel)));
+        let outcome = Outcome { token, status: Status::Done, lane: LaneId(first), position: u64::from(channel.0) };
+        self.store_record(slot, Record::ChannelGone(channel), outcome, out);
         for lane in first..first + lanes {
             for at in 0..self.lanes[lane as usize].index.len() {
                 let id = self.lanes[lane as usize].index[at];
@@ -114,8 +122,6 @@ impl DirectModel {
         }
         self.drop_strays_of(channel.0);
         self.channels[channel.0 as usize].gone = true;
-        let outcome = Outcome { token, status: Status::Done, lane: LaneId(first), position: u64::from(channel.0) };
-        out.outcomes.push((number, outcome));
     }
 
     /// Ends a request whose service goes away.

@@ -65,6 +65,7 @@ impl Rig {
     fn ask(&mut self, client: u32, control: &Control) {
         self.out.clear();
         self.model.control(self.now, client, Token(9_999_999), control, &mut self.out);
+        self.store();
         self.note();
     }
 
@@ -86,9 +87,17 @@ impl Rig {
         self.out.clear();
         let took = self.model.publish(self.now, PRODUCER, &batch, &mut self.out);
         assert_eq!(took.taken as u64, count);
-        self.model.stored(self.now, self.tickets, Ok(()), &mut self.out);
-        self.tickets += 1;
+        self.store();
         self.note();
+    }
+
+    /// Everything so far is stored.
+    fn store(&mut self) {
+        let tickets = self.out.writes.iter().filter(|write| matches!(write, Write::Barrier(_))).count();
+        if tickets > 0 {
+            self.tickets += tickets as u64;
+            self.model.stored(self.now, self.tickets - 1, Ok(()), &mut self.out);
+        }
     }
 
     /// Lets time pass until then.

@@ -9,7 +9,7 @@ use super::ShardModel;
 use super::hash_range::HashRanges;
 use super::throttle::WriteLimits;
 use crate::batch::{Control, LaneId, Token};
-use crate::completion::{Outcome, Refusal, Status};
+use crate::completion::{Refusal, Status};
 use crate::journal::{Journal, JournalError};
 use crate::machine::{Effects, Reshape, ReshapeRecord};
 use crate::stream::ended;
@@ -89,18 +89,15 @@ impl ShardModel {
             | Control::Transaction(_) => Err(Refusal::Unsupported),
         });
         match made {
-            Ok(made) => {
-                out.outcomes.push((client, Outcome { token, status: Status::Done, lane: made.first, position: 0 }));
-                self.make(now, made, out);
-            }
+            Ok(made) => self.make(now, made, Some((client, token)), out),
             Err(refusal) => out.outcomes.push(ended(client, token, Status::Refused(refusal))),
         }
     }
 
     /// Has the stream make new shards, with limits of their own.
-    pub(super) fn make(&mut self, now: Time, made: ReshapeRecord, out: &mut Effects) {
+    pub(super) fn make(&mut self, now: Time, made: ReshapeRecord, asked: Option<(u32, Token)>, out: &mut Effects) {
         self.limits.resize(made.children().end as usize, self.new_limits(now));
-        self.stream.reshape(now, made, out);
+        self.stream.reshape(now, made, asked, out);
     }
 
     /// Splits a shard's range, if there is room for another shard.

@@ -72,7 +72,7 @@ impl ShardModel {
         for shard in scaling.due(now, &self.options) {
             // One that is gone, or can't be split further, stays as it is.
             if let Ok(made) = self.split(shard, None) {
-                self.make(now, made, out);
+                self.make(now, made, None, out);
             }
         }
     }

@@ -116,6 +116,7 @@ fn one_shard(options: &ShardOptions, contract: Contract) -> (ShardModel, Effects
             let spec =
                 ChannelSpec { name: "s".to_owned(), lanes: 1, groups: vec!["g".to_owned()], ..ChannelSpec::default() };
             model.control(Time(0), 0, Token(900), &Control::Create(spec), &mut out);
+            model.stored(Time(0), 0, Ok(()), &mut out);
         }
         model.connect(Time(0), &ClientSpec { number, role, placement: 0 }, &mut out).expect("a new number");
     }
@@ -189,7 +190,7 @@ fn an_application_reads_two_megabytes_per_second_and_shard_and_never_more() {
     let took = model.publish(Time(0), 1, &records(count, bytes), &mut out);
     assert_eq!(took.taken as u64, count);
     out.clear();
-    model.stored(Time(0), 0, Ok(()), &mut out);
+    model.stored(Time(0), 1, Ok(()), &mut out);
     let mut got = Vec::new();
     let mut now = Time(0);
     loop {
@@ -238,6 +239,7 @@ fn created(options: ShardOptions, applications: u32) -> Status {
     let groups = (0..applications).map(|n| format!("application-{n}")).collect();
     let spec = ChannelSpec { name: "s".to_owned(), lanes: 1, groups, ..ChannelSpec::default() };
     model.control(Time(0), 0, Token(1), &Control::Create(spec), &mut out);
+    model.stored(Time(0), 0, Ok(()), &mut out);
     let [(0, outcome)] = out.outcomes[..] else { panic!("{:?}", out.outcomes) };
     outcome.status
 }

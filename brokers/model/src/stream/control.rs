@@ -6,7 +6,7 @@ use super::lane::{Cursor, Lane};
 use super::reads::Reads;
 use super::{Channel, Group, Source, Stream, ended, placed};
 use crate::batch::{ChannelId, ChannelSpec, Control, LaneId, Receipt, SeekTo, Settlement, Token, Verdict};
-use crate::completion::{Answer, Description, LaneState, Refusal, Status};
+use crate::completion::{Answer, Description, LaneState, Outcome, Refusal, Status};
 use crate::machine::{ChannelRecord, Effects, Record, Write};
 use crate::time::Time;
 
@@ -173,9 +173,19 @@ impl Stream {
         }
         let made = ChannelRecord::new(spec, self.channels.len(), self.lanes.len());
         self.add_channel(now, &made);
-        out.outcomes.push(placed(client, token, Status::Done, made.first, u64::from(made.channel.0)));
-        out.writes.push(Write::Record(Record::Channel(Box::new(made))));
+        let outcome = Outcome { token, status: Status::Done, lane: made.first, position: u64::from(made.channel.0) };
+        self.store_record(client, Record::Channel(Box::new(made)), outcome, out);
         Ok(())
+    }
+
+    /// Writes a record of the administrator's, which ends once it is stored.
+    pub(crate) fn store_record(&mut self, client: u32, record: Record, outcome: Outcome, out: &mut Effects) {
+        let ticket = self.pending.record(client, outcome);
+        if let Ok(state) = self.client_mut(client) {
+            state.in_flight += 1;
+            state.published = ticket + 1;
+        }
+        out.writes.extend([Write::Record(record), Write::Barrier(ticket)]);
     }
 
     /// Makes the next channel, with the next lanes.
@@ -215,7 +225,8 @@ impl Stream {
         self.administers(client)?;
         self.channel(channel).ok_or(Refusal::NoSuchLane)?;
         self.lose(channel.0, out);
-        out.writes.push(Write::Record(Record::ChannelGone(channel)));
+        let (_, outcome) = ended(client, token, Status::Done);
+        self.store_record(client, Record::ChannelGone(channel), outcome, out);
         let gone = &mut self.channels[channel.0 as usize];
         let (groups, lanes): (_, Vec<u32>) = (gone.groups.clone(), gone.all_lanes().collect());
         gone.gone = true;
@@ -224,7 +235,6 @@ impl Stream {
             lane.trim(lane.end);
             out.writes.push(Write::Trim { lane: LaneId(number), below: lane.end });
         }
-        out.outcomes.push(ended(client, token, Status::Done));
         for group in groups {
             self.rebalance(group, out);
         }

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use crate::batch::Token;
+use crate::completion::Outcome;
 
 /// Successive messages of a lane that were handed to the storage by one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,14 +15,24 @@ pub(crate) struct Sent {
     pub(crate) count: u32,
 }
 
-/// A publish call: whose, and how many messages and runs of the rings are its own.
+/// What waits for the storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Messages.
+    Publish,
+    /// The commit of the client's transaction.
+    Commit,
+    /// A record of the administrator's; its outcome is the next of the ring.
+    Record,
+}
+
+/// A call that waits: whose, and how many messages and runs of the rings are its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Call {
     pub(crate) client: u32,
     pub(crate) count: u32,
     pub(crate) runs: u32,
-    /// It is the commit of the client's transaction, and has no messages.
-    pub(crate) commits: bool,
+    pub(crate) kind: Kind,
 }
 
 /// What was sent and not yet answered, oldest first.
@@ -29,6 +40,8 @@ pub(crate) struct Call {
 pub(crate) struct Pending {
     pub(crate) tokens: VecDeque<Token>,
     pub(crate) sent: VecDeque<Sent>,
+    /// How each record ends once it is stored.
+    pub(crate) records: VecDeque<Outcome>,
     /// Runs of the call in hand.
     open_runs: u32,
     calls: VecDeque<Call>,
@@ -63,14 +76,24 @@ impl Pending {
     pub(crate) fn close(&mut self, client: u32, count: u32) -> u64 {
         let ticket = self.next_ticket();
         let runs = std::mem::take(&mut self.open_runs);
-        self.calls.push_back(Call { client, count, runs, commits: false });
+        self.calls.push_back(Call { client, count, runs, kind: Kind::Publish });
         ticket
     }
 
     /// A call that commits the client's transaction; returns its ticket.
     pub(crate) fn commit(&mut self, client: u32) -> u64 {
+        self.wait(client, Kind::Commit)
+    }
+
+    /// A call that writes a record, which then ends so; returns its ticket.
+    pub(crate) fn record(&mut self, client: u32, outcome: Outcome) -> u64 {
+        self.records.push_back(outcome);
+        self.wait(client, Kind::Record)
+    }
+
+    fn wait(&mut self, client: u32, kind: Kind) -> u64 {
         let ticket = self.next_ticket();
-        self.calls.push_back(Call { client, count: 0, runs: 0, commits: true });
+        self.calls.push_back(Call { client, count: 0, runs: 0, kind });
         ticket
     }
 

@@ -3,10 +3,10 @@
 //! Leaves out which lane it is appended to: the models choose.
 
 use super::lane::Lane;
-use super::pending::Sent;
+use super::pending::{Kind, Sent};
 use super::{Part, Stream, ended, placed};
 use crate::batch::{Accepted, LaneId, Publishes, Token};
-use crate::completion::{Failure, Refusal, Status};
+use crate::completion::{Failure, Outcome, Refusal, Status};
 use crate::machine::{Effects, Write};
 use crate::time::{Span, Time};
 
@@ -106,12 +106,16 @@ impl Stream {
                 out.outcomes.extend(positions.zip(tokens.by_ref()).map(outcome));
             }
             drop(tokens);
-            if call.commits {
-                self.ended_commit(call.client, status, out);
-            } else if result.is_err() {
-                self.broke_transaction(call.client);
+            match call.kind {
+                Kind::Publish if result.is_err() => self.broke_transaction(call.client),
+                Kind::Publish => {}
+                Kind::Commit => self.ended_commit(call.client, status, out),
+                Kind::Record => {
+                    let ends = self.pending.records.pop_front();
+                    out.outcomes.extend(ends.map(|outcome| (call.client, Outcome { status, ..outcome })));
+                }
             }
-            self.answered(answered, call.client, call.count + u32::from(call.commits), out);
+            self.answered(answered, call.client, call.count + u32::from(call.kind != Kind::Publish), out);
         }
         self.wake_touched(out);
         self.serve(now, out);

@@ -7,8 +7,8 @@
 
 use super::lane::{Lane, NOBODY};
 use super::{Part, Source, Stream};
-use crate::batch::{ChannelId, LaneId};
-use crate::completion::Refusal;
+use crate::batch::{ChannelId, LaneId, Token};
+use crate::completion::{Outcome, Refusal, Status};
 use crate::machine::{Effects, Record, ReshapeRecord, Write};
 use crate::time::Time;
 
@@ -39,10 +39,17 @@ impl Stream {
         LaneId(self.lanes.len() as u32)
     }
 
-    /// Splits or merges lanes that may be.
-    pub(crate) fn reshape(&mut self, now: Time, made: ReshapeRecord, out: &mut Effects) {
+    /// Splits or merges lanes that may be: as an administrator asked with this token, or by itself.
+    pub(crate) fn reshape(&mut self, now: Time, made: ReshapeRecord, asked: Option<(u32, Token)>, out: &mut Effects) {
         self.make_children(now, &made);
-        out.writes.push(Write::Record(Record::Reshaped(Box::new(made))));
+        let record = Record::Reshaped(Box::new(made));
+        match asked {
+            Some((client, token)) => {
+                let outcome = Outcome { token, status: Status::Done, lane: made.first, position: 0 };
+                self.store_record(client, record, outcome, out);
+            }
+            None => out.writes.push(Write::Record(record)),
+        }
         for parent in made.parents() {
             self.note_drained(parent.0);
         }

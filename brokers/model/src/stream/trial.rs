@@ -165,7 +165,7 @@ impl<M: Model + Clone> Trial<M> {
         for (n, lanes) in lanes.into_iter().enumerate() {
             trial.create(&format!("channel-{n}"), lanes);
         }
-        trial.log.all_stored();
+        trial.stored(usize::MAX, false);
         for producer in PRODUCERS {
             trial.connect(producer);
         }

@@ -85,6 +85,9 @@ struct Channel {
     name: String,
     groups: Vec<String>,
     gone: bool,
+    /// The ticket that its record waits for, and whether it was said that the channel is there.
+    made_by: u64,
+    acknowledged: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -137,6 +140,8 @@ pub struct Reference {
     /// By lane and the group's place in the channel's list.
     cursors: BTreeMap<(u32, u32), Cursor>,
     waiting: Vec<Waiting>,
+    /// The administrator's records that wait for the storage, with their tickets.
+    records: Vec<(u64, u32, Outcome)>,
     /// Each with the publishes that were outstanding when it was asked.
     flushes: Vec<(u32, Token, Vec<Token>)>,
     next_ticket: u64,
@@ -160,6 +165,7 @@ impl Reference {
             lanes: Vec::new(),
             cursors: BTreeMap::new(),
             waiting: Vec::new(),
+            records: Vec::new(),
             flushes: Vec::new(),
             next_ticket: 0,
             disturbed: Vec::new(),
@@ -171,6 +177,7 @@ impl Reference {
     pub fn tickets(&self) -> Vec<u64> {
         let mut tickets: Vec<u64> = self.waiting.iter().map(|waiting| waiting.ticket).collect();
         tickets.extend(self.commits().map(|(_, ticket, _)| ticket));
+        tickets.extend(self.records.iter().map(|&(ticket, ..)| ticket));
         tickets.sort_unstable();
         tickets.dedup();
         tickets
@@ -179,7 +186,8 @@ impl Reference {
     /// Whether the storage still owes `client` an answer.
     pub fn is_outstanding(&self, client: u32) -> bool {
         let commits = self.commits().any(|(committing, ..)| committing == client);
-        commits || self.waiting.iter().any(|waiting| waiting.client == client)
+        let records = self.records.iter().any(|&(_, whose, _)| whose == client);
+        commits || records || self.waiting.iter().any(|waiting| waiting.client == client)
     }
 
     /// Whether the storage failed to store a message.
@@ -278,6 +286,13 @@ impl Reference {
             self.waiting = rest;
             let now_answered: Vec<Waiting> = now_answered;
             self.answered_transaction(answered, &now_answered, status, &mut expected);
+            for (_, client, outcome) in self.records.extract_if(.., |record| record.0 == answered) {
+                expected.outcomes.push((client, Outcome { status, ..outcome }));
+                self.flushes.iter_mut().for_each(|(.., open)| open.retain(|&open| open != outcome.token));
+            }
+            for channel in self.channels.iter_mut().filter(|channel| channel.made_by == answered) {
+                channel.acknowledged = result.is_ok();
+            }
             for Waiting { client, token, lane, position, .. } in now_answered {
                 self.lanes[lane as usize].messages[position as usize].1 =
                     if result.is_ok() { Fate::Stored } else { Fate::Failed };
@@ -406,6 +421,7 @@ impl Reference {
                 let mut open: Vec<Token> =
                     self.waiting.iter().filter(|waiting| waiting.client == client).map(|w| w.token).collect();
                 open.extend(self.commits().filter(|&(whose, ..)| whose == client).map(|(.., token)| token));
+                open.extend(self.records.iter().filter(|record| record.1 == client).map(|record| record.2.token));
                 if open.is_empty() {
                     expected.ended(client, token, Status::Done);
                 } else {
@@ -505,7 +521,7 @@ impl Reference {
         }
         let (channel, first) = (self.channels.len(), self.lanes.len() as u32);
         let (name, groups) = (spec.name.clone(), spec.groups.clone());
-        self.channels.push(Channel { name, groups, gone: false });
+        self.channels.push(Channel { name, groups, gone: false, made_by: self.next_ticket, acknowledged: false });
         let ranges = HashRanges::even(spec.lanes);
         for lane in 0..spec.lanes {
             self.add_lane(Lane::new(channel, ranges.bounds(lane), Vec::new()));
@@ -519,8 +535,21 @@ impl Reference {
             ..ChannelRecord::default()
         };
         expected.writes.push(Write::Record(Record::Channel(Box::new(made))));
-        expected.placed(client, token, Status::Done, LaneId(first), channel as u64);
+        self.wait_for_record(client, token, (LaneId(first), channel as u64), expected);
         Ok(())
+    }
+
+    /// What the administrator asked ends once its record is stored.
+    fn wait_for_record(
+        &mut self,
+        client: u32,
+        token: Token,
+        (lane, position): (LaneId, u64),
+        expected: &mut Expected,
+    ) {
+        expected.writes.push(Write::Barrier(self.next_ticket));
+        self.records.push((self.next_ticket, client, Outcome { token, status: Status::Done, lane, position }));
+        self.next_ticket += 1;
     }
 
     fn delete(
@@ -536,7 +565,7 @@ impl Reference {
             self.disturb(&group);
         }
         expected.writes.push(Write::Record(Record::ChannelGone(channel)));
-        expected.ended(client, token, Status::Done);
+        self.wait_for_record(client, token, (LaneId(0), 0), expected);
         Ok(())
     }
 

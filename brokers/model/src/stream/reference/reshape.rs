@@ -4,7 +4,7 @@
 
 use super::{Cursor, Expected, Fate, Lane, Reference};
 use crate::batch::{ChannelId, LaneId, Token};
-use crate::completion::{Refusal, Status};
+use crate::completion::Refusal;
 use crate::contract::Order;
 use crate::machine::{Record, Reshape, ReshapeRecord, Write};
 use crate::time::Time;
@@ -42,7 +42,8 @@ impl Reference {
     ) -> Result<(), Refusal> {
         self.reshapable(lane)?;
         let (channel, made, change) = self.divide(lane, at)?;
-        expected.reshaped(client, token, channel, made, change);
+        expected.wrote(channel, made, change);
+        self.wait_for_record(client, token, (LaneId(made), 0), expected);
         Ok(())
     }
 
@@ -92,7 +93,8 @@ impl Reference {
         self.lanes[low.0 as usize].closed = true;
         self.lanes[high.0 as usize].closed = true;
         let made = self.add_lane(Lane::new(channel, hashes, vec![low.0, high.0]));
-        expected.reshaped(client, token, channel, made, Reshape::Merge { lane: low, with: high });
+        expected.wrote(channel, made, Reshape::Merge { lane: low, with: high });
+        self.wait_for_record(client, token, (LaneId(made), 0), expected);
         Ok(())
     }
 
@@ -121,11 +123,6 @@ impl Reference {
 }
 
 impl Expected {
-    fn reshaped(&mut self, client: u32, token: Token, channel: usize, made: u32, change: Reshape) {
-        self.wrote(channel, made, change);
-        self.placed(client, token, Status::Done, LaneId(made), 0);
-    }
-
     fn wrote(&mut self, channel: usize, made: u32, change: Reshape) {
         let made = ReshapeRecord { channel: ChannelId(channel as u32), first: LaneId(made), change };
         self.writes.push(Write::Record(Record::Reshaped(Box::new(made))));

@@ -14,6 +14,12 @@ use crate::trial::crash::Known;
 impl Reference {
     /// All clients are gone, and what is known is all there is. What was acknowledged and is kept must be among it.
     pub(crate) fn restarted(&mut self, known: &Known) {
+        for (number, channel) in
+            (0u32..).zip(&self.channels).filter(|(_, channel)| channel.acknowledged && !channel.gone)
+        {
+            let there = matches!(known.channels.get(&number), Some(Some(_)));
+            assert!(there, "channel {number}, {:?}, was acknowledged", channel.name);
+        }
         for (number, lane) in (0u32..).zip(&self.lanes) {
             let gone = matches!(known.channels.get(&(lane.channel as u32)), None | Some(None));
             let kept = (lane.start..).zip(lane.messages.iter().skip(lane.start as usize));
@@ -28,13 +34,15 @@ impl Reference {
         self.transactions.clear();
         self.clients.clear();
         self.waiting.clear();
+        self.records.clear();
         self.flushes.clear();
         self.disturbed.clear();
         self.cursors.clear();
         self.next_ticket = 0;
         self.rules.restarted();
         let (channels, lanes) = known.given_out;
-        let nobody = || Channel { name: String::new(), groups: Vec::new(), gone: true };
+        let nobody =
+            || Channel { name: String::new(), groups: Vec::new(), gone: true, made_by: u64::MAX, acknowledged: false };
         self.channels = (0..channels).map(|_| nobody()).collect();
         let gone = (0..channels).find(|number| !matches!(known.channels.get(number), Some(Some(_)))).unwrap_or(0);
         let hides = self.rules.transactions(self.contract.delivery).is_some_and(|(_, read_committed)| read_committed);
@@ -48,7 +56,8 @@ impl Reference {
         for (&channel, made) in &known.channels {
             let Some(made) = made else { continue };
             let (name, groups) = (made.name.clone(), made.groups.clone());
-            self.channels[channel as usize] = Channel { name, groups, gone: false };
+            self.channels[channel as usize] =
+                Channel { name, groups, gone: false, made_by: u64::MAX, acknowledged: true };
             let ranges = HashRanges::even(made.lanes);
             for lane in 0..made.lanes {
                 self.place_lane(known, made.first.0 + lane, made.channel, ranges.bounds(lane), Vec::new());
