@@ -26,6 +26,8 @@ fn a_run_behind_a_socket_says_so_and_shows_the_engine_s_process() {
         assert_eq!((servers.len(), &servers[0]["own"]), (1, &true.into()), "{backend}");
         assert!(count(&servers[0], "peak_rss_bytes") > 0);
         assert!(count(&cell["work"], "payload_copies") > 0, "{backend}: the engine's counts come over the socket");
+        let tallies = cell["tallies"].as_array().map_or(0, Vec::len);
+        assert_eq!(tallies > 0, backend.starts_with("direct"), "{backend}: and what it counted of its own");
         let settings = cell["settings"].to_string();
         assert!(settings.contains("loopback: a process of its own"), "{settings}");
         assert!(lab.text("out/report.html").contains("one a visit"), "{backend}");

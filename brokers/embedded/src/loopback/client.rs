@@ -95,6 +95,43 @@ impl Open {
     }
 }
 
+/// What a client's refusals and its lost connection were about: each once, a few at most.
+#[derive(Debug, Default)]
+pub(super) struct Reasons(Vec<String>);
+
+impl Reasons {
+    pub(super) fn note(&mut self, why: &str) {
+        if !why.is_empty() && self.0.len() < REASONS && !self.0.iter().any(|known| known == why) {
+            self.0.push(why.to_owned());
+        }
+    }
+
+    pub(super) fn lost(&mut self, why: &str) {
+        self.note(&format!("the connection to the backend's process ended: {why}"));
+    }
+
+    pub(super) fn all(&self) -> Vec<String> {
+        self.0.clone()
+    }
+}
+
+/// Without a connection nothing is published, and everything else ends at once.
+pub(super) fn refused_by_nobody(batch: &Batch, ready: &mut Completions) -> Accepted {
+    let mut end = |token, status| ready.outcomes.push(Outcome { token, status, lane: LaneId(0), position: 0 });
+    let failed = Status::Failed(Failure::Disconnected);
+    match batch {
+        Batch::Publish(publishes) if publishes.is_empty() => {}
+        Batch::Publish(_) => return Accepted { taken: 0, blocked: Some(Blocked::Disconnected) },
+        Batch::Settle(settlements) => settlements.iter().for_each(|settlement| end(settlement.token, failed)),
+        Batch::Control(controls) => {
+            for (token, control) in controls {
+                end(*token, if matches!(control, Control::Close) { Status::Done } else { failed });
+            }
+        }
+    }
+    Accepted { taken: batch.len(), blocked: None }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct LoopbackClient {
@@ -107,7 +144,7 @@ pub struct LoopbackClient {
     ahead: Option<i64>,
     /// What the next poll brings, whatever the connection has.
     ready: Completions,
-    reasons: Vec<String>,
+    reasons: Reasons,
     /// The longest frame.
     longest: usize,
     /// The largest message that is sent at all.
@@ -134,7 +171,7 @@ impl LoopbackClient {
             lost: false,
             ahead: None,
             ready: Completions::default(),
-            reasons: Vec::new(),
+            reasons: Reasons::default(),
             longest: wire::longest(message_bytes),
             largest: message_bytes.saturating_add(1 << 17),
             slots: Vec::new(),
@@ -214,27 +251,6 @@ impl LoopbackClient {
         self.ready.outcomes.push(Outcome { token, status, lane: LaneId(0), position: 0 });
     }
 
-    /// Without a connection nothing is published, and everything else ends at once.
-    fn submit_without(&mut self, batch: &Batch) -> Accepted {
-        let failed = Status::Failed(Failure::Disconnected);
-        match batch {
-            Batch::Publish(publishes) if publishes.is_empty() => {}
-            Batch::Publish(_) => return Accepted { taken: 0, blocked: Some(Blocked::Disconnected) },
-            Batch::Settle(settlements) => {
-                for settlement in settlements {
-                    self.end_here(settlement.token, failed);
-                }
-            }
-            Batch::Control(controls) => {
-                for (token, control) in controls {
-                    let status = if matches!(control, Control::Close) { Status::Done } else { failed };
-                    self.end_here(*token, status);
-                }
-            }
-        }
-        Accepted { taken: batch.len(), blocked: None }
-    }
-
     fn receive(&mut self, now: Time, completions: &mut Completions) -> Result<(), String> {
         self.pipe.write().map_err(|error| error.to_string())?;
         let read = self.pipe.read();
@@ -250,7 +266,7 @@ impl LoopbackClient {
     fn take(&mut self, now: Time, reply: Reply, completions: &mut Completions) -> Result<(), WireError> {
         match reply {
             Reply::Welcome(Ok(())) => {}
-            Reply::Welcome(Err(refused)) => self.note(refused.why),
+            Reply::Welcome(Err(refused)) => self.reasons.note(&refused.why),
             Reply::Held(held) => self.held = held,
             Reply::Completions(there, mut came) => {
                 let ahead = there.minus(now);
@@ -264,21 +280,15 @@ impl LoopbackClient {
                 }
                 completions.append(&mut came);
             }
-            Reply::Counts(_) => return Err(WireError::OutOfTurn("counts that were not asked for")),
+            Reply::Counts(_) | Reply::Tallies(_) => return Err(WireError::OutOfTurn("counts that were not asked for")),
         }
         Ok(())
-    }
-
-    fn note(&mut self, why: String) {
-        if self.reasons.len() < REASONS && !self.reasons.contains(&why) {
-            self.reasons.push(why);
-        }
     }
 
     fn lose(&mut self, why: &str, completions: &mut Completions) {
         self.lost = true;
         self.held = None;
-        self.note(format!("the connection to the backend's process ended: {why}"));
+        self.reasons.lost(why);
         let unknown = |token| Outcome { token, status: Status::Unknown, lane: LaneId(0), position: 0 };
         completions.outcomes.extend(self.open.drain().map(unknown));
         completions.events.push(Event::Disconnected);
@@ -288,7 +298,7 @@ impl LoopbackClient {
 impl Client for LoopbackClient {
     fn submit(&mut self, _now: Time, batch: &mut Batch) -> Accepted {
         let accepted = if self.lost {
-            self.submit_without(batch)
+            refused_by_nobody(batch, &mut self.ready)
         } else {
             let accepted = match batch {
                 Batch::Publish(publishes) => self.publish(publishes),
@@ -318,7 +328,7 @@ impl Client for LoopbackClient {
     }
 
     fn reasons(&self) -> Vec<String> {
-        self.reasons.clone()
+        self.reasons.all()
     }
 
     fn wait_on(&self) -> WaitOn<'_> {

@@ -5,15 +5,17 @@
 use std::collections::VecDeque;
 
 use brokerlab_model::{
-    Batch, Blocked, Client, ClientSpec, Completions, Control, LaneId, Outcome, Publishes, Refusal, Status, Time, Token,
-    WaitOn,
+    Batch, Blocked, Client, ClientSpec, Completions, Control, Failure, LaneId, Outcome, Publishes, Refusal, Role,
+    Status, Time, Token, WaitOn,
 };
 
+use super::calls::{Calls, Due, Service};
 use super::client::{WINDOW, WINDOW_BYTES};
 use super::pipe::Pipe;
+use super::wire::http::{self, Meant, Target, decoded};
 use super::wire::{
-    self, Asker, Hello, LENGTH, Refused, Reply, Request, VERSION, WireError, put_completions, put_counts, put_held,
-    put_welcome, read_request,
+    self, Asker, Hello, LENGTH, Refused, Request, VERSION, WireError, put_completions, put_counts, put_held,
+    put_tallies, put_welcome, read_request,
 };
 use crate::backends::Embedded;
 
@@ -29,6 +31,8 @@ pub(super) struct Served {
     pub(super) contract: String,
     /// The longest frame.
     pub(super) longest: usize,
+    /// How callers are answered who speak HTTP, where they do.
+    pub(super) service: Option<Service>,
 }
 
 /// Who is at the other end, as far as it has said.
@@ -50,10 +54,11 @@ pub(super) struct Connection {
     pipe: Option<Pipe>,
     number: u32,
     side: Side,
-    /// Read, and not taken by the engine; its publishes and their bytes.
+    /// Its requests, where it speaks HTTP.
+    calls: Option<Calls>,
+    /// Read, and not taken by the engine.
     due: VecDeque<Batch>,
-    due_publishes: usize,
-    due_bytes: u64,
+    weight: Due,
     /// Why, as the client was told.
     held: Option<Blocked>,
     /// Operations that the engine took and has not ended.
@@ -62,13 +67,18 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(pipe: Pipe, number: u32) -> Self {
-        let (due, due_publishes, due_bytes) = (VecDeque::new(), 0, 0);
-        Self { pipe: Some(pipe), number, side: Side::Unknown, due, due_publishes, due_bytes, held: None, open: 0 }
+        let (due, weight) = (VecDeque::new(), Due::default());
+        Self { pipe: Some(pipe), number, side: Side::Unknown, calls: None, due, weight, held: None, open: 0 }
     }
 
-    /// Its end of the connection, while there is one.
-    pub(super) fn pipe(&self) -> Option<&Pipe> {
-        self.pipe.as_ref()
+    /// What comes and goes there, while there is an end of the connection, and anything is read.
+    pub(super) fn wait_on(&self) -> Option<WaitOn<'_>> {
+        self.pipe.as_ref().filter(|_| self.reads()).map(Pipe::wait_on)
+    }
+
+    /// Whether more is read from it now: requests wait in their sockets while there is no room for them.
+    fn reads(&self) -> bool {
+        self.calls.as_ref().is_none_or(|calls| calls.is_over() || calls.reads(self.weight))
     }
 
     /// Whether nobody needs it any more: the client has gone, and what it had asked has ended.
@@ -104,8 +114,9 @@ impl Connection {
 
     /// Reads what came and does it. Returns whether anything came.
     pub(super) fn receive(&mut self, now: Time, broker: &mut dyn Embedded, served: &Served) -> bool {
+        let reads = self.reads();
         let Some(pipe) = &mut self.pipe else { return false };
-        let came = pipe.read();
+        let came = if reads { pipe.read() } else { Ok(0) };
         let (came, ended) = (came.as_ref().is_ok_and(|&bytes| bytes > 0), came.is_err());
         let taken = self.take_frames(now, broker, served);
         if ended || taken.is_err() {
@@ -115,6 +126,14 @@ impl Connection {
     }
 
     fn take_frames(&mut self, now: Time, broker: &mut dyn Embedded, served: &Served) -> Result<(), WireError> {
+        if let (Some(service), Side::Unknown, None) = (served.service, &self.side, &self.calls) {
+            let http = self.pipe.as_ref().is_some_and(|pipe| http::begins(pipe.input()));
+            self.calls = http.then(|| Calls::new(service));
+        }
+        if self.calls.is_some() {
+            self.take_calls(now, broker, served);
+            return Ok(());
+        }
         while let Some(pipe) = &mut self.pipe
             && let Some(len) = wire::whole(pipe.input(), served.longest)?
         {
@@ -123,10 +142,61 @@ impl Connection {
             match request? {
                 Request::Hello(hello) => self.greet(now, &hello, broker, served)?,
                 Request::Batch(batch) => self.ask(batch)?,
-                Request::Counts => self.count(broker)?,
+                Request::Counts => self.count(|out| put_counts(out, &broker.work()))?,
+                Request::Tallies => self.count(|out| put_tallies(out, &broker.tallies()))?,
             }
         }
         Ok(())
+    }
+
+    /// Reads the requests of a caller who speaks HTTP.
+    fn take_calls(&mut self, now: Time, broker: &mut dyn Embedded, served: &Served) {
+        let (Some(mut pipe), Some(mut calls)) = (self.pipe.take(), self.calls.take()) else { return };
+        if calls.is_over() {
+            // Nobody reads it; the caller is to see its answers before its connection ends.
+            pipe.take(pipe.input().len());
+        } else if !matches!(self.side, Side::Unknown) || self.admit(now, &mut pipe, &mut calls, broker, served) {
+            let read = calls.read(now, pipe.input(), &mut self.weight, &mut self.due);
+            pipe.take(read);
+        }
+        (self.pipe, self.calls) = (Some(pipe), Some(calls));
+    }
+
+    /// Lets a caller in who speaks HTTP, once its first request is there.
+    fn admit(
+        &mut self,
+        now: Time,
+        pipe: &mut Pipe,
+        calls: &mut Calls,
+        broker: &mut dyn Embedded,
+        served: &Served,
+    ) -> bool {
+        let (meant, len) = match http::read_post(pipe.input(), calls.body()) {
+            Ok(None) => return false,
+            Ok(Some((post, len))) => match post.target {
+                Target::Open(meant) => (Some(other(&meant, served)), len),
+                Target::Channel(_) | Target::Flush | Target::Close => (None, 0),
+            },
+            Err(error) => {
+                calls.refuse(error);
+                return false;
+            }
+        };
+        pipe.take(len);
+        let spec = ClientSpec { number: self.number, role: Role::Producer, placement: 0 };
+        let let_in = match meant.clone().flatten() {
+            Some(refused) => Err(refused),
+            None => broker.connect(now, &spec).map_err(|error| Refused::from(&error)),
+        };
+        let (side, status, why) = match let_in {
+            Ok(client) => (Side::Client(client), Status::Done, String::new()),
+            Err(Refused { refusal, why }) => (Side::Refused(refusal), Status::Refused(refusal), why),
+        };
+        self.side = side;
+        if meant.is_some() {
+            calls.opened(status, why);
+        }
+        true
     }
 
     fn greet(&mut self, now: Time, hello: &Hello, broker: &mut dyn Embedded, served: &Served) -> Result<(), WireError> {
@@ -134,13 +204,7 @@ impl Connection {
             return Err(WireError::OutOfTurn("a second hello"));
         }
         let same = hello.version == VERSION && hello.url == served.url && hello.contract == served.contract;
-        let other = || Refused {
-            refusal: Refusal::Closed,
-            why: format!(
-                "this is {} under `{}`, version {VERSION}, and {} under `{}`, version {}, was meant; ask for what is served",
-                served.url, served.contract, hello.url, hello.contract, hello.version
-            ),
-        };
+        let other = || not_served(served, &hello.url, &hello.contract, hello.version);
         let let_in = match &hello.asker {
             _ if !same => Err(other()),
             Asker::Counter => Ok(Side::Counter),
@@ -170,10 +234,10 @@ impl Connection {
             return Err(WireError::OutOfTurn("an operation without a role"));
         }
         if let Batch::Publish(publishes) = &batch {
-            self.due_publishes += publishes.len();
-            self.due_bytes += bytes_of(publishes);
+            self.weight.publishes += publishes.len();
+            self.weight.bytes += bytes_of(publishes);
             // One message of any size may be under way.
-            if self.due_publishes > WINDOW || (self.due_bytes > WINDOW_BYTES && self.due_publishes > 1) {
+            if self.weight.publishes > WINDOW || (self.weight.bytes > WINDOW_BYTES && self.weight.publishes > 1) {
                 return Err(WireError::OutOfTurn("more than the window"));
             }
         }
@@ -181,10 +245,10 @@ impl Connection {
         Ok(())
     }
 
-    fn count(&mut self, broker: &dyn Embedded) -> Result<(), WireError> {
+    fn count(&mut self, put: impl FnOnce(&mut Vec<u8>)) -> Result<(), WireError> {
         match (&self.side, &mut self.pipe) {
             (Side::Counter, Some(pipe)) => {
-                put_counts(pipe.out(), &broker.work());
+                put(pipe.out());
                 Ok(())
             }
             _ => Err(WireError::OutOfTurn("a question for counts")),
@@ -196,6 +260,10 @@ impl Connection {
         let mut moved = false;
         let mut held = None;
         while let Some(mut batch) = self.due.pop_front() {
+            moved |= self.give_up_late(now, &mut batch, ended);
+            if batch.is_empty() {
+                continue;
+            }
             moved |= self.offer(now, &mut batch, ended, &mut held);
             if !batch.is_empty() {
                 self.due.push_front(batch);
@@ -208,15 +276,38 @@ impl Connection {
         }
         if held != self.held {
             self.held = held;
-            if let Some(pipe) = &mut self.pipe {
-                put_held(pipe.out(), held);
+            match (&mut self.pipe, &mut self.calls) {
+                (Some(pipe), Some(calls)) => calls.hold(held, pipe.out()),
+                (Some(pipe), None) => put_held(pipe.out(), held),
+                (None, _) => {}
             }
         }
         moved
     }
 
+    /// Ends the first messages of a batch whose callers have given up: they are never published.
+    fn give_up_late(&mut self, now: Time, batch: &mut Batch, ended: &mut Completions) -> bool {
+        let (Some(calls), Batch::Publish(publishes)) = (&self.calls, &*batch) else { return false };
+        let late = publishes.iter().take_while(|message| calls.is_late(message.token, now)).count();
+        if late == 0 {
+            return false;
+        }
+        let status = Status::Failed(Failure::Timeout);
+        let end = |token| Outcome { token, status, lane: LaneId(0), position: 0 };
+        ended.outcomes.extend(publishes.iter().take(late).map(|message| end(message.token)));
+        let before = weight(batch);
+        batch.advance(late);
+        self.lighten(before, weight(batch));
+        true
+    }
+
+    fn lighten(&mut self, before: Due, after: Due) {
+        self.weight.publishes -= before.publishes - after.publishes;
+        self.weight.bytes -= before.bytes - after.bytes;
+    }
+
     fn offer(&mut self, now: Time, batch: &mut Batch, ended: &mut Completions, held: &mut Option<Blocked>) -> bool {
-        let (publishes, bytes) = weight(batch);
+        let before = weight(batch);
         let taken = match &mut self.side {
             Side::Client(client) => {
                 let accepted = client.submit(now, batch);
@@ -232,9 +323,7 @@ impl Connection {
             }
             Side::Unknown | Side::Counter => 0,
         };
-        let (publishes_left, bytes_left) = weight(batch);
-        self.due_publishes -= publishes - publishes_left;
-        self.due_bytes -= bytes - bytes_left;
+        self.lighten(before, weight(batch));
         taken > 0
     }
 
@@ -253,7 +342,7 @@ impl Connection {
             refuse(batch, Refusal::Closed, ended);
             false
         });
-        (self.due_publishes, self.due_bytes) = (0, 0);
+        self.weight = Due::default();
     }
 
     /// Takes what the engine has for the client and puts it behind what goes out, with what ended here. Returns whether there was
@@ -267,6 +356,11 @@ impl Connection {
             let more = ended.outcomes.len() + ended.answers.len() - before;
             self.open = self.open.saturating_sub(more as u64);
         }
+        if let (Some(pipe), Some(calls)) = (&mut self.pipe, &mut self.calls) {
+            calls.end(&ended.outcomes);
+            ended.clear();
+            return calls.answer(pipe.out());
+        }
         if ended.is_empty() {
             return false;
         }
@@ -279,7 +373,12 @@ impl Connection {
 
     /// Writes what the kernel takes.
     pub(super) fn write(&mut self, now: Time) {
-        if self.pipe.as_mut().is_some_and(|pipe| pipe.write().is_err()) {
+        let over = self.calls.as_ref().is_some_and(Calls::is_over);
+        let written = |pipe: &mut Pipe| {
+            pipe.write()?;
+            if over && pipe.unwritten() == 0 { pipe.finish() } else { Ok(()) }
+        };
+        if self.pipe.as_mut().is_some_and(|pipe| written(pipe).is_err()) {
             self.leave(now);
         }
     }
@@ -288,6 +387,7 @@ impl Connection {
     fn leave(&mut self, now: Time) {
         self.pipe = None;
         self.due.clear();
+        self.weight = Due::default();
         if let Side::Client(client) = &mut self.side {
             let close = client.submit(now, &mut Batch::Control(vec![(GONE, Control::Close)]));
             self.open += close.taken as u64;
@@ -304,11 +404,32 @@ fn bytes_of(publishes: &Publishes) -> u64 {
 }
 
 /// Publishes in a batch, and their bytes.
-fn weight(batch: &Batch) -> (usize, u64) {
+fn weight(batch: &Batch) -> Due {
     match batch {
-        Batch::Publish(publishes) => (publishes.len(), bytes_of(publishes)),
-        Batch::Settle(_) | Batch::Control(_) => (0, 0),
+        Batch::Publish(publishes) => Due { publishes: publishes.len(), bytes: bytes_of(publishes) },
+        Batch::Settle(_) | Batch::Control(_) => Due::default(),
     }
+}
+
+/// Why a client is not let in who means something else.
+fn not_served(served: &Served, url: &str, contract: &str, version: u32) -> Refused {
+    Refused {
+        refusal: Refusal::Closed,
+        why: format!(
+            "this is {} under `{}`, version {VERSION}, and {url} under `{contract}`, version {version}, was meant; ask for what is served",
+            served.url, served.contract
+        ),
+    }
+}
+
+/// Why a caller is not let in who means something else, if it does.
+fn other(meant: &Meant<'_>, served: &Served) -> Option<Refused> {
+    let text = |value| {
+        let mut room = Vec::new();
+        decoded(value, &mut room).map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()
+    };
+    let (url, contract) = (text(meant.backend), text(meant.contract));
+    (url != served.url || contract != served.contract).then(|| not_served(served, &url, &contract, VERSION))
 }
 
 /// Ends every operation of a batch as refused; a close is done.
@@ -331,13 +452,5 @@ fn refuse(batch: &Batch, refusal: Refusal, ended: &mut Completions) {
                 end(*token, if closes { Status::Done } else { Status::Refused(refusal) });
             }
         }
-    }
-}
-
-/// What a client that only counts is told; none when it was something else.
-pub(super) fn counts_of(frame: &[u8]) -> Option<brokerlab_model::WorkCounts> {
-    match wire::read_reply(frame) {
-        Ok(Reply::Counts(counts)) => Some(counts),
-        Ok(Reply::Welcome(_) | Reply::Completions(..) | Reply::Held(_)) | Err(_) => None,
     }
 }

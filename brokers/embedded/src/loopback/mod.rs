@@ -4,11 +4,16 @@
 //! connection of its own in frames ([`wire`]), a [`Server`] hands them to the engine's client, and what comes back goes the same way. So
 //! rows of a comparison stand behind the same kind of hop, and an engine's CPU and memory are those of its process.
 //!
+//! Callers of `direct` speak HTTP/1.1 to it, a POST a message, kept alive and pipelined ([`wire::http`], [`Caller`]). Its receivers exchange
+//! frames: they take requests from the service as the clients of every other backend do, and nobody calls them.
+//!
 //! What the hop adds: two system calls and a copy on each side for each batch, a wake-up of the other process, and a window of 1,024
 //! publishes or 1 MiB that one client may have unanswered. As long as a connection stands, the server gives its client's signs of life: a
 //! client that hangs keeps what it holds, and one whose connection ends has left. Leaves out who starts the other process, and reconnecting: what was under way
 //! when a connection ends is unknown, and a host that wants to go on makes another broker.
 
+mod caller;
+mod calls;
 mod client;
 mod connection;
 mod pipe;
@@ -20,23 +25,27 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use brokerlab_model::direct::Overflow;
 use brokerlab_model::{
-    Broker, Capabilities, Client, ClientSpec, ConnectError, Contract, Settings, Time, Unsupported, WorkCounts, Worker,
+    Broker, Capabilities, Client, ClientSpec, ConnectError, Contract, Role, Settings, Tally, Time, Unsupported,
+    WorkCounts, Worker,
 };
 
+pub use caller::Caller;
 pub use client::LoopbackClient;
 pub use server::Server;
 
 use crate::backends;
 use crate::engine::bytes_text;
-use crate::url::BackendUrl;
+use crate::url::{BackendUrl, Kind};
 use pipe::Pipe;
-use wire::{Asker, LENGTH, put_counting, put_hello};
+use wire::http::Meant;
+use wire::{Asker, LENGTH, Reply, put_counting, put_hello, put_tallying};
 
 /// So long the server may take to say what its engine has done.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// The answer to a hello or a question for counts is no longer.
-const ANSWER_BYTES: usize = 4_096;
+const ANSWER_BYTES: usize = 64 << 10;
 
 /// A backend in another process, by the address at which its [`Server`] listens.
 #[derive(Debug)]
@@ -54,6 +63,7 @@ pub struct LoopbackBroker {
 struct Counting {
     pipe: Option<Pipe>,
     known: WorkCounts,
+    tallies: Vec<Tally>,
 }
 
 impl LoopbackBroker {
@@ -69,8 +79,16 @@ impl LoopbackBroker {
         })
     }
 
-    /// Asks what the engine has done; none when nobody answers in time.
-    fn ask(&self, counting: &mut Counting) -> Option<WorkCounts> {
+    /// Asks for counts by the question that `put` writes; none when nobody answers in time.
+    fn ask(&self, counting: &mut Counting, put: fn(&mut Vec<u8>)) -> Option<Reply> {
+        let reply = self.exchange(counting, put);
+        if reply.is_none() {
+            counting.pipe = None;
+        }
+        reply
+    }
+
+    fn exchange(&self, counting: &mut Counting, put: fn(&mut Vec<u8>)) -> Option<Reply> {
         let mut frames = 1;
         if counting.pipe.is_none() {
             let mut pipe = Pipe::connect(self.address).ok()?;
@@ -80,7 +98,7 @@ impl LoopbackBroker {
             frames = 2;
         }
         let pipe = counting.pipe.as_mut()?;
-        put_counting(pipe.out());
+        put(pipe.out());
         let mut lengths = Vec::new();
         let whole = |input: &[u8]| {
             lengths.clear();
@@ -94,9 +112,22 @@ impl LoopbackBroker {
         pipe.exchange(ANSWER_LIMIT, whole).ok()?;
         let (last, before) = lengths.split_last()?;
         let begin: usize = before.iter().sum();
-        let counts = connection::counts_of(&pipe.input()[begin + LENGTH..begin + last]);
+        let reply = wire::read_reply(&pipe.input()[begin + LENGTH..begin + last]).ok();
         pipe.take(begin + last);
-        counts
+        reply
+    }
+
+    /// A client that calls a service by HTTP, where this one is a service and it calls.
+    fn call(&self, client: &ClientSpec) -> Option<std::io::Result<Caller>> {
+        let calls = self.url.kind() == Kind::Direct && client.role == Role::Producer;
+        calls.then(|| {
+            let (url, contract) = (self.url.to_string(), self.contract.to_string());
+            let meant = Meant { backend: url.as_bytes(), contract: contract.as_bytes() };
+            let options = self.url.options.direct;
+            // A caller who is to be held back waits for as long as it takes.
+            let timeout = (options.overflow == Overflow::Refuse).then_some(options.timeout);
+            Caller::connect(self.address, meant, self.capabilities.max_message_bytes, timeout)
+        })
     }
 }
 
@@ -127,10 +158,15 @@ impl Broker for LoopbackBroker {
         }
         let (url, contract) = (self.url.to_string(), self.contract.to_string());
         let bytes = self.capabilities.max_message_bytes;
-        let connected = LoopbackClient::connect(self.address, &client.role, &url, &contract, bytes)
-            .map_err(|error| ConnectError::System(format!("{}: {error}", self.address)))?;
+        let failed = |error| ConnectError::System(format!("{}: {error}", self.address));
+        let connected: Box<dyn Client> = match self.call(client) {
+            Some(caller) => Box::new(caller.map_err(failed)?),
+            None => {
+                Box::new(LoopbackClient::connect(self.address, &client.role, &url, &contract, bytes).map_err(failed)?)
+            }
+        };
         self.taken.insert(client.number);
-        Ok(Box::new(connected))
+        Ok(connected)
     }
 
     /// None: the engine's are in its process.
@@ -141,10 +177,18 @@ impl Broker for LoopbackBroker {
     /// Asks the process, outside of any measured time; what it said last where it does not answer.
     fn work(&self) -> WorkCounts {
         let mut counting = self.counting.lock().expect("nobody panics while counts are asked for");
-        match self.ask(&mut counting) {
-            Some(counts) => counting.known = counts,
-            None => counting.pipe = None,
+        if let Some(Reply::Counts(counts)) = self.ask(&mut counting, put_counting) {
+            counting.known = counts;
         }
         counting.known
+    }
+
+    /// Likewise.
+    fn tallies(&self) -> Vec<Tally> {
+        let mut counting = self.counting.lock().expect("nobody panics while counts are asked for");
+        if let Some(Reply::Tallies(tallies)) = self.ask(&mut counting, put_tallying) {
+            counting.tallies = tallies;
+        }
+        counting.tallies.clone()
     }
 }

@@ -86,6 +86,11 @@ impl Pipe {
         Ok(())
     }
 
+    /// Says that nothing more is written; what comes in is still read.
+    pub(super) fn finish(&self) -> io::Result<()> {
+        self.stream.shutdown(std::net::Shutdown::Write)
+    }
+
     /// Reads once what is there; how many bytes came. The end of the connection is an error.
     pub(super) fn read(&mut self) -> io::Result<usize> {
         self.input.drain(..std::mem::take(&mut self.taken));

@@ -9,14 +9,17 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use brokerlab_model::direct::Answer;
 use brokerlab_model::{Completions, Contract, Span, Time, WaitOn, Worker};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::caller::longest_body;
+use super::calls::Service;
 use super::connection::{Connection, Served};
 use super::pipe::Pipe;
 use super::wire;
 use crate::backends::Embedded;
-use crate::url::BackendUrl;
+use crate::url::{BackendUrl, Kind};
 
 /// Connections that may wait to be accepted: a host connects its clients in one go.
 const BACKLOG: i32 = 4_096;
@@ -45,14 +48,27 @@ impl Server {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         rustix::net::listen(&listener, BACKLOG)?;
         listener.set_nonblocking(true)?;
-        let longest = wire::longest(broker.capabilities().max_message_bytes);
+        let message_bytes = broker.capabilities().max_message_bytes;
+        let service = (url.kind() == Kind::Direct).then(|| {
+            let options = url.options.direct;
+            Service {
+                body: longest_body(message_bytes),
+                accepts: options.answer == Answer::Stored,
+                retry_after: options.breaker.open_for.max(options.max_backoff),
+            }
+        });
         Ok(Self {
             listener,
             workers: broker.workers(),
             broker,
             connections: Vec::new(),
             next: 0,
-            served: Served { url: url.to_string(), contract: contract.to_string(), longest },
+            served: Served {
+                url: url.to_string(),
+                contract: contract.to_string(),
+                longest: wire::longest(message_bytes),
+                service,
+            },
             scratch: Completions::default(),
         })
     }
@@ -144,7 +160,7 @@ impl Server {
         let mut descriptors =
             vec![PollFd::from_borrowed_fd(stop, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
         let of_workers = self.workers.iter().map(|worker| worker.wait_on());
-        let pipes = self.connections.iter().filter_map(|connection| connection.pipe().map(Pipe::wait_on));
+        let pipes = self.connections.iter().filter_map(Connection::wait_on);
         let engine = self.connections.iter().find_map(Connection::engine);
         for wait_on in of_workers.chain(pipes).chain(engine) {
             match wait_on {

@@ -17,11 +17,11 @@ use brokerlab_model::{
 use crate::world::{contract, folder};
 
 /// A server and its clients in one thread.
-struct Pair {
-    server: Option<Server>,
-    broker: LoopbackBroker,
-    clients: Vec<Box<dyn Client>>,
-    seen: Vec<Completions>,
+pub(crate) struct Pair {
+    pub(crate) server: Option<Server>,
+    pub(crate) broker: LoopbackBroker,
+    pub(crate) clients: Vec<Box<dyn Client>>,
+    pub(crate) seen: Vec<Completions>,
     tokens: u64,
 }
 
@@ -34,7 +34,7 @@ fn serve(url: &str, contract: Contract) -> (Server, SocketAddr) {
 }
 
 impl Pair {
-    fn new(url: &str) -> Self {
+    pub(crate) fn new(url: &str) -> Self {
         let contract = contract("memory");
         let (server, address) = serve(url, contract);
         let broker = LoopbackBroker::new(&BackendUrl::parse(url).expect("it works here"), &contract, address)
@@ -42,7 +42,15 @@ impl Pair {
         Self { server: Some(server), broker, clients: Vec::new(), seen: Vec::new(), tokens: 0 }
     }
 
-    fn connect(&mut self, role: Role) -> usize {
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.server.as_ref().expect("it works here").address().expect("it works here")
+    }
+
+    pub(crate) fn turn(&mut self, now: Time) {
+        self.server.as_mut().expect("it works here").turn(now);
+    }
+
+    pub(crate) fn connect(&mut self, role: Role) -> usize {
         let number = self.clients.len() as u32;
         let client = self.broker.connect(Time(1), &ClientSpec { number, role, placement: 0 }).expect("it works here");
         self.clients.push(client);
@@ -50,14 +58,14 @@ impl Pair {
         self.clients.len() - 1
     }
 
-    fn ask(&mut self, client: usize, control: Control) -> Token {
+    pub(crate) fn ask(&mut self, client: usize, control: Control) -> Token {
         self.tokens += 1;
         let token = Token(self.tokens);
         assert_eq!(self.clients[client].submit(Time(1), &mut Batch::Control(vec![(token, control)])).taken, 1);
         token
     }
 
-    fn publish(&mut self, client: usize, messages: usize) -> Accepted {
+    pub(crate) fn publish(&mut self, client: usize, messages: usize) -> Accepted {
         let mut batch = Publishes::new();
         for _ in 0..messages {
             self.tokens += 1;
@@ -67,7 +75,7 @@ impl Pair {
     }
 
     /// Turns until `met`.
-    fn until(&mut self, met: impl Fn(&Self) -> bool) {
+    pub(crate) fn until(&mut self, met: impl Fn(&Self) -> bool) {
         for _ in 0..100_000 {
             if met(self) {
                 return;
@@ -82,14 +90,14 @@ impl Pair {
         panic!("it never came: {:?}", self.seen);
     }
 
-    fn ended(&mut self, client: usize, token: Token) -> Status {
+    pub(crate) fn ended(&mut self, client: usize, token: Token) -> Status {
         let find = |pair: &Self| pair.seen[client].outcomes.iter().find(|o| o.token == token).map(|o| o.status);
         self.until(|pair| find(pair).is_some());
         find(self).expect("it works here")
     }
 
     /// A channel of one lane, and the administrator who made it.
-    fn channel(&mut self) -> usize {
+    pub(crate) fn channel(&mut self) -> usize {
         let administrator = self.connect(Role::Administrator);
         let spec =
             ChannelSpec { name: "c".to_owned(), lanes: 1, groups: vec!["g".to_owned()], ..ChannelSpec::default() };
@@ -98,7 +106,7 @@ impl Pair {
         administrator
     }
 
-    fn member(&mut self, credit: u32) -> usize {
+    pub(crate) fn member(&mut self, credit: u32) -> usize {
         let member = self.connect(Role::Member { group: "g".to_owned(), channels: vec![ChannelId(0)] });
         self.ask(member, Control::Grant(credit));
         member
@@ -144,20 +152,22 @@ fn the_window_bounds_what_is_under_way() {
 
 #[test]
 fn who_means_something_else_is_let_in_nowhere_and_told_why() {
-    let (mut server, address) = serve("log", contract("memory"));
-    let url = BackendUrl::parse("queue").unwrap();
-    let mut broker = LoopbackBroker::new(&url, &contract("memory"), address).unwrap();
-    let spec = ClientSpec { number: 0, role: Role::Administrator, placement: 0 };
-    let mut client = broker.connect(Time(1), &spec).unwrap();
-    assert_eq!(client.submit(Time(1), &mut Batch::Control(vec![(Token(1), Control::Flush)])).taken, 1);
-    let mut seen = Completions::default();
-    while seen.outcomes.is_empty() {
-        server.turn(Time(1));
-        client.poll(Time(1), &mut seen);
+    for (served, meant, role) in [("log", "queue", Role::Administrator), ("direct", "direct?retries=1", Role::Producer)]
+    {
+        let (mut server, address) = serve(served, contract("memory"));
+        let url = BackendUrl::parse(meant).unwrap();
+        let mut broker = LoopbackBroker::new(&url, &contract("memory"), address).unwrap();
+        let mut client = broker.connect(Time(1), &ClientSpec { number: 0, role, placement: 0 }).unwrap();
+        assert_eq!(client.submit(Time(1), &mut Batch::Control(vec![(Token(1), Control::Flush)])).taken, 1);
+        let mut seen = Completions::default();
+        while seen.outcomes.is_empty() {
+            server.turn(Time(1));
+            client.poll(Time(1), &mut seen);
+        }
+        assert_eq!(seen.outcomes[0].status, Status::Refused(Refusal::Closed));
+        let why = client.reasons().remove(0);
+        assert!(why.contains(&format!("this is {served} under")) && why.contains(&format!("{meant} under")), "{why}");
     }
-    assert_eq!(seen.outcomes[0].status, Status::Refused(Refusal::Closed));
-    let why = client.reasons().remove(0);
-    assert!(why.contains("this is log under") && why.contains("queue under"), "{why}");
 }
 
 #[test]

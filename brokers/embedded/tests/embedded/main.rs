@@ -6,6 +6,7 @@ mod end_to_end;
 mod engine;
 mod faulty;
 mod hard_times;
+mod http;
 mod loopback;
 mod recovery;
 mod restart;

@@ -1,8 +1,10 @@
-//! What goes over the loopback transport's connections: frames, each a length, a kind and a body, columnar as batches are.
+//! What goes over the loopback transport's connections: frames, each a length, a kind and a body, columnar as batches are; and [`http`]
+//! between the callers of `direct` and their service.
 //!
 //! Everything that is read is held against its bounds: a peer that sends anything else is told apart by [`WireError`] and
 //! disconnected. Little-endian throughout. Leaves out sockets, windows and what the operations do.
 
+pub mod http;
 mod reader;
 mod reply;
 mod request;
@@ -10,12 +12,12 @@ mod request;
 use brokerlab_model::{Blocked, Failure, Refusal, Status};
 
 pub use reply::{Refused, Reply, read_reply};
-pub(super) use reply::{put_completions, put_counts, put_held, put_welcome};
+pub(super) use reply::{put_completions, put_counts, put_held, put_tallies, put_welcome};
 pub use request::{Asker, Hello, Request, read_request};
-pub(super) use request::{put_control, put_counting, put_hello, put_publishes, put_settlements};
+pub(super) use request::{put_control, put_counting, put_hello, put_publishes, put_settlements, put_tallying};
 
 /// The layout's version; a peer of another one is refused.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes before a frame's kind: its length, kind and body counted.
 pub const LENGTH: usize = 4;
 /// A frame of several messages is closed when its bytes pass this.

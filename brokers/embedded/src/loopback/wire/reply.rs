@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use brokerlab_model::{
     Answer, Blocked, ChannelId, Completions, ConnectError, Deliveries, Description, Event, GivenUp, LaneId, LaneState,
-    Outcome, Receipt, Refusal, Slice, Time, Token, WorkCounts,
+    Outcome, Receipt, Refusal, Slice, Tally, Time, Token, WorkCounts,
 };
 use bytes::Bytes;
 
@@ -21,6 +21,7 @@ const WELCOME: u8 = 65;
 const COMPLETIONS: u8 = 66;
 const HELD: u8 = 67;
 const COUNTS: u8 = 68;
+const TALLIES: u8 = 69;
 
 /// Bytes of an outcome, an event, a delivery's columns, and a lane's state.
 const OUTCOME: usize = 18;
@@ -48,6 +49,8 @@ pub enum Reply {
     Held(Option<Blocked>),
     /// What the engine has done.
     Counts(WorkCounts),
+    /// What the backend has counted of its own.
+    Tallies(Vec<Tally>),
 }
 
 /// Why a client is not let in by the engine, for its end of the connection.
@@ -82,6 +85,16 @@ pub(in crate::loopback) fn put_counts(out: &mut Vec<u8>, counts: &WorkCounts) {
             *counts;
         for number in [bytes_written, write_calls, bytes_read, read_calls, fsyncs, payload_copies, round_trips] {
             put_u64(out, number);
+        }
+    });
+}
+
+pub(in crate::loopback) fn put_tallies(out: &mut Vec<u8>, tallies: &[Tally]) {
+    put_frame(out, TALLIES, |out| {
+        put_u32(out, tallies.len() as u32);
+        for Tally { name, count } in tallies {
+            put_text(out, name);
+            put_u64(out, *count);
         }
     });
 }
@@ -212,6 +225,7 @@ pub fn read_reply(frame: &[u8]) -> Result<Reply, WireError> {
         COMPLETIONS => read_completions(body),
         HELD => read_held(body),
         COUNTS => read_counts(body),
+        TALLIES => read_tallies(body),
         _ => None,
     };
     read.ok_or(WireError::Malformed(kind))
@@ -251,6 +265,14 @@ fn read_counts(mut body: Reader<'_>) -> Option<Reply> {
     };
     body.end()?;
     Some(Reply::Counts(counts))
+}
+
+fn read_tallies(mut body: Reader<'_>) -> Option<Reply> {
+    // A name's length and the count.
+    let count = body.count(12)?;
+    let tallies = (0..count).map(|_| Some(Tally { name: body.text()?, count: body.u64()? })).collect::<Option<_>>()?;
+    body.end()?;
+    Some(Reply::Tallies(tallies))
 }
 
 fn read_completions(mut body: Reader<'_>) -> Option<Reply> {
@@ -440,11 +462,16 @@ mod tests {
         put_held(&mut out, None);
         put_held(&mut out, Some(Blocked::RateLimit));
         put_counts(&mut out, &counts);
+        let tallies = [("tries", u64::MAX), ("", 0)].map(|(name, count)| Tally { name: name.to_owned(), count });
+        put_tallies(&mut out, &tallies);
+        put_tallies(&mut out, &[]);
         let read = read_all(&out);
         assert!(matches!(&read[0], Reply::Welcome(Ok(()))));
         assert!(matches!(&read[1], Reply::Welcome(Err(why)) if *why == refused));
         assert!(matches!(&read[2], Reply::Held(None)));
         assert!(matches!(&read[3], Reply::Held(Some(Blocked::RateLimit))));
         assert!(matches!(&read[4], Reply::Counts(read) if *read == counts));
+        assert!(matches!(&read[5], Reply::Tallies(read) if *read == tallies));
+        assert!(matches!(&read[6], Reply::Tallies(read) if read.is_empty()));
     }
 }

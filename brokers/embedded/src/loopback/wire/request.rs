@@ -15,6 +15,7 @@ const PUBLISH: u8 = 2;
 const SETTLE: u8 = 3;
 const CONTROL: u8 = 4;
 const COUNTS: u8 = 5;
+const TALLIES: u8 = 6;
 
 /// A settlement's bytes.
 const SETTLEMENT: usize = 29;
@@ -52,6 +53,8 @@ pub enum Request {
     Batch(Batch),
     /// What has the engine done?
     Counts,
+    /// What has the backend counted of its own?
+    Tallies,
 }
 
 pub(in crate::loopback) fn put_hello(out: &mut Vec<u8>, asker: &Asker, url: &str, contract: &str) {
@@ -77,6 +80,10 @@ pub(in crate::loopback) fn put_hello(out: &mut Vec<u8>, asker: &Asker, url: &str
 
 pub(in crate::loopback) fn put_counting(out: &mut Vec<u8>) {
     put_frame(out, COUNTS, |_| {});
+}
+
+pub(in crate::loopback) fn put_tallying(out: &mut Vec<u8>) {
+    put_frame(out, TALLIES, |_| {});
 }
 
 /// Appends the messages of a batch that have a number in `slots`, from its message `first` on; as many frames as they need.
@@ -206,6 +213,7 @@ pub fn read_request(frame: &[u8]) -> Result<Request, WireError> {
         SETTLE => read_settlements(body).map(|batch| Request::Batch(Batch::Settle(batch))),
         CONTROL => read_control(body).map(|one| Request::Batch(Batch::Control(vec![one]))),
         COUNTS => body.end().map(|()| Request::Counts),
+        TALLIES => body.end().map(|()| Request::Tallies),
         _ => None,
     };
     read.ok_or(WireError::Malformed(kind))
@@ -427,6 +435,7 @@ mod tests {
             put_control(&mut out, 17, control);
         }
         put_counting(&mut out);
+        put_tallying(&mut out);
         let mut read = read_all(&out).into_iter();
         for asker in askers {
             let Some(Request::Hello(hello)) = read.next() else { panic!("a hello") };
@@ -439,6 +448,7 @@ mod tests {
             let Some(Request::Batch(Batch::Control(one))) = read.next() else { panic!("{control:?}") };
             assert_eq!(one, [(Token(17), control)]);
         }
-        assert!(matches!(read.next(), Some(Request::Counts)) && read.next().is_none());
+        assert!(matches!(read.next(), Some(Request::Counts)));
+        assert!(matches!(read.next(), Some(Request::Tallies)) && read.next().is_none());
     }
 }
