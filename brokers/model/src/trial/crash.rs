@@ -300,6 +300,11 @@ fn known(entries: &[Logged]) -> Known {
             &Logged::GivenOut { channels, lanes } => *out = (out.0.max(channels), out.1.max(lanes)),
         }
     }
+    // What the journal says is not needed is not there, even if it still holds it: what failed to be stored is given back without a record.
+    let Known { messages, provisional, trimmed, .. } = &mut known;
+    let is_kept = |lane: u32, position| trimmed.get(&lane).is_none_or(|&below| position >= below);
+    messages.retain(|&(lane, position), _| is_kept(lane, position));
+    provisional.retain(|&(lane, position)| is_kept(lane, position));
     known
 }
 
@@ -322,10 +327,10 @@ impl Known {
         first.max(self.trimmed.get(&lane).copied().unwrap_or(0))
     }
 
-    /// Whether positions of a lane are missing after its first message.
+    /// Whether positions of a lane are missing after its first message, or after what the journal says is not needed.
     pub(crate) fn has_gaps(&self, lane: u32) -> bool {
         let held = self.messages.range((lane, 0)..(lane + 1, 0)).count() as u64;
         let first = self.messages.range((lane, 0)..(lane + 1, 0)).next().map_or(0, |(&(_, position), _)| position);
-        held > 0 && self.end(lane) - first > held
+        held > 0 && self.end(lane) - self.trimmed.get(&lane).copied().unwrap_or(first) > held
     }
 }
