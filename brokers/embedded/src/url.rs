@@ -590,6 +590,9 @@ const LOG: &[Parameter] = parameters! {
         => log.isolation = isolation;
     "transaction_timeout", "how long a transaction may be open before it is taken back; 60s"
         => log.transaction_timeout = span;
+    "idempotence", "whether what a producer with a name publishes again is known: on or off; on" => log.idempotence = on_or_off;
+    "producer_expiration", "how long after its last record a producer is remembered; 24h"
+        => log.producer_expiration = positive_span;
     "assignment", "when members change, take back only partitions that move, or all: cooperative or eager"
         => log.assignment = assignment;
     "max_in_flight", "records of one producer that may wait to be stored; 65536" => log.max_in_flight = count_u32;
@@ -670,6 +673,9 @@ mod tests {
         let log = BackendUrl::parse("log?isolation=read-committed&transaction_timeout=5s").unwrap().options.log;
         assert_eq!(log.isolation, Some(Isolation::ReadCommitted));
         assert_eq!(log.transaction_timeout, Span::from_secs(5));
+        let log = BackendUrl::parse("log?idempotence=off&producer_expiration=90s").unwrap().options.log;
+        assert_eq!((log.idempotence, log.producer_expiration), (false, Span::from_secs(90)));
+        assert_eq!(error("log?idempotence=yes"), "`idempotence=yes`: write on or off");
         assert_eq!(error("log?isolation=none"), "`isolation=none`: write read-uncommitted or read-committed");
         let log = BackendUrl::parse("log?session_timeout=6s&assignment=eager").unwrap().options.log;
         assert_eq!((log.session_timeout, log.assignment), (Some(Span::from_secs(6)), Assignment::Eager));

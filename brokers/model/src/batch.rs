@@ -363,6 +363,12 @@ impl Publishes {
         (count > 0).then_some(Keyless { channel, tokens, bytes })
     }
 
+    /// Whether one of the first `count` messages that are still in the batch has headers of at least `bytes`.
+    pub(crate) fn has_headers_from(&self, count: usize, bytes: u16) -> bool {
+        // Without a way out in the middle: a few instructions for many messages.
+        self.header_lens[self.first..self.first + count].iter().fold(0, |most, &len| len.max(most)) >= bytes
+    }
+
     /// Bytes of all keys, headers and payloads that are still in the batch; without the payloads where those are lengths.
     pub fn bytes(&self) -> usize {
         self.starts.get(self.first).map_or(0, |&start| self.arena.len() - start as usize)

@@ -93,6 +93,9 @@ pub enum Feature {
     /// What a producer publishes and settles in one transaction counts together or not at all, and members can be kept from what may be
     /// taken back.
     Transactions,
+    /// A producer that names itself and numbers its messages may publish again what was not answered: what is stored already is
+    /// acknowledged where it is.
+    Idempotence,
 }
 
 impl Feature {
@@ -123,6 +126,7 @@ impl Feature {
         Self::Sessions,
         Self::Reshape,
         Self::Transactions,
+        Self::Idempotence,
     ];
 
     /// What it is called where people read it.
@@ -153,6 +157,7 @@ impl Feature {
             Self::Sessions => "sessions that time out",
             Self::Reshape => "lanes split and merged",
             Self::Transactions => "transactions",
+            Self::Idempotence => "idempotent producers",
         }
     }
 }

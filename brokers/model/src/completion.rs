@@ -53,6 +53,17 @@ pub enum Refusal {
         "there is no open transaction, or one already, or it was taken back; end the one that there is and begin another"
     )]
     Transaction,
+    /// The message's sequence is not its producer's next (Kafka: `OUT_OF_ORDER_SEQUENCE_NUMBER`), or it repeats one that is no longer
+    /// remembered (`DUPLICATE_SEQUENCE_NUMBER`).
+    #[error(
+        "the message is not its producer's next: one before it is missing, or it is too old to be known; go on with the sequence \
+         after the last acknowledged one, or from 0 under a higher epoch"
+    )]
+    OutOfSequence,
+    /// Another instance of this producer, with a higher epoch or the same transactional name, took its place (Kafka:
+    /// `PRODUCER_FENCED`).
+    #[error("another producer has taken this one's name; close this one")]
+    Fenced,
     /// This client may not do it: only the administrator creates, only producers publish, only members are granted.
     #[error("this operation is not one of this client's role")]
     WrongRole,

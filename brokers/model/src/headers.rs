@@ -51,6 +51,13 @@ pub mod names {
     pub const DEATH_LANE: &str = "death-lane";
     /// 8 bytes, little-endian: its position there.
     pub const DEATH_POSITION: &str = "death-position";
+    /// 1 to 255 bytes: the name under which a producer publishes, so that what it publishes again is known
+    /// ([`Identity`](crate::Identity); Kafka's producer id).
+    pub const PRODUCER: &str = "producer";
+    /// 4 bytes, little-endian: which instance of that producer; 0 without it (Kafka's producer epoch).
+    pub const PRODUCER_EPOCH: &str = "producer-epoch";
+    /// 8 bytes, little-endian: the message's number among those of that instance to its channel (Kafka's sequence number).
+    pub const PRODUCER_SEQUENCE: &str = "producer-sequence";
     /// What stood in the headers of a dead letter when that was no block.
     pub const OPAQUE: &str = "opaque";
 }

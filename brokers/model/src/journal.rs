@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::batch::{ChannelId, LaneId};
+use crate::identity::{Identity, NamedMessage, NamedMessages};
 use crate::machine::{ChannelRecord, Effects, Record, ReshapeRecord, Write};
 use crate::time::Time;
 
@@ -83,6 +84,8 @@ pub(crate) struct LaneJournal {
     end: u64,
     /// Whether a message was read.
     begun: bool,
+    /// Whether messages of it are gone that nobody needed.
+    cut: bool,
     /// Positions that were given out and are not held, in order, as half-open ranges. Those below `first` do not count.
     holes: Vec<(u64, u64)>,
     /// One for each time at which it was written, in order.
@@ -151,6 +154,7 @@ impl LaneJournal {
 
     fn trim(&mut self, below: u64) {
         self.reach(below);
+        self.cut |= below > 0;
         self.first = self.first.max(below);
     }
 
@@ -171,6 +175,17 @@ impl LaneJournal {
     /// Messages of transactions of which no end was read, in order, as half-open ranges.
     pub(crate) fn provisional(&self) -> &[(u64, u64)] {
         &self.provisional
+    }
+
+    /// Whether every message that was ever stored is told.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.cut
+    }
+
+    /// Whether a message is one of those.
+    pub(crate) fn is_provisional(&self, position: u64) -> bool {
+        let after = self.provisional.partition_point(|&(_, to)| to <= position);
+        self.provisional.get(after).is_some_and(|&(from, _)| from <= position)
     }
 
     /// The first position that is held, [`end`](Self::end) when none is.
@@ -260,6 +275,8 @@ pub struct Journal {
     together: Together,
     /// Whether keys and headers are kept.
     keeps_said: bool,
+    /// Messages with an identity, where those are kept.
+    named: Option<NamedMessages>,
     /// The first contradiction that was read.
     error: Option<JournalError>,
 }
@@ -302,12 +319,32 @@ impl Journal {
         self.keeps_said = true;
     }
 
+    /// From now on it is kept which messages have an [`Identity`]: of each producer and lane at least those that are less than `window`
+    /// sequences behind the newest.
+    pub fn keep_named(&mut self, window: u64) {
+        self.named = Some(NamedMessages::new(window));
+    }
+
+    /// By producer: its messages, as far as they are kept.
+    pub(crate) fn named(&self) -> impl Iterator<Item = (&[u8], impl Iterator<Item = NamedMessage> + '_)> {
+        self.named.iter().flat_map(NamedMessages::iter)
+    }
+
     /// The message that was told last, at `position` of `lane`, has this key and these headers.
     pub fn said(&mut self, lane: LaneId, position: u64, written: Time, key: &[u8], headers: &[u8]) {
-        if !self.keeps_said || (key.is_empty() && headers.is_empty()) {
+        let keeps = self.keeps_said || (self.named.is_some() && !headers.is_empty());
+        if !keeps || (key.is_empty() && headers.is_empty()) {
             return;
         }
         let Some(entry) = self.lanes.get_mut(&lane.0).filter(|entry| entry.end == position + 1) else { return };
+        if let Some(named) = &mut self.named
+            && let Some(identity) = Identity::of(headers)
+        {
+            named.note(lane.0, position, written, identity);
+        }
+        if !self.keeps_said {
+            return;
+        }
         let lens = (u16::try_from(key.len()), u16::try_from(headers.len()));
         if let (Ok(key_len), Ok(header_len)) = lens {
             entry.said.push((position, written, entry.bytes_said.len(), key_len, header_len));

@@ -31,6 +31,7 @@ pub mod direct;
 mod give_back;
 pub mod headers;
 pub mod heartbeat;
+pub mod identity;
 pub mod journal;
 pub mod log;
 pub mod machine;
@@ -62,6 +63,7 @@ pub use contract::{Availability, Contract, Delivery, Order, Storage};
 pub use death::{Death, DeathReason};
 pub use headers::{HeaderBlock, HeaderError, Headers};
 pub use heartbeat::Heartbeat;
+pub use identity::Identity;
 pub use journal::{Journal, JournalError, Together};
 pub use machine::{
     ChannelRecord, Deliver, Effects, GROUPS_MAX, Model, NAME_BYTES_MAX, Record, Reshape, ReshapeRecord, Write,

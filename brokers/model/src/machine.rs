@@ -70,6 +70,12 @@ pub trait Model: Send {
         false
     }
 
+    /// How many sequences of a producer a restart has to know, where publishes have identities: [`Journal::keep_named`] is called with it
+    /// before the journal is told.
+    fn reads_identities(&self) -> Option<u64> {
+        None
+    }
+
     /// Takes over what `journal` holds. Called once on a fresh model, before any client connects; `now` is not before the latest time
     /// in the journal, and time goes on from there. What follows is only trims of what nobody needs.
     ///

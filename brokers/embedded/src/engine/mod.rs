@@ -103,6 +103,9 @@ impl EngineBroker {
         if model.reads_headers() {
             journal.keep_said();
         }
+        if let Some(window) = model.reads_identities() {
+            journal.keep_named(window);
+        }
         let disk = Arc::new(SystemDisk::new(dir));
         let (store, report) = Store::open(storage, limits, disk, |entry| entry.tell(&mut journal))?;
         let mut effects = Effects::default();

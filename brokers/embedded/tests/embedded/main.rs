@@ -8,6 +8,7 @@ mod faulty;
 mod hard_times;
 mod http;
 mod loopback;
+mod producers;
 mod recovery;
 mod restart;
 mod store;

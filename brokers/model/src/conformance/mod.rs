@@ -19,6 +19,7 @@ pub mod channels;
 pub mod contracts;
 pub mod groups;
 pub mod headers;
+pub mod idempotence;
 pub mod lanes;
 pub mod leases;
 pub mod order;
@@ -187,6 +188,10 @@ suites! {
             what_is_read_and_published_in_one_transaction_counts_together_or_is_refused,
             a_commit_for_a_lane_that_has_moved_is_refused_and_taken_back,
         ],
+        idempotence: [
+            a_repeat_of_a_producer_with_a_name_is_stored_once_or_is_another_message,
+            a_gap_and_an_old_epoch_are_refused_or_carried,
+        ],
         roles: [
             an_operation_of_another_role_is_refused,
             a_closed_client_is_refused_everything,
@@ -275,6 +280,10 @@ suites! {
             what_is_read_and_published_in_one_transaction_counts_together_or_is_refused,
             a_commit_for_a_lane_that_has_moved_is_refused_and_taken_back,
         ],
+        idempotence: [
+            a_repeat_of_a_producer_with_a_name_is_stored_once_or_is_another_message,
+            a_gap_and_an_old_epoch_are_refused_or_carried,
+        ],
         roles: [
             an_operation_of_another_role_is_refused,
             a_closed_client_is_refused_everything,
@@ -314,6 +323,7 @@ mod tests {
             ("contracts", include_str!("contracts.rs")),
             ("groups", include_str!("groups.rs")),
             ("headers", include_str!("headers.rs")),
+            ("idempotence", include_str!("idempotence.rs")),
             ("lanes", include_str!("lanes.rs")),
             ("leases", include_str!("leases.rs")),
             ("order", include_str!("order.rs")),

@@ -15,8 +15,13 @@
 //! A transaction's records are appended at once and released by its commit, together with the offsets that it moved. With
 //! `read_committed`, members wait at the first record of an open one and never see what was taken back.
 //!
-//! Leaves out, for now: idempotent producers, compaction, replication.
+//! A producer that names itself in its messages' headers and numbers them may publish again what was not answered: what is there already
+//! is acknowledged where it is.
+//!
+//! Leaves out, for now: compaction, replication.
 
+#[cfg(test)]
+mod idempotence_tests;
 #[cfg(test)]
 mod interleavings;
 mod options;
@@ -35,9 +40,10 @@ use crate::broker::{ClientSpec, ConnectError};
 use crate::capabilities::{Capabilities, Settings, Unsupported};
 use crate::completion::{Failure, Refusal, Status};
 use crate::contract::Contract;
+use crate::identity::Identity;
 use crate::journal::{Journal, JournalError};
 use crate::machine::{Effects, Model};
-use crate::stream::{Stream, ended, refuse_all};
+use crate::stream::{Novelty, Stream, ended, refuse_all};
 use crate::time::{Span, Time};
 
 /// A log of topics, as one state machine.
@@ -83,6 +89,74 @@ impl LogModel {
         Some(run.tokens.len())
     }
 
+    /// Appends messages of the batch in hand, whose identities nobody asks for.
+    #[inline]
+    fn append_range(&mut self, now: Time, client: u32, batch: &Publishes, range: Range<usize>, out: &mut Effects) {
+        let mut index = range.start;
+        while index < range.end {
+            if let Some(more) = self.append_keyless(now, batch, index..range.end, out) {
+                index += more;
+                continue;
+            }
+            if let Err(refusal) = self.append_one(now, client, batch, index, None, out) {
+                out.outcomes.push(ended(client, batch.get(index).token, Status::Refused(refusal)));
+            }
+            index += 1;
+        }
+    }
+
+    /// Appends the first messages of the batch in hand, some of which may have identities.
+    fn append_named(&mut self, now: Time, client: u32, batch: &Publishes, taken: usize, out: &mut Effects) {
+        let mut plain = 0;
+        for index in 0..taken {
+            let message = batch.get(index);
+            let Some(identity) = Identity::of(message.headers) else { continue };
+            self.append_range(now, client, batch, plain..index, out);
+            plain = index + 1;
+            if let Err(refusal) = self.append_one(now, client, batch, index, Some(identity), out) {
+                out.outcomes.push(ended(client, message.token, Status::Refused(refusal)));
+            }
+        }
+        self.append_range(now, client, batch, plain..taken, out);
+    }
+
+    /// Appends message `index` of the batch in hand, unless it has an identity and is there.
+    #[inline]
+    fn append_one(
+        &mut self,
+        now: Time,
+        client: u32,
+        batch: &Publishes,
+        index: usize,
+        identity: Option<Identity<'_>>,
+        out: &mut Effects,
+    ) -> Result<(), Refusal> {
+        let message = batch.get(index);
+        let bytes = message.key.len() as u64 + message.headers.len() as u64 + u64::from(message.payload_len);
+        let topic = self.topics.get_mut(message.channel.0 as usize).filter(|topic| topic.partitions > 0);
+        let topic = topic.ok_or(Refusal::NoSuchLane)?;
+        if bytes > u64::from(self.options.max_message_bytes) {
+            return Err(Refusal::TooLarge);
+        }
+        if let Some(identity) = identity
+            && let Novelty::Repeat { lane, position } = self.stream.novelty(now, client, message.channel, identity)?
+        {
+            self.stream.repeat(client, lane, position, message.token, out);
+            return Ok(());
+        }
+        let partition = if message.key.is_empty() {
+            topic.sticky.partition(self.calls, topic.partitions)
+        } else {
+            partition_of(message.key, topic.partitions)
+        };
+        let lane = topic.first + partition;
+        if let Some(identity) = identity {
+            self.stream.note_identity(now, message.channel, identity, lane);
+        }
+        self.stream.append(now, lane, index as u32, message.token, bytes as u32, out);
+        Ok(())
+    }
+
     /// Brings the table of topics up to date after a topic was created or deleted.
     fn note_topics(&mut self) {
         for number in 0..self.stream.channels() {
@@ -117,31 +191,10 @@ impl Model for LogModel {
         let taken = room.min(batch.len());
         self.stream.reserve(taken);
         self.calls += 1;
-        let mut index = 0;
-        while index < taken {
-            if let Some(more) = self.append_keyless(now, batch, index..taken, out) {
-                index += more;
-                continue;
-            }
-            let message = batch.get(index);
-            index += 1;
-            let bytes = message.key.len() as u64 + message.headers.len() as u64 + u64::from(message.payload_len);
-            let topic = self.topics.get_mut(message.channel.0 as usize).filter(|topic| topic.partitions > 0);
-            let refusal = match topic {
-                Some(topic) if bytes <= u64::from(self.options.max_message_bytes) => {
-                    let partition = if message.key.is_empty() {
-                        topic.sticky.partition(self.calls, topic.partitions)
-                    } else {
-                        partition_of(message.key, topic.partitions)
-                    };
-                    let lane = topic.first + partition;
-                    self.stream.append(now, lane, index as u32 - 1, message.token, bytes as u32, out);
-                    continue;
-                }
-                Some(_) => Refusal::TooLarge,
-                None => Refusal::NoSuchLane,
-            };
-            out.outcomes.push(ended(client, message.token, Status::Refused(refusal)));
+        if self.options.idempotence && batch.has_headers_from(taken, Identity::BYTES_MIN) {
+            self.append_named(now, client, batch, taken, out);
+        } else {
+            self.append_range(now, client, batch, 0..taken, out);
         }
         self.stream.close_publish(client, out);
         Accepted { taken, blocked: (taken < batch.len()).then_some(Blocked::Window) }
@@ -180,6 +233,10 @@ impl Model for LogModel {
 
     fn commits_first(&self) -> bool {
         self.stream.config.commit_first
+    }
+
+    fn reads_identities(&self) -> Option<u64> {
+        self.stream.config.idempotence.map(|rules| rules.window)
     }
 
     fn restore(&mut self, now: Time, journal: &Journal, out: &mut Effects) -> Result<(), JournalError> {

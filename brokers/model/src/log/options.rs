@@ -4,7 +4,7 @@
 
 use crate::capabilities::{Capabilities, Feature, Limit, ModelKind, Settings, Words};
 use crate::contract::{Contract, Delivery, Order};
-use crate::stream::{GroupRules, Reads, StreamConfig, TransactionRules, kept_for};
+use crate::stream::{GroupRules, IdempotenceRules, Reads, StreamConfig, TransactionRules, kept_for};
 use crate::time::Span;
 
 /// How a group's partitions are given to its members when these change.
@@ -48,6 +48,11 @@ pub struct LogOptions {
     pub isolation: Option<Isolation>,
     /// How long a transaction may be open before it is taken back (`transaction.timeout.ms`).
     pub transaction_timeout: Span,
+    /// Whether the identities in messages' headers are read, and repeats known (`enable.idempotence`, true there, for producers
+    /// that all have an identity).
+    pub idempotence: bool,
+    /// How long after its last record a producer is remembered (`producer.id.expiration.ms`).
+    pub producer_expiration: Span,
     /// The most entries in a partition's sparse index; beyond it the index gets coarser. At least 2.
     pub index_entries: usize,
     /// The most partitions of all topics together.
@@ -66,6 +71,8 @@ impl Default for LogOptions {
             assignment: Assignment::Cooperative,
             isolation: None,
             transaction_timeout: Span::from_secs(60),
+            idempotence: true,
+            producer_expiration: Span::from_secs(24 * 3_600),
             index_entries: 2_048,
             max_partitions: 1 << 17,
         }
@@ -87,6 +94,8 @@ impl LogOptions {
             retention_bytes: None,
             session_timeout: Some(Span::from_secs(45)),
             transaction_timeout: Span::from_secs(60),
+            idempotence: true,
+            producer_expiration: Span::from_secs(86_400),
             ..Self::default()
         }
     }
@@ -104,21 +113,27 @@ impl LogOptions {
             name: "log",
             model: ModelKind::Log,
             words: Words { lane: "partition", position: "offset", grant: "fetch", settle: "offset commit" },
-            features: vec![
-                Feature::SeekPosition,
-                Feature::SeekTime,
-                Feature::FanOut,
-                Feature::LaneAssignment,
-                Feature::Sessions,
-                Feature::Transactions,
-                Feature::Decoupled,
-                Feature::PublishPosition,
-                Feature::FullDepth,
-                Feature::ExactCredit,
-            ],
+            features: self.features(),
             max_message_bytes: self.max_message_bytes,
             limits: self.limits(),
         }
+    }
+
+    fn features(&self) -> Vec<Feature> {
+        let mut features = vec![
+            Feature::SeekPosition,
+            Feature::SeekTime,
+            Feature::FanOut,
+            Feature::LaneAssignment,
+            Feature::Sessions,
+            Feature::Transactions,
+            Feature::Decoupled,
+            Feature::PublishPosition,
+            Feature::FullDepth,
+            Feature::ExactCredit,
+        ];
+        features.extend(self.idempotence.then_some(Feature::Idempotence));
+        features
     }
 
     fn limits(&self) -> Vec<Limit> {
@@ -152,6 +167,11 @@ impl LogOptions {
                 "Apache Kafka, producer configuration: transaction.timeout.ms, 60000 by default",
             ));
             limits.push(limit(
+                "a producer is remembered for",
+                kept_for(Some(self.producer_expiration)),
+                "Apache Kafka, broker configuration: producer.id.expiration.ms, 86400000 by default",
+            ));
+            limits.push(limit(
                 "a member may be silent for",
                 self.session_timeout.map_or_else(|| "ever".to_owned(), |span| span.to_string()),
                 "Apache Kafka, broker configuration: group.consumer.session.timeout.ms, 45000 by default",
@@ -172,6 +192,10 @@ impl LogOptions {
             transactions: Some(TransactionRules {
                 timeout: self.transaction_timeout,
                 read_committed: self.isolation_for(contract.delivery) == Isolation::ReadCommitted,
+            }),
+            idempotence: self.idempotence.then_some(IdempotenceRules {
+                window: u64::from(self.max_in_flight),
+                expiration: self.producer_expiration,
             }),
             groups: GroupRules { session: self.session_timeout, eager: self.assignment == Assignment::Eager },
             reads: Reads::Unlimited,

@@ -85,6 +85,15 @@ impl LogOptions {
         };
         let timeout = self.transaction_timeout;
         settings.add("transaction.timeout", timeout, "one that is open for so long is taken back");
+        settings.add(
+            "enable.idempotence",
+            self.idempotence,
+            if self.idempotence {
+                "what a producer with a name publishes again is acknowledged where it is; without a name it is another message"
+            } else {
+                "what is published again is another message"
+            },
+        );
     }
 
     fn add_groups(&self, settings: &mut Settings) {

@@ -32,9 +32,20 @@ fn options() -> impl Strategy<Value = LogOptions> {
     let session = prop_oneof![Just(None), Just(Some(Span(60))), Just(Some(Span(300)))];
     let assignment = prop_oneof![Just(Assignment::Cooperative), Just(Assignment::Eager)];
     let transaction = prop_oneof![Just(Span(40)), Just(Span(1_000_000))];
-    (retention, session, assignment, transaction).prop_map(|(retention, session_timeout, assignment, timeout)| {
-        LogOptions { retention, session_timeout, assignment, transaction_timeout: timeout, ..LogOptions::default() }
-    })
+    let producers = (prop::bool::weighted(0.9), prop_oneof![Just(Span(70)), Just(Span(1_000_000))]);
+    (retention, session, assignment, transaction, producers).prop_map(
+        |(retention, session_timeout, assignment, transaction_timeout, (idempotence, producer_expiration))| {
+            LogOptions {
+                retention,
+                session_timeout,
+                assignment,
+                transaction_timeout,
+                idempotence,
+                producer_expiration,
+                ..LogOptions::default()
+            }
+        },
+    )
 }
 
 fn contracts() -> impl Strategy<Value = Contract> {
@@ -277,6 +288,7 @@ fn a_preset_is_named_among_the_settings_and_its_limits_have_their_sources() {
         ("a record is kept for", "168 h"),
         ("bytes that a partition keeps", "no limit"),
         ("a transaction may be open for", "60 s"),
+        ("a producer is remembered for", "24 h"),
         ("a member may be silent for", "45 s"),
     ];
     assert_eq!(limits, expected.map(|(name, value)| (name, value.to_owned())));

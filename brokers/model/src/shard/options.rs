@@ -312,6 +312,7 @@ impl ShardOptions {
 
     pub(super) fn stream(&self, contract: Contract, settings: &Settings) -> StreamConfig {
         StreamConfig {
+            idempotence: None,
             max_in_flight: self.max_in_flight,
             commit_first: contract.delivery == Delivery::AtMostOnce,
             single_lane: contract.order == Order::Total,

@@ -227,6 +227,7 @@ impl Stream {
         self.lose(channel.0, out);
         let (_, outcome) = ended(client, token, Status::Done);
         self.store_record(client, Record::ChannelGone(channel), outcome, out);
+        self.producers.lose_channel(channel.0);
         let gone = &mut self.channels[channel.0 as usize];
         let (groups, lanes): (_, Vec<u32>) = (gone.groups.clone(), gone.all_lanes().collect());
         gone.gone = true;
@@ -278,6 +279,8 @@ fn stale_if_moved(refusal: Refusal) -> Refusal {
         | Refusal::TooLarge
         | Refusal::Exists
         | Refusal::Transaction
+        | Refusal::OutOfSequence
+        | Refusal::Fenced
         | Refusal::WrongRole
         | Refusal::Closed
         | Refusal::Unroutable => refusal,

@@ -8,6 +8,7 @@ mod assign;
 mod bucket;
 mod control;
 mod deliver;
+mod idempotence;
 mod index;
 mod lane;
 mod membership;
@@ -24,6 +25,7 @@ pub(crate) mod trial;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use self::idempotence::Producers;
 use self::lane::Lane;
 use self::pending::Pending;
 use self::transactions::Transaction;
@@ -35,6 +37,7 @@ use crate::machine::Effects;
 use crate::time::{Span, Time};
 
 pub(crate) use self::bucket::Bucket;
+pub(crate) use self::idempotence::{IdempotenceRules, Novelty};
 pub(crate) use self::publish::refuse_all;
 pub(crate) use self::reads::{Calls, Reads};
 pub(crate) use self::transactions::TransactionRules;
@@ -65,6 +68,8 @@ pub(crate) struct StreamConfig {
     pub(crate) groups: GroupRules,
     /// Transactions, where there are any.
     pub(crate) transactions: Option<TransactionRules>,
+    /// What is remembered of producers, where repeats are known.
+    pub(crate) idempotence: Option<IdempotenceRules>,
     /// The settings in force, as `Describe` answers them.
     pub(crate) settings: Vec<(String, String)>,
 }
@@ -181,6 +186,8 @@ pub(crate) struct Stream {
     next_transaction: Time,
     /// Whose transaction the publish call in hand belongs to.
     enlisting: Option<u32>,
+    /// What producers with names have published.
+    producers: Producers,
 }
 
 impl Stream {
@@ -204,6 +211,7 @@ impl Stream {
             transactions: BTreeMap::new(),
             next_transaction: Time::NEVER,
             enlisting: None,
+            producers: Producers::default(),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Leaves out what an answer means; [`super::Stream::stored`] gives it.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use crate::batch::Token;
 use crate::completion::Outcome;
@@ -13,6 +14,18 @@ pub(crate) struct Sent {
     pub(crate) position: u64,
     pub(crate) lane: u32,
     pub(crate) count: u32,
+    pub(crate) what: What,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// That they are stored.
+    Fresh,
+    /// That the one message is, which an earlier call handed over.
+    Repeat,
+    /// The same, and it could not be.
+    LostRepeat,
 }
 
 /// What waits for the storage.
@@ -63,12 +76,28 @@ impl Pending {
         if self.open_runs > 0
             && let Some(last) = self.sent.back_mut()
             && last.lane == lane
+            && last.what == What::Fresh
         {
             debug_assert_eq!(last.position + u64::from(last.count), position, "a lane's positions are dense");
             last.count += count;
         } else {
-            self.sent.push_back(Sent { position, lane, count });
+            self.sent.push_back(Sent { position, lane, count, what: What::Fresh });
             self.open_runs += 1;
+        }
+    }
+
+    /// The message of this token is at `position` of `lane`, handed to the storage and not yet answered.
+    pub(crate) fn repeat(&mut self, lane: u32, position: u64, token: Token) {
+        self.tokens.push_back(token);
+        self.sent.push_back(Sent { position, lane, count: 1, what: What::Repeat });
+        self.open_runs += 1;
+    }
+
+    /// Positions of `lane` could not be stored: who waits for one of them in a later call waits for nothing.
+    pub(crate) fn lose(&mut self, lane: u32, positions: &Range<u64>) {
+        let waits = |sent: &&mut Sent| sent.what == What::Repeat && sent.lane == lane;
+        for sent in self.sent.iter_mut().filter(waits).filter(|sent| positions.contains(&sent.position)) {
+            sent.what = What::LostRepeat;
         }
     }
 

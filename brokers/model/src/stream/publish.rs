@@ -2,8 +2,10 @@
 //!
 //! Leaves out which lane it is appended to: the models choose.
 
+use std::ops::Range;
+
 use super::lane::Lane;
-use super::pending::{Kind, Sent};
+use super::pending::{Kind, Sent, What};
 use super::{Part, Stream, ended, placed};
 use crate::batch::{Accepted, LaneId, Publishes, Token};
 use crate::completion::{Failure, Outcome, Refusal, Status};
@@ -90,12 +92,23 @@ impl Stream {
         };
         while let Some((answered, call)) = self.pending.pop_through(ticket) {
             out.outcomes.reserve(call.count as usize);
+            let mut failed: Vec<(u32, Range<u64>)> = Vec::new();
             let mut tokens = self.pending.tokens.drain(..call.count as usize);
-            for Sent { position, lane: number, count } in self.pending.sent.drain(..call.runs as usize) {
+            for Sent { position, lane: number, count, what } in self.pending.sent.drain(..call.runs as usize) {
                 let positions = position..position + u64::from(count);
                 let lane = &mut self.lanes[number as usize];
+                if what != What::Fresh {
+                    let now_lost = failed.iter().any(|(lane, lost)| *lane == number && lost.contains(&position));
+                    let lost = what == What::LostRepeat || now_lost;
+                    let status = if lost { Status::Failed(Failure::Storage) } else { Status::Done };
+                    let outcome = |token| placed(call.client, token, status, LaneId(number), position);
+                    out.outcomes.extend(tokens.next().map(outcome));
+                    continue;
+                }
                 if result.is_err() {
                     positions.clone().for_each(|position| lane.fail(position));
+                    self.producers.failed(lane.channel, number, &positions);
+                    failed.push((number, positions.clone()));
                 }
                 lane.stable = positions.end;
                 if !lane.touched {
@@ -106,6 +119,9 @@ impl Stream {
                 out.outcomes.extend(positions.zip(tokens.by_ref()).map(outcome));
             }
             drop(tokens);
+            for (lane, positions) in failed {
+                self.pending.lose(lane, &positions);
+            }
             match call.kind {
                 Kind::Publish if result.is_err() => self.broke_transaction(call.client),
                 Kind::Publish => {}

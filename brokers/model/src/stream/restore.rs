@@ -35,6 +35,7 @@ impl Stream {
             self.make_children(now, made);
             self.fill(made.children(), journal);
         }
+        self.restore_producers(now, journal);
         journal.trim_gone(out);
         Ok(())
     }

@@ -220,6 +220,11 @@ impl Stream {
         let Some(transaction) = self.transactions.remove(&client) else { return };
         let Stage::Ending(token) = transaction.stage else { return };
         out.outcomes.push(ended(client, token, status));
+        if status == Status::Done {
+            self.producers.committed(client);
+        } else {
+            self.producers.taken_back(client);
+        }
         self.close_runs(client, transaction.runs, status != Status::Done);
     }
 
@@ -248,6 +253,7 @@ impl Stream {
             transaction.stage = Stage::TakenBack;
             let runs = std::mem::take(&mut transaction.runs);
             transaction.moves.clear();
+            self.producers.taken_back(client);
             self.close_runs(client, runs, true);
         }
     }

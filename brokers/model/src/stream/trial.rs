@@ -13,6 +13,8 @@ use crate::batch::{
 use crate::broker::{ClientSpec, ConnectError, Role};
 use crate::completion::{Answer, Failure};
 use crate::contract::{Delivery, Order};
+use crate::headers::HeaderBlock;
+use crate::identity::Identity;
 use crate::machine::{Effects, Model, Write};
 use crate::time::{Span, Time};
 use crate::trial::crash::{Crash, Log};
@@ -32,6 +34,16 @@ pub(crate) enum Command {
         client: u32,
         channel: u32,
         keys: Vec<u8>,
+    },
+    /// Messages of a producer with a name: so many sequences before or after the one that is due.
+    PublishNamed {
+        client: u32,
+        channel: u32,
+        keys: Vec<u8>,
+        name: u8,
+        /// Counted from the epoch that is known.
+        epoch: i8,
+        from: i8,
     },
     /// The storage answers this many calls.
     Stored {
@@ -109,8 +121,9 @@ pub(crate) struct Trial<M> {
     /// Each stored message's key and number.
     written: BTreeMap<(LaneId, u64), (u8, u64)>,
     numbers: u64,
-    /// Sizes of the messages of the batch in hand.
+    /// Sizes and headers of the messages of the batch in hand.
     sizes: Vec<u32>,
+    headers: Vec<Vec<u8>>,
     /// Deliveries in order: lane, group, position.
     pub(crate) delivered: Vec<(LaneId, &'static str, u64)>,
     credit: BTreeMap<u32, u64>,
@@ -156,11 +169,13 @@ impl<M: Model + Clone> Trial<M> {
             written: BTreeMap::new(),
             numbers: 0,
             sizes: Vec::new(),
+            headers: Vec::new(),
             delivered: Vec::new(),
             credit: BTreeMap::new(),
             round: 100_000_000_000,
             idle_rounds: 3,
         };
+        trial.log.keep_named(trial.model.reads_identities());
         trial.connect(ADMIN);
         for (n, lanes) in lanes.into_iter().enumerate() {
             trial.create(&format!("channel-{n}"), lanes);
@@ -201,7 +216,9 @@ impl<M: Model + Clone> Trial<M> {
             }
         }
         for write in &self.out.writes {
-            self.log.write(self.now, write, |index| self.sizes.get(index as usize).copied().unwrap_or_default());
+            let said = |index| (Vec::new(), self.headers.get(index as usize).cloned().unwrap_or_default());
+            let size = |index| self.sizes.get(index as usize).copied().unwrap_or_default();
+            self.log.write_said(self.now, write, size, said);
         }
         if self.reference.commits_first() && !self.out.deliveries.is_empty() {
             // Who is handed a message can't be handed it again: that it was committed is stored before.
@@ -253,15 +270,35 @@ impl<M: Model + Clone> Trial<M> {
     }
 
     fn publish(&mut self, client: u32, channel: u32, keys: &[u8]) {
+        self.publish_saying(client, channel, keys, &[]);
+    }
+
+    /// Messages of a producer: from which sequence on, seen from the one that is due, and as which instance, seen from the one that is
+    /// known.
+    fn publish_named(&mut self, client: u32, channel: u32, keys: &[u8], name: u8, (epoch, from): (i8, i8)) {
+        let producer = [b'p', name];
+        let (known, next) = self.reference.due(channel, &producer).unwrap_or_default();
+        let known_epoch = known.saturating_add_signed(epoch.into());
+        let next = if known_epoch > known { 0 } else { next };
+        let first = next.saturating_add_signed(from.into());
+        let headers: Vec<Vec<u8>> =
+            (first..).take(keys.len()).map(|sequence| identified(&producer, known_epoch, sequence)).collect();
+        self.publish_saying(client, channel, keys, &headers);
+    }
+
+    /// Publishes messages with these headers; without where there are none.
+    pub(crate) fn publish_saying(&mut self, client: u32, channel: u32, keys: &[u8], headers: &[Vec<u8>]) {
         let mut batch = Publishes::of_lengths();
         self.sizes.clear();
+        self.headers = headers.to_vec();
         for (n, &key) in keys.iter().enumerate() {
             let token = self.token(client);
             let name = [b'k', key];
             // Now and then one is too large.
             let len = if key == 255 { 3_000_000 } else { 100 + n as u32 };
-            batch.push_length(token, ChannelId(channel), if key == 0 { &[] } else { &name }, b"", len);
-            self.sizes.push(len + if key == 0 { 0 } else { 2 });
+            let says = headers.get(n).map_or(&[][..], Vec::as_slice);
+            batch.push_length(token, ChannelId(channel), if key == 0 { &[] } else { &name }, says, len);
+            self.sizes.push(len + says.len() as u32 + if key == 0 { 0 } else { 2 });
         }
         let took = self.model.publish(self.now, client, &batch, &mut self.out);
         for index in took.taken..batch.len() {
@@ -350,6 +387,9 @@ impl<M: Model + Clone> Trial<M> {
             Command::Connect(client) => self.connect(client),
             Command::Close(client) => self.control(client, &Control::Close),
             Command::Publish { client, channel, ref keys } => self.publish(client, channel, keys),
+            Command::PublishNamed { client, channel, ref keys, name, epoch, from } => {
+                self.publish_named(client, channel, keys, name, (epoch, from));
+            }
             Command::Stored { calls, fails } => self.stored(calls, fails),
             Command::Grant(client, count) => self.control(client, &Control::Grant(count)),
             Command::Ack { client, count } => self.ack(client, count),
@@ -404,7 +444,7 @@ impl<M: Model + Clone> Trial<M> {
         let lost = |lane, position| reference.has_failed(lane, position) && crash.loses(position);
         let log = self.log.crash(crash, lost);
         let known = log.known();
-        self.reference.restarted(&known);
+        self.reference.restarted(self.now, &known);
         self.model = self.blank.clone();
         self.model.restore(self.now, &log.journal(), &mut self.out).expect("the journal holds together");
         self.log = log;
@@ -576,6 +616,7 @@ pub(crate) fn any_command() -> impl Strategy<Value = Command> {
         1 => (1u32..3).prop_map(Command::Connect),
         1 => (client.clone(), 0u32..4, keys()).prop_map(|(client, channel, keys)| Command::Publish { client, channel, keys }),
         6 => calm_publish(),
+        5 => named_publish(),
         6 => (1usize..4, prop::bool::weighted(0.1)).prop_map(|(calls, fails)| Command::Stored { calls, fails }),
         5 => (client.clone(), 0u32..9).prop_map(|(client, count)| Command::Grant(client, count)),
         4 => (client.clone(), 0usize..6).prop_map(|(client, count)| Command::Ack { client, count }),
@@ -623,6 +664,23 @@ fn calm_publish() -> impl Strategy<Value = Command> {
         channel,
         keys,
     })
+}
+
+/// Mostly the next messages of a producer or a few of the last ones again; now and then a gap, another instance or an old one.
+pub(crate) fn named_publish() -> impl Strategy<Value = Command> {
+    let keys = prop_oneof![6 => prop::collection::vec(0u8..12, 1..7), 1 => keys()];
+    let epoch = prop_oneof![12 => Just(0i8), 1 => Just(1), 1 => Just(-1)];
+    let from = prop_oneof![6 => Just(0i8), 5 => -7i8..0, 1 => 1i8..3];
+    (1u32..3, 0u32..3, keys, 0u8..2, epoch, from).prop_map(|(client, channel, keys, name, epoch, from)| {
+        Command::PublishNamed { client, channel, keys, name, epoch, from }
+    })
+}
+
+/// The headers of a producer's message.
+pub(crate) fn identified(producer: &[u8], epoch: u32, sequence: u64) -> Vec<u8> {
+    let mut block = HeaderBlock::new();
+    Identity { producer, epoch, sequence }.put(&mut block).expect("it is short");
+    block.to_bytes()
 }
 
 /// Commands after which every message is to have come once: nobody leaves or seeks, and nothing fails.

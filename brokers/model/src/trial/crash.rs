@@ -90,15 +90,12 @@ pub(crate) struct Log {
     barriers: BTreeMap<u64, usize>,
     /// So many must be left.
     safe: usize,
+    /// How many sequences of a producer are asked for.
+    named: Option<u64>,
 }
 
 impl Log {
-    /// Something is written at `now`; `bytes` is asked for a message's size.
-    pub(crate) fn write(&mut self, now: Time, write: &Write, bytes: impl Fn(u32) -> u32) {
-        self.write_said(now, write, bytes, |_| (Vec::new(), Vec::new()));
-    }
-
-    /// As [`write`](Self::write); `said` is asked for a message's key and headers.
+    /// Something is written at `now`; `bytes` is asked for a message's size, `said` for its key and headers.
     pub(crate) fn write_said(
         &mut self,
         now: Time,
@@ -155,13 +152,21 @@ impl Log {
         let mut entries = if retired == 0 { left } else { outlived(&left, retired, usize::from(crash.early)) };
         // What was given back and is in the journal all the same is there again.
         entries.retain(|entry| !matches!(entry, Logged::GivenBack { .. }));
-        Self { safe: entries.len(), entries, barriers: BTreeMap::new() }
+        Self { safe: entries.len(), entries, barriers: BTreeMap::new(), named: self.named }
+    }
+
+    /// Of messages with identities, a model is told at least so many of each producer.
+    pub(crate) fn keep_named(&mut self, window: Option<u64>) {
+        self.named = window;
     }
 
     /// As it is told to a model.
     pub(crate) fn journal(&self) -> Journal {
         let mut journal = Journal::default();
         journal.keep_said();
+        if let Some(window) = self.named {
+            journal.keep_named(window);
+        }
         for entry in &self.entries {
             match *entry {
                 Logged::Message { lane, position, bytes, written, provisional, ref said } => {

@@ -81,7 +81,7 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-const REFUSALS: [Refusal; 11] = [
+const REFUSALS: [Refusal; 13] = [
     Refusal::Unsupported,
     Refusal::NoSuchLane,
     Refusal::NotAssigned,
@@ -93,6 +93,8 @@ const REFUSALS: [Refusal; 11] = [
     Refusal::Closed,
     Refusal::Unroutable,
     Refusal::Transaction,
+    Refusal::OutOfSequence,
+    Refusal::Fenced,
 ];
 
 const FAILURES: [Failure; 6] = [
@@ -128,6 +130,8 @@ const fn refusal_code(refusal: Refusal) -> u8 {
         Refusal::Closed => 8,
         Refusal::Unroutable => 9,
         Refusal::Transaction => 10,
+        Refusal::OutOfSequence => 11,
+        Refusal::Fenced => 12,
     }
 }
 

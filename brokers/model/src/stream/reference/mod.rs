@@ -5,6 +5,7 @@
 //! which member gets which lane) it judges what the model did. Leaves out the read limit, whose counting is a model's own, and
 //! retention, of which it only checks that nothing young goes.
 
+mod idempotence;
 mod observe;
 mod reshape;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod transactions;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use self::idempotence::Producers;
 pub use self::route::Rules;
 use self::transactions::Transaction;
 use crate::batch::{
@@ -23,6 +25,7 @@ use crate::batch::{
 use crate::broker::Role;
 use crate::completion::{Answer, Description, Failure, LaneState, Outcome, Refusal, Status};
 use crate::contract::{Contract, Delivery, Order};
+use crate::identity::Identity;
 use crate::machine::{ChannelRecord, Effects, GROUPS_MAX, NAME_BYTES_MAX, Record, Write};
 use crate::shard::hash_range::HashRanges;
 use crate::time::Time;
@@ -57,10 +60,15 @@ impl Lane {
         Self { channel, messages: Vec::new(), start: 0, hashes, parents, closed: false, held, taken_back }
     }
 
+    /// Everything below is stored, or failed to be.
+    fn answered(&self) -> u64 {
+        let answered = self.messages.iter().position(|&(_, fate)| fate == Fate::Pending);
+        answered.unwrap_or(self.messages.len()) as u64
+    }
+
     /// How far may be read: to the first message that is not answered, or that may still be taken back.
     fn stable(&self) -> u64 {
-        let answered = self.messages.iter().position(|&(_, fate)| fate == Fate::Pending);
-        let answered = answered.unwrap_or(self.messages.len()) as u64;
+        let answered = self.answered();
         self.held.first().map_or(answered, |&held| held.min(answered))
     }
 
@@ -118,6 +126,8 @@ struct Waiting {
     token: Token,
     lane: u32,
     position: u64,
+    /// It waits for another's message.
+    repeats: bool,
 }
 
 /// What a step must answer.
@@ -148,6 +158,7 @@ pub struct Reference {
     /// Lanes of groups whose members change in the step in hand, as they were held before: by which assignment.
     disturbed: Vec<((u32, u32), u32)>,
     transactions: BTreeMap<u32, Transaction>,
+    producers: Producers,
 }
 
 /// What a model did that it may not do, or did not do that it must, in words.
@@ -170,6 +181,7 @@ impl Reference {
             next_ticket: 0,
             disturbed: Vec::new(),
             transactions: BTreeMap::new(),
+            producers: Producers::default(),
         }
     }
 
@@ -238,17 +250,29 @@ impl Reference {
         let mut due = Accepted { taken: batch.len().min(room), blocked: None };
         due.blocked = (due.taken < batch.len()).then_some(Blocked::Window);
         let ticket = self.next_ticket;
+        let mut waiting: Vec<Waiting> = Vec::new();
         for (index, message) in batch.iter().take(due.taken).enumerate() {
             let route = match refusal {
                 Some(refusal) => Err(Status::Refused(refusal)),
-                None => self.route(now, ticket, &message),
+                None => self.place(now, ticket, client, &message),
+            };
+            let mut waits = |lane, position, repeats| {
+                waiting.push(Waiting { ticket, client, token: message.token, lane, position, repeats });
             };
             match route {
-                Ok(number) => {
+                Ok((number, Some(position))) => {
+                    if position < self.lanes[number as usize].answered() {
+                        expected.placed(client, message.token, Status::Done, LaneId(number), position);
+                    } else {
+                        waits(number, position, true);
+                    }
+                }
+                Ok((number, None)) => {
                     let lane = &mut self.lanes[number as usize];
                     let position = lane.messages.len() as u64;
                     lane.messages.push((now, Fate::Pending));
-                    self.waiting.push(Waiting { ticket, client, token: message.token, lane: number, position });
+                    waits(number, position, false);
+                    self.note_identity(now, client, number, position, Identity::of(message.headers));
                     self.enlist(client, number, position, index as u32, &mut expected);
                 }
                 Err(Status::Throttled) if self.contract.order != Order::None => {
@@ -258,7 +282,8 @@ impl Reference {
                 Err(status) => expected.ended(client, message.token, status),
             }
         }
-        if !expected.writes.is_empty() {
+        if !waiting.is_empty() {
+            self.waiting.extend(waiting);
             expected.writes.push(Write::Barrier(ticket));
             self.next_ticket += 1;
         }
@@ -268,10 +293,27 @@ impl Reference {
         self.observe(now, expected, did)
     }
 
-    fn route(&mut self, now: Time, ticket: u64, message: &crate::batch::Message<'_>) -> Result<u32, Status> {
+    /// Which lane a message goes to, or where it is already.
+    fn place(
+        &mut self,
+        now: Time,
+        ticket: u64,
+        client: u32,
+        message: &crate::batch::Message<'_>,
+    ) -> Result<(u32, Option<u64>), Status> {
         let channel = message.channel.0 as usize;
         let known = self.channels.get(channel).filter(|channel| !channel.gone);
         known.ok_or(Status::Refused(Refusal::NoSuchLane))?;
+        if let Some(identity) = Identity::of(message.headers).filter(|_| !self.rules.is_too_large(message))
+            && let Some((lane, position)) = self.is_repeat(now, client, channel, identity).map_err(Status::Refused)?
+        {
+            return Ok((lane, Some(position)));
+        }
+        self.route(now, ticket, message).map(|lane| (lane, None))
+    }
+
+    fn route(&mut self, now: Time, ticket: u64, message: &crate::batch::Message<'_>) -> Result<u32, Status> {
+        let channel = message.channel.0 as usize;
         let lanes = (0u32..).zip(&self.lanes).filter(|(_, lane)| lane.channel == channel && !lane.closed);
         let lanes: Vec<(u32, (u128, u128))> = lanes.map(|(number, lane)| (number, lane.hashes)).collect();
         self.rules.route(now, ticket, message, &lanes, self.contract.order != Order::None)
@@ -293,9 +335,18 @@ impl Reference {
             for channel in self.channels.iter_mut().filter(|channel| channel.made_by == answered) {
                 channel.acknowledged = result.is_ok();
             }
-            for Waiting { client, token, lane, position, .. } in now_answered {
-                self.lanes[lane as usize].messages[position as usize].1 =
-                    if result.is_ok() { Fate::Stored } else { Fate::Failed };
+            for Waiting { client, token, lane, position, repeats, .. } in now_answered {
+                let fate = &mut self.lanes[lane as usize].messages[position as usize].1;
+                let mut status = status;
+                if repeats {
+                    let failed = Status::Failed(Failure::Storage);
+                    status = if *fate == Fate::Stored { Status::Done } else { failed };
+                } else if result.is_ok() {
+                    *fate = Fate::Stored;
+                } else {
+                    *fate = Fate::Failed;
+                    self.lost(lane, position);
+                }
                 expected.outcomes.push((client, Outcome { token, status, lane: LaneId(lane), position }));
                 self.flushes.iter_mut().for_each(|(.., open)| open.retain(|&open| open != token));
             }
@@ -564,6 +615,7 @@ impl Reference {
         for group in gone.groups.clone() {
             self.disturb(&group);
         }
+        self.forget_channel(channel.0 as usize);
         expected.writes.push(Write::Record(Record::ChannelGone(channel)));
         self.wait_for_record(client, token, (LaneId(0), 0), expected);
         Ok(())

@@ -13,7 +13,7 @@ use crate::trial::crash::Known;
 
 impl Reference {
     /// All clients are gone, and what is known is all there is. What was acknowledged and is kept must be among it.
-    pub(crate) fn restarted(&mut self, known: &Known) {
+    pub(crate) fn restarted(&mut self, now: Time, known: &Known) {
         for (number, channel) in
             (0u32..).zip(&self.channels).filter(|(_, channel)| channel.acknowledged && !channel.gone)
         {
@@ -80,6 +80,7 @@ impl Reference {
                 self.place_lane(known, lane, made.channel, hashes, parents.clone());
             }
         }
+        self.restart_identities(now, known);
     }
 
     /// A lane of a channel that is there.

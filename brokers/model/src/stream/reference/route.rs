@@ -85,6 +85,23 @@ impl Rules {
         }
     }
 
+    /// How many sequences of a producer are remembered, and for how long; nothing where repeats are not known.
+    pub(super) fn idempotence(&self) -> Option<(u64, Span)> {
+        match self {
+            Self::Log { options, .. } => {
+                options.idempotence.then_some((options.max_in_flight.into(), options.producer_expiration))
+            }
+            Self::Shard { .. } => None,
+        }
+    }
+
+    /// Whether a message is refused for its size.
+    pub(super) fn is_too_large(&self, message: &Message<'_>) -> bool {
+        let (Self::Log { options: LogOptions { max_message_bytes: most, .. }, .. }
+        | Self::Shard { options: ShardOptions { max_message_bytes: most, .. }, .. }) = self;
+        (message.key.len() + message.headers.len()) as u32 + message.payload_len > *most
+    }
+
     /// Whether a message written at `time` must still be there.
     pub(super) fn keeps(&self, time: Time, now: Time) -> bool {
         let (Self::Log { options: LogOptions { retention, .. }, .. }

@@ -216,6 +216,7 @@ impl Reference {
 
     fn end_positions(&mut self, client: u32, taken_back: bool) {
         let hides = self.read_committed();
+        self.ended_identities(client, taken_back);
         let Some(known) = self.transactions.get_mut(&client) else { return };
         for (lane, position) in std::mem::take(&mut known.positions) {
             let lane = &mut self.lanes[lane as usize];
