@@ -130,6 +130,9 @@ pub enum Transaction {
     Begin {
         /// The group, if it settles.
         group: Option<String>,
+        /// A name of 1 to 255 bytes, if it has one (Kafka: `transactional.id`). Who had the name before is fenced: what it has open is taken
+        /// back, and what it asks from then on is refused.
+        name: Option<String>,
     },
     /// It counts. Done when that is stored as the contract says. Refused as stale, and taken back, when a lane of which it settled something
     /// has gone to another member.

@@ -54,7 +54,7 @@ fn what_was_committed_is_there_and_what_was_open_never_was() {
 
         // A large transaction of which nothing counts, so that segments end and are used again.
         let base = life * 1_000;
-        step(&mut world, other, Transaction::Begin { group: None });
+        step(&mut world, other, Transaction::Begin { group: None, name: None });
         publish(&mut world, other, target, base + 500..base + 900);
         step(&mut world, other, Transaction::Abort);
 
@@ -63,13 +63,13 @@ fn what_was_committed_is_there_and_what_was_open_never_was() {
         let receipts: Vec<_> = again.iter().chain(got.iter()).map(|delivery| delivery.receipt).collect();
         assert_eq!(receipts.len(), 30 + open_before);
         let (first, rest) = receipts.split_at(10 + open_before);
-        step(&mut world, worker, Transaction::Begin { group: Some("g".into()) });
+        step(&mut world, worker, Transaction::Begin { group: Some("g".into()), name: None });
         publish(&mut world, worker, target, base + 100..base + 110);
         // By the lanes' own order the last of each lane covers those before it.
         world.ack(worker, first.iter().copied());
         step(&mut world, worker, Transaction::Commit);
         due.extend(base + 100..base + 110);
-        step(&mut world, worker, Transaction::Begin { group: Some("g".into()) });
+        step(&mut world, worker, Transaction::Begin { group: Some("g".into()), name: None });
         publish(&mut world, worker, target, base + 200..base + 220);
         world.ack(worker, rest.iter().copied());
         steps(&mut world, 4);

@@ -187,6 +187,7 @@ suites! {
             a_transaction_counts_whole_or_not_at_all_or_is_refused,
             what_is_read_and_published_in_one_transaction_counts_together_or_is_refused,
             a_commit_for_a_lane_that_has_moved_is_refused_and_taken_back,
+            who_begins_under_a_name_fences_the_one_that_had_it_or_is_refused,
         ],
         idempotence: [
             a_repeat_of_a_producer_with_a_name_is_stored_once_or_is_another_message,
@@ -279,6 +280,7 @@ suites! {
             a_transaction_counts_whole_or_not_at_all_or_is_refused,
             what_is_read_and_published_in_one_transaction_counts_together_or_is_refused,
             a_commit_for_a_lane_that_has_moved_is_refused_and_taken_back,
+            who_begins_under_a_name_fences_the_one_that_had_it_or_is_refused,
         ],
         idempotence: [
             a_repeat_of_a_producer_with_a_name_is_stored_once_or_is_another_message,

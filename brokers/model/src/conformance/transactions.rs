@@ -24,7 +24,7 @@ fn without_transactions(rig: &mut dyn Rig) {
 }
 
 fn begin(group: Option<&str>) -> Transaction {
-    Transaction::Begin { group: group.map(str::to_owned) }
+    Transaction::Begin { group: group.map(str::to_owned), name: None }
 }
 
 /// A session under a contract for which members are handed only what is committed.
@@ -140,5 +140,45 @@ pub fn a_commit_for_a_lane_that_has_moved_is_refused_and_taken_back(rig: &mut dy
     session.deliveries(result, 3);
     session.idle();
     assert_eq!(sorted_numbers(&session, result), (200..203).collect::<Vec<_>>());
+    session.end();
+}
+
+/// Who begins under a name takes it from the one that had it: what that one has open is taken back, and what it asks is refused.
+pub fn who_begins_under_a_name_fences_the_one_that_had_it_or_is_refused(rig: &mut dyn Rig) {
+    if !rig.broker().capabilities().has(Feature::Transactions) {
+        return without_transactions(rig);
+    }
+    let named = |name: &str| Transaction::Begin { group: Some("g".to_owned()), name: Some(name.to_owned()) };
+    let mut session = exactly_once(rig);
+    let (read, written) = (session.create("read", 1, &["g"]), session.create("written", 1, &["h"]));
+    let (source, old, new) = (session.producer(), session.producer(), session.producer());
+    let reader = session.member("g", read);
+    let result = session.serving("h", written);
+    session.published(source, &keyed(read, 0..10, 10));
+    session.ask(reader, Control::Grant(100));
+    let got = receipts(&session.deliveries(reader, 10));
+    for name in [String::new(), "n".repeat(256)] {
+        session.refused(old, Control::Transaction(named(&name)), Refusal::OutOfRange);
+    }
+    done(&mut session, old, named("orders"));
+    session.published(old, &keyed(written, 100..110, 10));
+    assert_eq!(session.settled(old, &got, Verdict::Ack), [Status::Done; 10]);
+    done(&mut session, new, named("another"));
+    done(&mut session, new, Transaction::Abort);
+    done(&mut session, new, named("orders"));
+    assert_eq!(session.settled(old, &got[..1], Verdict::Ack), [Status::Refused(Refusal::Fenced)]);
+    for step in [Transaction::Commit, Transaction::Abort, begin(None), named("orders")] {
+        session.refused(old, Control::Transaction(step), Refusal::Fenced);
+    }
+    let late = session.publish(old, &keyed(written, 110..111, 1));
+    assert_eq!(session.outcomes(old, &late)[0].status, Status::Refused(Refusal::Fenced));
+    session.published(new, &keyed(written, 200..210, 10));
+    assert_eq!(session.settled(new, &got, Verdict::Ack), [Status::Done; 10]);
+    done(&mut session, new, Transaction::Commit);
+    session.close(old);
+    session.deliveries(result, 10);
+    session.idle();
+    assert_eq!(sorted_numbers(&session, result), (200..210).collect::<Vec<_>>());
+    assert_eq!(committed(&mut session, read), 10);
     session.end();
 }

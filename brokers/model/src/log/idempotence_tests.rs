@@ -55,7 +55,7 @@ fn then() -> impl Strategy<Value = Then> {
         3 => (1u64..20, 1u32..3).prop_map(|(back, client)| Then::Again(back, client)),
         2 => crash().prop_map(Then::Crash),
         2 => prop_oneof![
-            Just(Transaction::Begin { group: None }), Just(Transaction::Commit), Just(Transaction::Abort)
+            Just(Transaction::Begin { group: None, name: None }), Just(Transaction::Commit), Just(Transaction::Abort)
         ].prop_map(Then::Transact),
         1 => (1u64..60).prop_map(Then::Pass),
     ]

@@ -310,7 +310,7 @@ fn a_transaction_that_takes_too_long_is_taken_back_and_its_producer_has_to_end_i
     let stored = Command::Stored { calls: 9, fails: false };
     trial.run(&Command::Connect(7));
     trial.run(&Command::Grant(7, 100));
-    for command in [step(1, Transaction::Begin { group: None }), publish(1), publish(2), stored.clone()] {
+    for command in [step(1, Transaction::Begin { group: None, name: None }), publish(1), publish(2), stored.clone()] {
         trial.run(&command);
     }
     assert_eq!((trial.lags(0)[1], trial.delivered.len()), ((0, 0), 0), "nothing may be read before it ends");
@@ -324,7 +324,9 @@ fn a_transaction_that_takes_too_long_is_taken_back_and_its_producer_has_to_end_i
         trial.run(&command);
     }
     assert_eq!(positions(&trial), [2, 3, 4, 5]);
-    for command in [step(1, Transaction::Begin { group: None }), publish(1), step(1, Transaction::Commit), stored] {
+    for command in
+        [step(1, Transaction::Begin { group: None, name: None }), publish(1), step(1, Transaction::Commit), stored]
+    {
         trial.run(&command);
     }
     assert_eq!(positions(&trial), [2, 3, 4, 5, 6, 7]);

@@ -13,7 +13,7 @@ use crate::time::Time;
 impl Stream {
     /// Commits. Each settlement is done at once; one record per lane follows at the end of the call, and nobody waits for it.
     pub(crate) fn settle(&mut self, now: Time, client: u32, settlements: &[Settlement], out: &mut Effects) {
-        if self.transactions.contains_key(&client) {
+        if self.transactions.contains_key(&client) || self.is_fenced(client) {
             return self.settle_within(client, settlements, out);
         }
         let mut moved: Vec<Source> = Vec::new();

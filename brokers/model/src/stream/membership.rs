@@ -37,6 +37,7 @@ impl Stream {
             member.credit.end(|grant| out.outcomes.push(ended(client, grant, Status::Done)));
         }
         self.leave_transaction(now, client, out);
+        self.names.give_up(client);
         if let Ok(state) = self.client_mut(client) {
             state.open = false;
             if matches!(state.part, Part::Member(_)) {

@@ -8,6 +8,7 @@ mod assign;
 mod bucket;
 mod control;
 mod deliver;
+mod fencing;
 mod idempotence;
 mod index;
 mod lane;
@@ -25,6 +26,7 @@ pub(crate) mod trial;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use self::fencing::Names;
 use self::idempotence::Producers;
 use self::lane::Lane;
 use self::pending::Pending;
@@ -146,6 +148,8 @@ enum Part {
 struct ClientState {
     part: Part,
     open: bool,
+    /// Another producer has its name.
+    fenced: bool,
     in_flight: u32,
     /// One after the ticket of its last publish call.
     published: u64,
@@ -188,6 +192,8 @@ pub(crate) struct Stream {
     enlisting: Option<u32>,
     /// What producers with names have published.
     producers: Producers,
+    /// Whose names of transactional producers are.
+    names: Names,
 }
 
 impl Stream {
@@ -212,6 +218,7 @@ impl Stream {
             next_transaction: Time::NEVER,
             enlisting: None,
             producers: Producers::default(),
+            names: Names::default(),
         }
     }
 
@@ -271,7 +278,8 @@ impl Stream {
         if self.clients.len() <= number {
             self.clients.resize_with(number + 1, || None);
         }
-        let state = ClientState { part, open: true, in_flight: 0, published: 0, flushes: VecDeque::new() };
+        let state =
+            ClientState { part, open: true, fenced: false, in_flight: 0, published: 0, flushes: VecDeque::new() };
         self.clients[number] = Some(state);
         if matches!(spec.role, Role::Member { .. }) {
             self.join(now, spec.number, out);

@@ -17,6 +17,9 @@ impl Stream {
     pub(crate) fn open_publish(&mut self, client: u32) -> Result<usize, Refusal> {
         let max = self.config.max_in_flight;
         let state = self.client(client)?;
+        if state.fenced {
+            return Err(Refusal::Fenced);
+        }
         let room = match state.part {
             Part::Producer => max.saturating_sub(state.in_flight) as usize,
             Part::Member(_) | Part::Administrator => return Err(Refusal::WrongRole),

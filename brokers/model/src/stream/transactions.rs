@@ -3,11 +3,11 @@
 //! Messages are appended as they come, marked as provisional. A commit writes one block of records that belong together, releases the
 //! messages and moves the groups' positions, and is done when that is stored. Without it, the messages are taken back: at an abort, when
 //! the transaction takes too long, when a publish fails, when the producer leaves, and at a restart. Who reads only what is committed
-//! waits at the first message of an open transaction. Leaves out names by which a producer would be fenced: a number that is in use
-//! can't be taken over.
+//! waits at the first message of an open transaction. Leaves out names by which a producer is fenced, which are in `fencing`.
 
 use std::collections::BTreeMap;
 
+use super::fencing::check_name;
 use super::lane::NOBODY;
 use super::{Part, Source, Stream, ended, placed};
 use crate::batch::{LaneId, Receipt, Settlement, Token, Transaction as Step, Verdict};
@@ -71,8 +71,17 @@ impl Stream {
             Part::Member(_) | Part::Administrator => return Err(Refusal::WrongRole),
         }
         let rules = self.config.transactions.ok_or(Refusal::Unsupported)?;
+        if self.is_fenced(client) {
+            return Err(Refusal::Fenced);
+        }
         match step {
-            Step::Begin { group } => self.begin(client, now + rules.timeout, group.as_deref())?,
+            Step::Begin { group, name } => {
+                check_name(name.as_deref())?;
+                self.begin(client, now + rules.timeout, group.as_deref())?;
+                if let Some(name) = name {
+                    self.take_name(now, client, name, out);
+                }
+            }
             Step::Commit => return self.commit_transaction(now, client, token, out),
             Step::Abort => {
                 let stage = self.transactions.get(&client).map(|transaction| transaction.stage);
@@ -127,10 +136,12 @@ impl Stream {
 
     /// Settles within a producer's transaction, for the members of its group.
     pub(super) fn settle_within(&mut self, client: u32, settlements: &[Settlement], out: &mut Effects) {
+        let fenced = self.is_fenced(client);
         for &Settlement { token, receipt, verdict } in settlements {
             let result = match verdict {
-                Verdict::Ack => self.enlist_settlement(client, receipt),
-                Verdict::Nack { .. } | Verdict::Extend(_) => Err(Refusal::Unsupported),
+                Verdict::Ack if !fenced => self.enlist_settlement(client, receipt),
+                Verdict::Nack { .. } | Verdict::Extend(_) if !fenced => Err(Refusal::Unsupported),
+                Verdict::Ack | Verdict::Nack { .. } | Verdict::Extend(_) => Err(Refusal::Fenced),
             };
             let status = result.map_or_else(Status::Refused, |()| Status::Done);
             out.outcomes.push(placed(client, token, status, receipt.lane, receipt.position));

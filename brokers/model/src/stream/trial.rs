@@ -647,8 +647,10 @@ pub(crate) fn reshape() -> impl Strategy<Value = Command> {
 
 fn step() -> impl Strategy<Value = Transaction> {
     let group = prop_oneof![2 => Just(None), 4 => Just(Some("g".to_owned())), 1 => Just(Some("nobody".to_owned()))];
+    let name = prop_oneof![8 => Just(""), 2 => Just("one"), 1 => Just("two")];
+    let name = name.prop_map(|name| (!name.is_empty()).then(|| name.to_owned()));
     prop_oneof![
-        3 => group.prop_map(|group| Transaction::Begin { group }),
+        3 => (group, name).prop_map(|(group, name)| Transaction::Begin { group, name }),
         2 => Just(Transaction::Commit),
         1 => Just(Transaction::Abort),
     ]

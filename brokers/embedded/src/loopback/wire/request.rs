@@ -186,9 +186,12 @@ pub(in crate::loopback) fn put_control(out: &mut Vec<u8>, slot: u32, control: &C
                 out.extend_from_slice(&at.unwrap_or_default().to_le_bytes());
             }
             Control::Merge { lane, with } => put_numbers(out, 10, &[lane.0, with.0]),
-            Control::Transaction(Transaction::Begin { group }) => {
-                out.extend_from_slice(&[11, u8::from(group.is_some())]);
-                put_text(out, group.as_deref().unwrap_or_default());
+            Control::Transaction(Transaction::Begin { group, name }) => {
+                out.push(11);
+                for text in [group, name] {
+                    out.push(u8::from(text.is_some()));
+                    put_text(out, text.as_deref().unwrap_or_default());
+                }
             }
             Control::Transaction(Transaction::Commit) => out.push(12),
             Control::Transaction(Transaction::Abort) => out.push(13),
@@ -329,13 +332,13 @@ fn read_control(mut body: Reader<'_>) -> Option<(Token, Control)> {
         }
         10 => Control::Merge { lane: LaneId(body.u32()?), with: LaneId(body.u32()?) },
         11 => {
-            let (some, group) = (body.u8()?, body.text()?);
-            let group = match some {
-                0 if group.is_empty() => None,
-                1 => Some(group),
-                _ => return None,
+            let mut text = || match (body.u8()?, body.text()?) {
+                (0, text) if text.is_empty() => Some(None),
+                (1, text) => Some(Some(text)),
+                _ => None,
             };
-            Control::Transaction(Transaction::Begin { group })
+            let (group, name) = (text()?, text()?);
+            Control::Transaction(Transaction::Begin { group, name })
         }
         12 => Control::Transaction(Transaction::Commit),
         13 => Control::Transaction(Transaction::Abort),
@@ -418,8 +421,10 @@ mod tests {
             Control::Split { lane: LaneId(8), at: None },
             Control::Split { lane: LaneId(8), at: Some(1 << 127 | 3) },
             Control::Merge { lane: LaneId(9), with: LaneId(10) },
-            Control::Transaction(Transaction::Begin { group: None }),
-            Control::Transaction(Transaction::Begin { group: Some("g".to_owned()) }),
+            Control::Transaction(Transaction::Begin { group: None, name: None }),
+            Control::Transaction(Transaction::Begin { group: Some("g".to_owned()), name: None }),
+            Control::Transaction(Transaction::Begin { group: None, name: Some("orders".to_owned()) }),
+            Control::Transaction(Transaction::Begin { group: Some("g".to_owned()), name: Some(String::new()) }),
             Control::Transaction(Transaction::Commit),
             Control::Transaction(Transaction::Abort),
         ];

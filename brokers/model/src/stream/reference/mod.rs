@@ -159,6 +159,9 @@ pub struct Reference {
     disturbed: Vec<((u32, u32), u32)>,
     transactions: BTreeMap<u32, Transaction>,
     producers: Producers,
+    /// Whose each transactional name is, and those whose name was taken.
+    names: BTreeMap<String, u32>,
+    fenced: BTreeSet<u32>,
 }
 
 /// What a model did that it may not do, or did not do that it must, in words.
@@ -182,6 +185,8 @@ impl Reference {
             disturbed: Vec::new(),
             transactions: BTreeMap::new(),
             producers: Producers::default(),
+            names: BTreeMap::new(),
+            fenced: BTreeSet::new(),
         }
     }
 
@@ -234,6 +239,7 @@ impl Reference {
         }
         let client = Client { role, open: true, grants: VecDeque::new(), heard: now, away: false };
         self.clients.insert(number, client);
+        self.fenced.remove(&number);
         self.observe(now, Expected::default(), did)
     }
 
@@ -544,6 +550,7 @@ impl Reference {
             self.disturb(&group);
         }
         self.left(client);
+        self.names.retain(|_, holder| *holder != client);
         let leaving = self.clients.get_mut(&client).expect("it is open");
         leaving.open = false;
         for (grant, _) in leaving.grants.drain(..) {

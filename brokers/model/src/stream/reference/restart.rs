@@ -32,6 +32,8 @@ impl Reference {
         }
         self.held_over_a_crash(&known.provisional, |lane, position| known.messages.contains_key(&(lane, position)));
         self.transactions.clear();
+        self.names.clear();
+        self.fenced.clear();
         self.clients.clear();
         self.waiting.clear();
         self.records.clear();

@@ -1,6 +1,6 @@
 //! Transactions as the reference sees them: every position of each in a plain set, looked up anew each time.
 //!
-//! Leaves out names by which a producer would be fenced: there are none.
+//! Leaves out where an end of a transaction is in the journal, which the trials read off.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use super::{Expected, Reference, Waiting};
 use crate::batch::{LaneId, Receipt, Settlement, Token, Transaction as Step, Verdict};
 use crate::broker::Role;
 use crate::completion::{Refusal, Status};
-use crate::machine::{Record, Write};
+use crate::machine::{NAME_BYTES_MAX, Record, Write};
 use crate::time::Time;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,9 @@ impl Reference {
     }
 
     pub(super) fn refuses_publish(&self, client: u32) -> Option<Refusal> {
+        if self.fenced.contains(&client) {
+            return Some(Refusal::Fenced);
+        }
         let stage = self.transactions.get(&client).map(|known| known.stage);
         stage.filter(|stage| *stage != Stage::Open).map(|_| Refusal::Transaction)
     }
@@ -87,9 +90,15 @@ impl Reference {
             return Err(Refusal::WrongRole);
         }
         let (timeout, _) = self.rules.transactions(self.contract.delivery).ok_or(Refusal::Unsupported)?;
+        if self.fenced.contains(&client) {
+            return Err(Refusal::Fenced);
+        }
         let stage = self.transactions.get(&client).map(|known| known.stage);
         match (step, stage) {
-            (Step::Begin { group }, None) => {
+            (Step::Begin { name: Some(name), .. }, _) if name.is_empty() || name.len() > NAME_BYTES_MAX => {
+                return Err(Refusal::OutOfRange);
+            }
+            (Step::Begin { group, name }, None) => {
                 let known = |name: &String| self.channels.iter().any(|channel| channel.groups.contains(name));
                 if !group.iter().all(known) {
                     return Err(Refusal::NoSuchLane);
@@ -98,6 +107,13 @@ impl Reference {
                 let begun =
                     Transaction { stage: Stage::Open, ends: now + timeout, group: group.clone(), positions, moves };
                 self.transactions.insert(client, begun);
+                if let Some(name) = name {
+                    self.names.retain(|_, holder| *holder != client);
+                    if let Some(other) = self.names.insert(name.clone(), client) {
+                        self.left(other);
+                        self.fenced.insert(other);
+                    }
+                }
             }
             (Step::Commit, Some(Stage::Open)) => return self.commit(client, token, expected),
             (Step::Commit, Some(Stage::TakenBack)) => {
@@ -149,13 +165,15 @@ impl Reference {
 
     /// A producer settles within its transaction. False when it has none.
     pub(super) fn settled_within(&mut self, client: u32, settlements: &[Settlement], expected: &mut Expected) -> bool {
-        if !self.transactions.contains_key(&client) {
+        let fenced = self.fenced.contains(&client);
+        if !self.transactions.contains_key(&client) && !fenced {
             return false;
         }
         for &Settlement { token, receipt, verdict } in settlements {
             let result = match verdict {
-                Verdict::Ack => self.settle_one(client, receipt),
-                Verdict::Nack { .. } | Verdict::Extend(_) => Err(Refusal::Unsupported),
+                Verdict::Ack if !fenced => self.settle_one(client, receipt),
+                Verdict::Nack { .. } | Verdict::Extend(_) if !fenced => Err(Refusal::Unsupported),
+                Verdict::Ack | Verdict::Nack { .. } | Verdict::Extend(_) => Err(Refusal::Fenced),
             };
             let status = result.map_or_else(Status::Refused, |()| Status::Done);
             expected.placed(client, token, status, receipt.lane, receipt.position);
