@@ -244,9 +244,8 @@ impl DirectModel {
 
     /// Everything up to `ticket` is stored or lost.
     pub(super) fn stored_upto(&mut self, now: Time, ticket: u64, result: Result<(), Failure>, out: &mut Effects) {
-        while let Some(Registration { slot, segment, outcome, .. }) =
-            self.records.pop_front_if(|record| record.ticket <= ticket)
-        {
+        while self.records.front().is_some_and(|record| record.ticket <= ticket) {
+            let Some(Registration { slot, segment, outcome, .. }) = self.records.pop_front() else { break };
             let status = result.map_or_else(Status::Failed, |()| outcome.status);
             self.end(slot, segment, Outcome { status, ..outcome }, out);
         }

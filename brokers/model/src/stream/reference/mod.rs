@@ -598,13 +598,7 @@ impl Reference {
     }
 
     /// What the administrator asked ends once its record is stored.
-    fn wait_for_record(
-        &mut self,
-        client: u32,
-        token: Token,
-        (lane, position): (LaneId, u64),
-        expected: &mut Expected,
-    ) {
+    fn wait_for_record(&mut self, client: u32, token: Token, (lane, position): (LaneId, u64), expected: &mut Expected) {
         expected.writes.push(Write::Barrier(self.next_ticket));
         self.records.push((self.next_ticket, client, Outcome { token, status: Status::Done, lane, position }));
         self.next_ticket += 1;
