@@ -18,9 +18,13 @@ pub(super) const fn line(status: Status, accepted: bool) -> (u16, &'static str) 
         Status::Failed(Failure::Disconnected) => (502, "Bad Gateway"),
         Status::Failed(Failure::Storage) => (507, "Insufficient Storage"),
         Status::Refused(refusal) => match refusal {
-            Refusal::WrongRole | Refusal::NotAssigned => (403, "Forbidden"),
+            Refusal::WrongRole | Refusal::NotAssigned | Refusal::Fenced => (403, "Forbidden"),
             Refusal::NoSuchLane | Refusal::Unroutable => (404, "Not Found"),
-            Refusal::StaleReceipt | Refusal::OutOfRange | Refusal::Exists | Refusal::Transaction => (409, "Conflict"),
+            Refusal::StaleReceipt
+            | Refusal::OutOfRange
+            | Refusal::Exists
+            | Refusal::Transaction
+            | Refusal::OutOfSequence => (409, "Conflict"),
             Refusal::Closed => (410, "Gone"),
             Refusal::TooLarge => (413, "Content Too Large"),
             Refusal::Unsupported => (501, "Not Implemented"),
@@ -54,6 +58,8 @@ pub(super) const fn word(status: Status) -> &'static str {
             Refusal::WrongRole => "wrong-role",
             Refusal::Closed => "closed",
             Refusal::Unroutable => "unroutable",
+            Refusal::OutOfSequence => "out-of-sequence",
+            Refusal::Fenced => "fenced",
         },
     }
 }
