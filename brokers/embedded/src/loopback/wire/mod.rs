@@ -202,7 +202,7 @@ mod tests {
             assert!(!codes.contains(&code), "{status:?}");
             codes.push(code);
         }
-        assert_eq!((codes.len(), status_of([1, 11]), status_of([5, 0])), (20, None, None));
+        assert_eq!((codes.len(), status_of([1, 13]), status_of([5, 0])), (22, None, None));
         assert!(HOLDS.into_iter().all(|hold| hold_of(hold_code(hold)) == Some(hold)));
         assert_eq!(hold_of(7), None);
     }
