@@ -262,8 +262,10 @@ impl Stream {
             let mut by_channel: BTreeMap<u32, Vec<NamedMessage>> = BTreeMap::new();
             for message in messages {
                 let Some(lane) = self.lanes.get(message.lane as usize) else { continue };
-                let provisional = journal.lane(message.lane).is_some_and(|lane| lane.is_provisional(message.position));
-                if !provisional && self.channel(ChannelId(lane.channel)).is_some() {
+                let holds =
+                    |lane: &LaneJournal| message.position >= lane.first() && !lane.is_provisional(message.position);
+                let held = journal.lane(message.lane).is_some_and(holds);
+                if held && self.channel(ChannelId(lane.channel)).is_some() {
                     by_channel.entry(lane.channel).or_default().push(message);
                 }
             }
