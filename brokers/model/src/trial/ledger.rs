@@ -191,7 +191,8 @@ impl Entry {
             // What a restart found comes in order; what comes again since then stands in line with it.
             return self.is_fresh() && position < other_position && !self.held_over && !other.held_over;
         }
-        !self.is_fresh() || position < other_position
+        // What a restart found delayed joins the line at its time, without a promise of where.
+        !self.is_fresh() || (position < other_position && !self.held_over && !other.held_over)
     }
 
     pub(crate) fn give_up(&mut self, fate: Fate) {
