@@ -38,6 +38,12 @@ impl LogOptions {
                     "in the producer's transaction, or on settle",
                     "exactly-once within the log: what one transaction reads, publishes and settles counts together or not at all; \
                      what a member does elsewhere it may do again if it fails before it settles",
+                );
+                settings.add(
+                    "transactions of a run",
+                    "none",
+                    "no stage of a workload publishes onward, so its members settle; what a run shows of exactly-once is that each \
+                     message came to each group once",
                 )
             }
         };
