@@ -329,11 +329,8 @@ impl Exceptions {
     fn note_waiting(&mut self, at: u32) {
         self.oldest.push(Reverse((self.entries[at as usize].position, at)));
         if self.oldest.len() as u64 > 2 * self.waiting() + 64 {
-            // Anew, for one that came back several times stands there several times.
-            self.oldest.clear();
-            let entries = self.entries.iter().enumerate();
-            let waiting = entries.filter(|(_, entry)| matches!(entry.stage, Stage::Ready | Stage::Hidden));
-            self.oldest.extend(waiting.map(|(at, entry)| Reverse((entry.position, at as u32))));
+            let entries = &self.entries;
+            keep_each_once(&mut self.oldest, |&(position, at)| waits(&entries[at as usize], position));
         }
     }
 
@@ -555,10 +552,11 @@ impl Exceptions {
     fn note_end(&mut self, at: u32, deadline: Time) {
         self.ends.push(Reverse((deadline, at)));
         if self.ends.len() > 2 * self.leased + 64 {
-            self.ends.clear();
-            let entries = self.entries.iter().enumerate();
-            let leased = entries.filter(|(_, entry)| entry.stage == Stage::Leased);
-            self.ends.extend(leased.map(|(at, entry)| Reverse((entry.deadline, at as u32))));
+            let entries = &self.entries;
+            keep_each_once(&mut self.ends, |&(deadline, at)| {
+                let entry = &entries[at as usize];
+                entry.stage == Stage::Leased && entry.deadline == deadline
+            });
         }
     }
 
@@ -685,6 +683,16 @@ fn is_hidden(entry: &Exception, position: u64) -> bool {
 /// Whether an entry is still that of a message that waits at `position`.
 fn waits(entry: &Exception, position: u64) -> bool {
     matches!(entry.stage, Stage::Ready | Stage::Hidden) && entry.position == position
+}
+
+/// Drops from a heap what `is_current` denies and what stands there twice. What that costs grows with the heap alone, not with all the
+/// messages that it was made for.
+fn keep_each_once<T: Ord>(heap: &mut BinaryHeap<Reverse<T>>, is_current: impl Fn(&T) -> bool) {
+    let mut kept = std::mem::take(heap).into_vec();
+    kept.retain(|Reverse(one)| is_current(one));
+    kept.sort_unstable();
+    kept.dedup();
+    *heap = BinaryHeap::from(kept);
 }
 
 #[cfg(test)]

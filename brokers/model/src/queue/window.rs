@@ -141,6 +141,15 @@ impl Window {
         }
         let low = word.first_lease.saturating_sub(self.lease_base) as usize;
         let high = (low + (position - self.leases[low].start) as usize).min(self.leases.len() - 1);
+        // Where nothing was set aside ahead of what is handed out, the next word's first lease is the last that can hold this position.
+        if let Some(next) = self.words.get(index + 1) {
+            let near = (next.first_lease.saturating_sub(self.lease_base) as usize).clamp(low, high);
+            let found = self.covering(position, low, near);
+            let lease = &self.leases[found];
+            if position < lease.start + u64::from(lease.len) {
+                return Place::Leased(found);
+            }
+        }
         Place::Leased(self.covering(position, low, high))
     }
 

@@ -52,6 +52,23 @@ fn extending_for_ever_does_not_grow() {
 }
 
 #[test]
+fn a_place_that_is_leased_again_and_again_until_one_time_is_noted_once() {
+    let mut late = Exceptions::default();
+    for position in 0..10_000 {
+        late.add_leased(position, 0, 5, Time(30));
+        late.settle(position);
+    }
+    late.add_leased(10_000, 0, 5, Time(30));
+    assert!(late.ends.len() <= 70 && late.entries.len() == 1, "{} {}", late.ends.len(), late.entries.len());
+    let mut ended = 0;
+    late.expire(Time(30), |_, _, _| {
+        ended += 1;
+        true
+    });
+    assert_eq!((ended, late.ready(), late.next_deadline()), (1, 1, None));
+}
+
+#[test]
 fn what_is_given_up_leaves_nothing_behind() {
     let mut late = Exceptions::new(Shape { ageing: true, ..Shape::default() });
     for position in [8, 3, 5, 9] {
