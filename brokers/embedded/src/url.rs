@@ -11,7 +11,7 @@ use brokerlab_model::Span;
 use brokerlab_model::direct::{Answer, DirectOptions, Overflow};
 use brokerlab_model::log::{Assignment, Isolation, LogOptions};
 use brokerlab_model::queue::{DeadLetter, OutOfBounds, Overflow as FullQueue, QueueOptions};
-use brokerlab_model::shard::{ON_DEMAND_SHARDS, Readers, SCALES_WITHIN, ShardOptions};
+use brokerlab_model::shard::{KeyHash, ON_DEMAND_SHARDS, Readers, SCALES_WITHIN, ShardOptions};
 
 use crate::faulty::Faults;
 use crate::presets::{self, Preset};
@@ -514,6 +514,14 @@ fn readers(text: &str) -> Result<Readers, &'static str> {
     }
 }
 
+fn key_hash(text: &str) -> Result<KeyHash, &'static str> {
+    match text {
+        "md5" => Ok(KeyHash::Md5),
+        "xxh3" => Ok(KeyHash::Xxh3),
+        _ => Err("write md5 or xxh3"),
+    }
+}
+
 fn on_demand(text: &str) -> Result<bool, &'static str> {
     match text {
         "on-demand" => Ok(true),
@@ -623,6 +631,7 @@ const SHARD: &[Parameter] = parameters! {
     "write_records", "records per second that a shard takes; 1000" => shard.write_records_per_s = count_u32;
     "write_bytes", "bytes per second that a shard takes; 1MiB" => shard.write_bytes_per_s = bytes_u32;
     "read_bytes", "bytes per second that an application reads from a shard; 2MiB" => shard.read_bytes_per_s = bytes_u32;
+    "hash", "what finds a key's shard: md5, as the service, or xxh3, which costs less; md5" => shard.hash = key_hash;
     "readers", "how applications read: fan-out (each its own limit) or polling (calls and bytes shared); fan-out"
         => shard.readers = readers;
     "mode", "who splits shards: provisioned (nobody unasked) or on-demand (the stream, by load; 4 shards at first)"
@@ -690,6 +699,8 @@ mod tests {
         let shard = BackendUrl::parse("shard?mode=on-demand&shards=2").unwrap();
         assert_eq!((shard.lanes(), shard.options.shard.on_demand), (Some(2), Some(Span::from_secs(900))));
         assert!(error("shard?scale_after=5s").contains("write mode=on-demand beside it"));
+        assert_eq!(BackendUrl::parse("shard?hash=xxh3").unwrap().options.shard.hash, KeyHash::Xxh3);
+        assert_eq!(error("shard?hash=sha1"), "`hash=sha1`: write md5 or xxh3");
         assert_eq!(error("shard?readers=push"), "`readers=push`: write fan-out or polling");
         let url = BackendUrl::parse("shard?write_records=10&retention=forever").unwrap();
         assert_eq!((url.options.shard.write_records_per_s, url.options.shard.retention), (10, None));

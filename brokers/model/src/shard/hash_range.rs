@@ -1,8 +1,29 @@
-//! Which shard a record goes to: the MD5 of its partition key, as a 128-bit number, and the range that holds it.
+//! Which shard a record goes to: the hash of its partition key, as a 128-bit number, and the range that holds it.
 //!
 //! Leaves out which shard has which range, which is in `reshape`.
 
 use md5::{Digest, Md5};
+use twox_hash::XxHash3_128;
+
+/// What turns a partition key into a number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyHash {
+    /// MD5, the rule of Amazon Kinesis.
+    #[default]
+    Md5,
+    /// XXH3 with 128 bits: no service's rule, and far cheaper.
+    Xxh3,
+}
+
+impl KeyHash {
+    /// The hash of a partition key.
+    pub fn of(self, key: &[u8]) -> u128 {
+        match self {
+            Self::Md5 => hash_of(key),
+            Self::Xxh3 => XxHash3_128::oneshot(key),
+        }
+    }
+}
 
 /// The hash of a partition key, as Amazon Kinesis computes it: MD5, read as a big-endian number.
 pub fn hash_of(key: &[u8]) -> u128 {
@@ -111,7 +132,9 @@ struct Known {
 /// entry per place; a newcomer takes the place. It is no state: with or without it the answers are the same.
 #[derive(Clone, Debug)]
 pub(super) struct KeyCache {
+    /// Empty where a hash costs no more than to look for it.
     known: Vec<Known>,
+    hash: KeyHash,
 }
 
 impl PartialEq for KeyCache {
@@ -123,21 +146,25 @@ impl PartialEq for KeyCache {
 impl Eq for KeyCache {}
 
 impl KeyCache {
-    pub(super) fn new() -> Self {
-        Self { known: vec![Known { hash: 0, key: [0; KEY_BYTES], len: 0 }; KEYS] }
+    pub(super) fn new(hash: KeyHash) -> Self {
+        let keys = match hash {
+            KeyHash::Md5 => KEYS,
+            KeyHash::Xxh3 => 0,
+        };
+        Self { known: vec![Known { hash: 0, key: [0; KEY_BYTES], len: 0 }; keys], hash }
     }
 
     /// The hash of `key`, which is not empty.
     #[inline]
     pub(super) fn hash_of(&mut self, key: &[u8]) -> u128 {
-        if key.len() > KEY_BYTES {
-            return hash_of(key);
+        if key.len() > KEY_BYTES || self.known.is_empty() {
+            return self.hash.of(key);
         }
         let entry = &mut self.known[place(key)];
         if usize::from(entry.len) == key.len() && entry.key[..key.len()] == *key {
             return entry.hash;
         }
-        entry.hash = hash_of(key);
+        entry.hash = self.hash.of(key);
         entry.len = key.len() as u8;
         entry.key[..key.len()].copy_from_slice(key);
         entry.hash
@@ -168,6 +195,17 @@ mod tests {
         assert_eq!(hash_of(b""), 0xd41d_8cd9_8f00_b204_e980_0998_ecf8_427e);
         assert_eq!(hash_of(b"abc"), 0x9001_5098_3cd2_4fb0_d696_3f7d_28e1_7f72);
         assert_eq!(hash_of(b"message digest"), 0xf96b_697d_7cb7_938d_525a_2f31_aaf1_61d0);
+    }
+
+    #[test]
+    fn the_other_hash_is_xxh3_with_128_bits() {
+        // The reference implementation's for an empty input without a seed.
+        assert_eq!(KeyHash::Xxh3.of(b""), 0x99aa_06d3_0147_98d8_6001_c324_468d_497f);
+        let (ranges, mut counts) = (HashRanges::even(8), [0u32; 8]);
+        for n in 0..8_000u32 {
+            counts[ranges.find(KeyHash::Xxh3.of(&n.to_le_bytes())) as usize] += 1;
+        }
+        assert!(counts.iter().all(|&count| (900..1_100).contains(&count)), "{counts:?}");
     }
 
     #[test]
@@ -208,11 +246,13 @@ mod tests {
 
     #[test]
     fn the_cache_changes_no_answer() {
-        let mut cache = KeyCache::new();
-        for round in 0..2 {
-            for n in 0..10_000u32 {
-                let key = format!("{}{n}", "k".repeat((n % 40) as usize));
-                assert_eq!(cache.hash_of(key.as_bytes()), hash_of(key.as_bytes()), "{key} in round {round}");
+        for hash in [KeyHash::Md5, KeyHash::Xxh3] {
+            let mut cache = KeyCache::new(hash);
+            for round in 0..2 {
+                for n in 0..10_000u32 {
+                    let key = format!("{}{n}", "k".repeat((n % 40) as usize));
+                    assert_eq!(cache.hash_of(key.as_bytes()), hash.of(key.as_bytes()), "{key} in round {round}");
+                }
             }
         }
     }

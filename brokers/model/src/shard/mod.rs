@@ -33,6 +33,7 @@ mod scaling;
 mod tests;
 mod throttle;
 
+pub use self::hash_range::KeyHash;
 use self::hash_range::{KeyCache, hash_without_key};
 pub use self::options::{ON_DEMAND_SHARDS, Readers, SCALES_WITHIN, ShardOptions};
 use self::reshape::ShardRanges;
@@ -80,11 +81,11 @@ impl ShardModel {
         let scaling = options.on_demand.map(Scaling::every);
         Ok(Self {
             capabilities: options.capabilities(),
+            keys: KeyCache::new(options.hash),
             options,
             stream,
             ranges: Vec::new(),
             limits: Vec::new(),
-            keys: KeyCache::new(),
             without_key: 0,
             keeps_order: contract.order != Order::None,
             waiting: Waiting::default(),

@@ -2,6 +2,7 @@
 //!
 //! Leaves out limits on requests (records per PutRecords call, calls per second): a batch here is as many calls as it needs.
 
+use super::hash_range::KeyHash;
 use crate::capabilities::{Capabilities, Feature, Gaps, Limit, ModelKind, Settings, Unsupported, Words};
 use crate::contract::{Availability, Contract, Delivery, Order, Storage};
 use crate::stream::{Calls, GroupRules, Reads, StreamConfig, kept_for};
@@ -38,6 +39,8 @@ pub const ON_DEMAND_SHARDS: u32 = 4;
 pub struct ShardOptions {
     /// The documented system whose limits and defaults were taken, for the record; none when none was asked for.
     pub system: Option<&'static str>,
+    /// What turns a partition key into the number that a shard's range holds.
+    pub hash: KeyHash,
     /// Records per second that a shard takes; a second's worth may come at once.
     pub write_records_per_s: u32,
     /// Bytes per second that a shard takes, partition keys included.
@@ -75,6 +78,7 @@ impl Default for ShardOptions {
     fn default() -> Self {
         Self {
             system: None,
+            hash: KeyHash::Md5,
             write_records_per_s: 1_000,
             write_bytes_per_s: 1 << 20,
             readers: Readers::FanOut,
@@ -187,6 +191,16 @@ impl ShardOptions {
                     format!("{bytes} B, {records} records"),
                     "what a call returns; then its bytes are paid back",
                 );
+        }
+        match self.hash {
+            KeyHash::Md5 => {}
+            KeyHash::Xxh3 => {
+                settings.add(
+                    "hash",
+                    "xxh3",
+                    "shards by the XXH3 of a key, cheaper than MD5, which is the service's rule",
+                );
+            }
         }
         match self.on_demand {
             Some(within) => {
