@@ -9,7 +9,7 @@ use std::{cell::RefCell, fs};
 use brokerlab_host::{Clock as _, WallClock};
 use brokerlab_model::{Batch, Storage};
 
-use super::bare::Recycled;
+use super::bare::{Recycled, cost_of_fresh};
 use super::rig::{Rig, Setup, batch, copies};
 use super::{Goal, Open, Pair, Size, Unit};
 use crate::cpu::cost_ns;
@@ -17,33 +17,50 @@ use crate::cpu::cost_ns;
 /// What one write of the engine takes at most, and the reference's block.
 const BLOCK: usize = 256 << 10;
 /// A log that keeps 64 MiB in memory and in segments that are used again and again.
-const RECYCLING: &str = "log?retention_bytes=64MiB&max_memory=2MiB&segment=64MiB";
+pub(super) const RECYCLING: &str = "log?retention_bytes=64MiB&max_memory=2MiB&segment=64MiB";
+/// The same with memory for batches that are larger than that.
+const RECYCLING_LARGE: &str = "log?retention_bytes=64MiB&max_memory=16MiB&segment=64MiB";
 
 pub(super) fn rows(size: Size) -> Vec<Open> {
-    vec![
-        Open::new("`log` append, page cache, 100 B × 256", move |dir| cached(dir, size, 100, 256)),
-        Open::new("`log` append, page cache, 1024 B × 256", move |dir| cached(dir, size, 1_024, 256)),
-        Open::new("`log` append, page cache, 100 B × 1, 64 in flight", move |dir| single(dir, size)),
-        Open::new("`log` read from page cache, 100 B × 256, CRC verified", move |dir| read(dir, size)),
-        Open::new("`log` append, fsync, 100 B × 256", move |dir| flushed(dir, size, 100)),
-        Open::new("`log` append, fsync, 1024 B × 256", move |dir| flushed(dir, size, 1_024)),
-        Open::new("`log`, fsync, 16 lanes × 4 KiB in one round", move |dir| lanes(dir, size, 4 << 10, 1.5)),
-        Open::new("`log`, fsync, 16 lanes × 64 KiB in one round", move |dir| lanes(dir, size, 64 << 10, 1.2)),
-    ]
+    let mut rows = Vec::new();
+    for payload in [100, 1_024] {
+        let goal = if payload == 100 { Goal::AtLeast(4.0) } else { Goal::Shown };
+        let name = format!("`log` append, page cache, {payload} B × 1, 64 in flight");
+        rows.push(Open::new(&name, move |dir| single(dir, size, payload, goal)));
+        for count in [16, 256, 4_096] {
+            let goal = if count == 256 { Goal::AtLeast(0.55) } else { Goal::Shown };
+            let name = format!("`log` append, page cache, {payload} B × {count}");
+            rows.push(Open::new(&name, move |dir| cached(dir, size, (payload, count), goal)));
+        }
+    }
+    rows.push(Open::new("`log` append, page cache, 100 B × 256, beside a fresh file", move |dir| fresh(dir, size)));
+    rows.push(Open::new("`log` read from page cache, 100 B × 256, CRC verified", move |dir| read(dir, size)));
+    for payload in [100, 1_024] {
+        for count in [1, 16, 256, 4_096] {
+            let goal = if count == 256 { Goal::AtLeast(0.9) } else { Goal::Shown };
+            let name = format!("`log` append, fsync, {payload} B × {count}");
+            rows.push(Open::new(&name, move |dir| flushed(dir, size, (payload, count), goal)));
+        }
+    }
+    for (kib, goal) in [(4, 1.5), (64, 1.2)] {
+        let name = format!("`log`, fsync, 16 lanes × {kib} KiB in one round");
+        rows.push(Open::new(&name, move |dir| lanes(dir, size, kib << 10, goal)));
+    }
+    rows
 }
 
-fn folder(dir: &Path, name: &str) -> anyhow::Result<std::path::PathBuf> {
+pub(super) fn folder(dir: &Path, name: &str) -> anyhow::Result<std::path::PathBuf> {
     let path = dir.join(name);
     fs::create_dir_all(&path)?;
     Ok(path)
 }
 
-fn setup<'a>(url: &'a str, storage: Storage, data: &'a Path, lanes: u32) -> Setup<'a> {
+pub(super) fn setup<'a>(url: &'a str, storage: Storage, data: &'a Path, lanes: u32) -> Setup<'a> {
     Setup { url, storage, data: Some(data), lanes, groups: 0 }
 }
 
 /// CPU time of so many batches, `at_once` before the workers run; how many bytes they became is noted.
-fn append(
+pub(super) fn append(
     rig: &mut Rig,
     template: &brokerlab_model::Publishes,
     batches: usize,
@@ -60,23 +77,24 @@ fn append(
     Ok((spent as f64 / messages as f64, (rig.work().bytes_written - before) / messages as u64))
 }
 
-fn cached(dir: &Path, size: Size, payload: usize, count: usize) -> anyhow::Result<Pair> {
-    let data = folder(dir, &format!("cached-{payload}"))?;
-    let mut rig = Rig::open(&setup(RECYCLING, Storage::PageCache, &data, 1))?;
+fn cached(dir: &Path, size: Size, (payload, count): (usize, usize), goal: Goal) -> anyhow::Result<Pair> {
+    let data = folder(dir, &format!("cached-{payload}-{count}"))?;
+    let url = if payload * count < 1 << 20 { RECYCLING } else { RECYCLING_LARGE };
+    let mut rig = Rig::open(&setup(url, Storage::PageCache, &data, 1))?;
     let template = batch(count, payload, false);
     // As many as one write takes.
     let at_once = (BLOCK / (count * payload)).max(1);
     let batches = size.of((256 << 20) / (count * payload), 8);
     // Until segments are used again.
     append(&mut rig, &template, batches, at_once)?;
-    let mut bare = Recycled::create(&dir.join(format!("bare-{payload}")), 64 << 20)?;
+    let mut bare = Recycled::create(&dir.join(format!("bare-{payload}-{count}")), 64 << 20)?;
     let bytes = Rc::new(RefCell::new(1));
     let seen = Rc::clone(&bytes);
     let block = vec![0x5a; BLOCK];
     let messages = (batches * count) as u64;
     Ok(Pair {
         reference: "pwrite of the same bytes in 256 KiB blocks",
-        goal: Goal::AtLeast(0.55),
+        goal,
         unit: Unit::Cpu,
         ours: Box::new(move || {
             let (cost, each) = append(&mut rig, &template, batches, at_once)?;
@@ -91,19 +109,39 @@ fn cached(dir: &Path, size: Size, payload: usize, count: usize) -> anyhow::Resul
 }
 
 /// Messages offered one by one; what waits when the workers run is written at once.
-fn single(dir: &Path, size: Size) -> anyhow::Result<Pair> {
-    let data = folder(dir, "single")?;
+fn single(dir: &Path, size: Size, payload: usize, goal: Goal) -> anyhow::Result<Pair> {
+    let data = folder(dir, &format!("single-{payload}"))?;
     let mut rig = Rig::open(&setup(RECYCLING, Storage::PageCache, &data, 1))?;
-    let template = batch(1, 100, false);
+    let template = batch(1, payload, false);
     let messages = size.of(400_000, 256);
-    let mut bare = Recycled::create(&dir.join("bare-single"), 64 << 20)?;
-    let block = vec![0x5a; 100];
+    let mut bare = Recycled::create(&dir.join(format!("bare-single-{payload}")), 64 << 20)?;
+    let block = vec![0x5a; payload];
+    let total = (messages * payload) as u64;
     Ok(Pair {
         reference: "one pwrite per message",
-        goal: Goal::AtLeast(4.0),
+        goal,
         unit: Unit::Cpu,
         ours: Box::new(move || Ok(append(&mut rig, &template, messages, 64)?.0)),
-        theirs: Box::new(move || Ok(bare.cost_of_blocks(messages as u64 * 100, &block)? as f64 / messages as f64)),
+        theirs: Box::new(move || Ok(bare.cost_of_blocks(total, &block)? as f64 / messages as f64)),
+    })
+}
+
+/// What a program without an engine does at first: one call for each batch, to a file that is made for it.
+fn fresh(dir: &Path, size: Size) -> anyhow::Result<Pair> {
+    let data = folder(dir, "beside-fresh")?;
+    let mut rig = Rig::open(&setup(RECYCLING, Storage::PageCache, &data, 1))?;
+    let template = batch(256, 100, false);
+    let batches = size.of(10_240, 8);
+    append(&mut rig, &template, batches, 10)?;
+    let path = dir.join("bare-fresh");
+    let block = vec![0x5a; 25_600];
+    let messages = (batches * 256) as f64;
+    Ok(Pair {
+        reference: "one write of 25,600 B each to a fresh file",
+        goal: Goal::AtLeast(1.0),
+        unit: Unit::Cpu,
+        ours: Box::new(move || Ok(append(&mut rig, &template, batches, 10)?.0)),
+        theirs: Box::new(move || Ok(cost_of_fresh(&path, batches, &block)? as f64 / messages)),
     })
 }
 
@@ -153,7 +191,7 @@ fn read(dir: &Path, size: Size) -> anyhow::Result<Pair> {
 }
 
 /// Wall time of one batch until it is acknowledged.
-fn round(rig: &mut Rig, template: &brokerlab_model::Publishes, rounds: usize) -> anyhow::Result<f64> {
+pub(super) fn round(rig: &mut Rig, template: &brokerlab_model::Publishes, rounds: usize) -> anyhow::Result<f64> {
     let clock = WallClock::new();
     let mut spent = 0;
     for _ in 0..rounds {
@@ -165,21 +203,23 @@ fn round(rig: &mut Rig, template: &brokerlab_model::Publishes, rounds: usize) ->
     Ok(spent as f64 / rounds as f64)
 }
 
-fn flushed(dir: &Path, size: Size, payload: usize) -> anyhow::Result<Pair> {
-    let data = folder(dir, &format!("flushed-{payload}"))?;
-    let mut rig = Rig::open(&setup(RECYCLING, Storage::Fsync, &data, 1))?;
-    let template = batch(256, payload, false);
-    let rounds = size.of((128 << 20) / (256 * payload).max(64 << 10), 4);
+fn flushed(dir: &Path, size: Size, (payload, count): (usize, usize), goal: Goal) -> anyhow::Result<Pair> {
+    let data = folder(dir, &format!("flushed-{payload}-{count}"))?;
+    let url = if payload * count < 1 << 20 { RECYCLING } else { RECYCLING_LARGE };
+    let mut rig = Rig::open(&setup(url, Storage::Fsync, &data, 1))?;
+    let template = batch(count, payload, false);
+    let whole = if count == 256 { (128 << 20) / (count * payload).max(64 << 10) } else { 256 };
+    let rounds = size.of(whole, 4);
     round(&mut rig, &template, rounds)?;
     let before = rig.work().bytes_written;
     round(&mut rig, &template, 4)?;
     let bytes = vec![0x5a; (rig.work().bytes_written - before) as usize / 4];
-    let mut bare = Recycled::create(&dir.join(format!("bare-flushed-{payload}")), 64 << 20)?;
+    let mut bare = Recycled::create(&dir.join(format!("bare-flushed-{payload}-{count}")), 64 << 20)?;
     Ok(Pair {
         reference: "write + fdatasync of the same bytes",
-        goal: Goal::AtLeast(0.9),
+        goal,
         unit: Unit::Wall,
-        ours: Box::new(move || Ok(round(&mut rig, &template, rounds)? / 256.0)),
+        ours: Box::new(move || Ok(round(&mut rig, &template, rounds)? / count as f64)),
         theirs: Box::new(move || {
             let clock = WallClock::new();
             let begin = clock.now();
@@ -187,7 +227,7 @@ fn flushed(dir: &Path, size: Size, payload: usize) -> anyhow::Result<Pair> {
                 bare.write(&bytes)?;
                 bare.flush()?;
             }
-            Ok(clock.now().since(begin).0 as f64 / rounds as f64 / 256.0)
+            Ok(clock.now().since(begin).0 as f64 / (rounds * count) as f64)
         }),
     })
 }

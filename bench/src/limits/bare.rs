@@ -77,6 +77,16 @@ impl Recycled {
     }
 }
 
+/// CPU time in nanoseconds of writing a block so many times, a call each, to a file that is made for it and removed afterwards.
+pub(super) fn cost_of_fresh(path: &Path, times: usize, block: &[u8]) -> anyhow::Result<u64> {
+    let mut file = File::create(path).with_context(|| path.display().to_string())?;
+    let mut result = Ok(());
+    let cost = cost_ns(|| result = (0..times).try_for_each(|_| file.write_all(block)));
+    result?;
+    std::fs::remove_file(path)?;
+    Ok(cost)
+}
+
 /// What bounds the channel of the reference.
 const CHANNEL: usize = 1_024;
 

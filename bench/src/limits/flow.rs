@@ -15,23 +15,74 @@ use brokerlab_model::{
 };
 
 use super::bare::boxed_channel;
-use super::rig::{Rig, Setup, batch, copies};
+use super::rig::{Rig, Setup, batch, batch_from, copies};
 use super::{Goal, Open, Pair, Size, Unit};
 use crate::cpu::cost_ns;
 
 pub(super) fn rows(size: Size) -> Vec<Open> {
-    vec![
+    let mut rows = vec![
         Open::new(
             "`queue`, memory, 100 B × 64, producer and consumer on a core each: enqueue → deliver → ack",
             move |_| Ok(channel(size)),
         ),
         Open::new("`queue`, journalled, 100 B × 16: enqueue → deliver → ack", move |dir| journalled(dir, size)),
-        Open::new("`shard` put → get, memory, 100 B × 256, 4 shards, MD5 of the key", move |_| shards(size, 4, 0.5)),
-        Open::new("`shard` put → get, memory, 100 B × 256, 64 shards, MD5 of the key", move |_| {
-            shards(size, 64, 0.2)
-        }),
-        Open::new("fan-out to 8 consumers of a lane, 100 B × 256, per message published", move |_| fan_out(size)),
-    ]
+    ];
+    for (lanes, least) in [(4, 0.5), (64, 0.2)] {
+        // The service's rule by the side of a hash that costs next to nothing; for MD5 it matters whether keys come again.
+        for (hash, keys) in [("md5", Keys::Again), ("xxh3", Keys::Again), ("md5", Keys::New), ("xxh3", Keys::New)] {
+            let goal = if (hash, keys) == ("md5", Keys::New) { Goal::Shown } else { Goal::AtLeast(least) };
+            let name = format!("`shard` put → get, memory, 100 B × 256, {lanes} shards, hash={hash}, {}", keys.name());
+            rows.push(Open::new(&name, move |_| shards(size, lanes, (hash, keys), goal)));
+        }
+    }
+    rows.push(Open::new("fan-out to 8 consumers of a lane, 100 B × 256, per message published", move |_| {
+        fan_out(size)
+    }));
+    rows
+}
+
+/// Which keys messages have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keys {
+    /// The same in each batch.
+    Again,
+    /// Others than any before.
+    New,
+}
+
+impl Keys {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Again => "256 keys that come again",
+            Self::New => "no key twice",
+        }
+    }
+}
+
+/// Batches to be published.
+struct Offered {
+    template: Publishes,
+    keys: Keys,
+    next: u64,
+}
+
+impl Offered {
+    fn copies_of(template: Publishes) -> Self {
+        Self { template, keys: Keys::Again, next: 0 }
+    }
+
+    fn batches(&mut self, count: usize) -> Vec<Batch> {
+        match self.keys {
+            Keys::Again => copies(&self.template, count),
+            Keys::New => {
+                let each = self.template.len() as u64;
+                let one = |n| Batch::Publish(batch_from(self.next + n * each, each as usize, 100));
+                let batches = (0..count as u64).map(one).collect();
+                self.next += count as u64 * each;
+                batches
+            }
+        }
+    }
 }
 
 fn memory(url: &str, lanes: u32, groups: u32) -> anyhow::Result<Rig> {
@@ -46,12 +97,12 @@ enum Settle {
 }
 
 /// CPU per message of publishing so many batches, `at_once` at a time, delivering them to every member and settling them.
-fn through(rig: &mut Rig, template: &Publishes, batches: usize, at_once: usize, settle: Settle) -> anyhow::Result<f64> {
+fn through(rig: &mut Rig, from: &mut Offered, batches: usize, at_once: usize, settle: Settle) -> anyhow::Result<f64> {
     let (mut spent, mut result) = (0, Ok(()));
     let mut receipts: Vec<Receipt> = Vec::new();
-    let expected = (at_once * template.len()) as u64;
+    let expected = (at_once * from.template.len()) as u64;
     for _ in 0..batches.div_ceil(at_once) {
-        let mut offered = copies(template, at_once);
+        let mut offered = from.batches(at_once);
         spent += cost_ns(|| {
             result = rig.publish(&mut offered).and_then(|()| {
                 for member in 0..rig.members.len() {
@@ -104,46 +155,47 @@ fn journalled(dir: &Path, size: Size) -> anyhow::Result<Pair> {
     };
     let mut queue = opened("queue", "queue?max_memory=96MiB", 1)?;
     let mut log = opened("log-beside-queue", "log?retention_bytes=64MiB&max_memory=96MiB", 0)?;
-    let template = batch(16, 100, false);
+    let mut offered = Offered::copies_of(batch(16, 100, false));
+    let mut same = Offered::copies_of(batch(16, 100, false));
     let batches = size.of(32_768, 64);
-    let other = template.clone();
     Ok(Pair {
         reference: "`log` append of the same",
         goal: Goal::AtLeast(0.6),
         unit: Unit::Cpu,
-        ours: Box::new(move || through(&mut queue, &template, batches, 16, Settle::Each)),
-        theirs: Box::new(move || through(&mut log, &other, batches, 16, Settle::Last)),
+        ours: Box::new(move || through(&mut queue, &mut offered, batches, 16, Settle::Each)),
+        theirs: Box::new(move || through(&mut log, &mut same, batches, 16, Settle::Last)),
     })
 }
 
-fn shards(size: Size, lanes: u32, least: f64) -> anyhow::Result<Pair> {
-    let url = "shard?write_records=4000000000&write_bytes=3GiB&read_bytes=3GiB&retention=200us&max_memory=96MiB";
-    let mut shard = memory(url, lanes, 1)?;
+fn shards(size: Size, lanes: u32, (hash, keys): (&str, Keys), goal: Goal) -> anyhow::Result<Pair> {
+    let limits = "write_records=4000000000&write_bytes=3GiB&read_bytes=3GiB";
+    let url = format!("shard?hash={hash}&{limits}&retention=200us&max_memory=96MiB");
+    let mut shard = memory(&url, lanes, 1)?;
     let mut log = memory("log?retention=200us&max_memory=96MiB", lanes, 1)?;
-    let template = batch(256, 100, true);
+    let mut offered = Offered { keys, ..Offered::copies_of(batch(256, 100, true)) };
+    let mut same = Offered { keys, ..Offered::copies_of(batch(256, 100, true)) };
     let batches = size.of(2_048, 8);
-    let other = template.clone();
     Ok(Pair {
         reference: "`log`, memory, as many partitions",
-        goal: Goal::AtLeast(least),
+        goal,
         unit: Unit::Cpu,
-        ours: Box::new(move || through(&mut shard, &template, batches, 1, Settle::Last)),
-        theirs: Box::new(move || through(&mut log, &other, batches, 1, Settle::Last)),
+        ours: Box::new(move || through(&mut shard, &mut offered, batches, 1, Settle::Last)),
+        theirs: Box::new(move || through(&mut log, &mut same, batches, 1, Settle::Last)),
     })
 }
 
 fn fan_out(size: Size) -> anyhow::Result<Pair> {
     let url = "log?retention=200us&max_memory=96MiB";
     let (mut eight, mut one) = (memory(url, 1, 8)?, memory(url, 1, 1)?);
-    let template = batch(256, 100, false);
+    let mut offered = Offered::copies_of(batch(256, 100, false));
+    let mut same = Offered::copies_of(batch(256, 100, false));
     let batches = size.of(2_048, 8);
-    let other = template.clone();
     Ok(Pair {
         reference: "one consumer",
         goal: Goal::AtMost(1.3),
         unit: Unit::Cpu,
-        ours: Box::new(move || through(&mut eight, &template, batches, 1, Settle::Last)),
-        theirs: Box::new(move || through(&mut one, &other, batches, 1, Settle::Last)),
+        ours: Box::new(move || through(&mut eight, &mut offered, batches, 1, Settle::Last)),
+        theirs: Box::new(move || through(&mut one, &mut same, batches, 1, Settle::Last)),
     })
 }
 

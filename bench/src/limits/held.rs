@@ -52,7 +52,7 @@ fn cost(in_flight: usize, times: usize, act: Act) -> anyhow::Result<f64> {
     let template = lengths(1_000, 100);
     let mut receipts: Vec<Receipt> = Vec::with_capacity(in_flight);
     let mut spent = 0;
-    for _ in 0..times {
+    for time in 1..=times {
         receipts.clear();
         for _ in 0..in_flight / 1_000 {
             rig.publish(&mut copies(&template, 1))?;
@@ -64,35 +64,38 @@ fn cost(in_flight: usize, times: usize, act: Act) -> anyhow::Result<f64> {
         if matches!(act, Act::ExtendAnywhere | Act::RequeueAnywhere) {
             shuffle(&mut receipts);
         }
-        spent += act_on(&mut rig, &mut receipts, act)?;
+        spent += act_on(&mut rig, &receipts, act)?;
+        // The last time the queue goes as it is.
+        if time < times {
+            empty(&mut rig, &mut receipts, act)?;
+        }
     }
     Ok(spent as f64 / (times * in_flight) as f64)
 }
 
-/// Does it, measures it, and leaves the queue empty.
-fn act_on(rig: &mut Rig, receipts: &mut Vec<Receipt>, act: Act) -> anyhow::Result<u64> {
-    let mut result = Ok(());
+/// Does it to all of them and measures that.
+fn act_on(rig: &mut Rig, receipts: &[Receipt], act: Act) -> anyhow::Result<u64> {
     let verdict = match act {
         Act::Ack => Verdict::Ack,
         Act::ExtendAnywhere => Verdict::Extend(VISIBILITY + Span::from_secs(1)),
         Act::RequeueAnywhere => Verdict::Nack { requeue: true },
         Act::Expire => {
             rig.pass(VISIBILITY + Span::from_secs(1));
-            let spent = cost_ns(|| rig.run_workers());
-            drain(rig, receipts)?;
-            return Ok(spent);
+            return Ok(cost_ns(|| rig.run_workers()));
         }
     };
+    let mut result = Ok(());
     let spent = cost_ns(|| result = receipts.chunks(64).try_for_each(|some| rig.settle(0, some, verdict)));
-    result?;
+    result.map(|()| spent)
+}
+
+/// Leaves the queue empty.
+fn empty(rig: &mut Rig, receipts: &mut Vec<Receipt>, act: Act) -> anyhow::Result<()> {
     match act {
-        Act::Ack => {}
-        Act::ExtendAnywhere => {
-            receipts.chunks(1_000).try_for_each(|some| rig.settle(0, some, Verdict::Ack))?;
-        }
-        Act::RequeueAnywhere | Act::Expire => drain(rig, receipts)?,
+        Act::Ack => Ok(()),
+        Act::ExtendAnywhere => receipts.chunks(1_000).try_for_each(|some| rig.settle(0, some, Verdict::Ack)),
+        Act::RequeueAnywhere | Act::Expire => drain(rig, receipts),
     }
-    Ok(spent)
 }
 
 /// Takes all that came back and settles it.

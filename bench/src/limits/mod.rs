@@ -2,12 +2,15 @@
 //!
 //! Each row has two sides, taken in turn; the first repetition warms both and is not counted. A ratio is taken within a repetition, its
 //! median is shown. CPU time of the one thread where everything runs on one, wall time where a device or a second thread is waited for.
-//! Leaves out other crates' logs and the goals that are about memory.
+//! The benchmark `limits` measures the same rows. Leaves out the goals that are about memory, and, without the feature `peers`, other
+//! crates' logs.
 
 mod append;
 mod bare;
 mod flow;
 mod held;
+#[cfg(feature = "peers")]
+mod peers;
 mod rig;
 
 use std::io::Write as _;
@@ -22,6 +25,8 @@ enum Goal {
     AtLeast(f64),
     /// Time as a multiple of the reference's.
     AtMost(f64),
+    /// Nothing: throughput as a part of the reference's is shown.
+    Shown,
 }
 
 /// What both sides of a row are measured in, per message.
@@ -51,16 +56,39 @@ impl Size {
     }
 }
 
-/// Nanoseconds per message.
-type Side = Box<dyn FnMut() -> anyhow::Result<f64>>;
+/// One side of a row: does one repetition of it and returns nanoseconds per message.
+pub type Side = Box<dyn FnMut() -> anyhow::Result<f64>>;
 
 /// One row, ready to be measured.
-struct Pair {
+pub struct Pair {
     reference: &'static str,
     goal: Goal,
     unit: Unit,
     ours: Side,
     theirs: Side,
+}
+
+impl Pair {
+    /// The engine's side, and the reference's with its name.
+    pub fn sides(self) -> (Side, (&'static str, Side)) {
+        (self.ours, (self.reference, self.theirs))
+    }
+}
+
+impl std::fmt::Debug for Pair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pair").field("reference", &self.reference).field("goal", &self.goal).finish_non_exhaustive()
+    }
+}
+
+/// Every row, in the table's order.
+pub fn rows(size: Size) -> Vec<Open> {
+    let mut rows = append::rows(size);
+    #[cfg(feature = "peers")]
+    rows.extend(peers::rows(size));
+    rows.extend(flow::rows(size));
+    rows.extend(held::rows(size));
+    rows
 }
 
 /// Takes the figure: `repetitions` of each row, or of those rows only whose text has one of `only` in it. Each is told on standard error
@@ -72,13 +100,11 @@ pub fn figure(repetitions: usize, size: Size, only: &[String]) -> anyhow::Result
     };
     let dir = folder.path();
     let mut rows = Vec::new();
-    for make in [append::rows, flow::rows, held::rows] {
-        for open in make(size) {
-            if only.is_empty() || only.iter().any(|part| open.what.contains(part)) {
-                let row = measure(open.what, (open.make)(dir)?, repetitions)?;
-                let _ = writeln!(std::io::stderr(), "{} | {} | {} | {}", row.what, row.found, row.reference, row.ratio);
-                rows.push(row);
-            }
+    for open in self::rows(size) {
+        if only.is_empty() || only.iter().any(|part| open.what.contains(part)) {
+            let row = measure(open.what, (open.make)(dir)?, repetitions)?;
+            let _ = writeln!(std::io::stderr(), "{} | {} | {} | {}", row.what, row.found, row.reference, row.ratio);
+            rows.push(row);
         }
     }
     Ok(Figure {
@@ -88,7 +114,7 @@ pub fn figure(repetitions: usize, size: Size, only: &[String]) -> anyhow::Result
         ),
         rows,
         remarks: vec![
-            "Reference ÷ found where the goal is a part of the reference's throughput, found ÷ reference where it is a bound on time."
+            "Reference ÷ found where throughput is compared, found ÷ reference where the goal is a bound on time."
                 .to_owned(),
         ],
     })
@@ -98,7 +124,7 @@ pub fn figure(repetitions: usize, size: Size, only: &[String]) -> anyhow::Result
 type Make = Box<dyn FnOnce(&Path) -> anyhow::Result<Pair>>;
 
 /// A row that is opened when its turn comes.
-struct Open {
+pub struct Open {
     what: String,
     make: Make,
 }
@@ -106,6 +132,22 @@ struct Open {
 impl Open {
     fn new(what: &str, make: impl FnOnce(&Path) -> anyhow::Result<Pair> + 'static) -> Self {
         Self { what: what.to_owned(), make: Box::new(make) }
+    }
+
+    /// What it measures.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// Makes it ready; what it stores goes into the folder.
+    pub fn open(self, dir: &Path) -> anyhow::Result<Pair> {
+        (self.make)(dir)
+    }
+}
+
+impl std::fmt::Debug for Open {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Open").field("what", &self.what).finish_non_exhaustive()
     }
 }
 
@@ -129,7 +171,7 @@ fn measure(what: String, mut pair: Pair, repetitions: usize) -> anyhow::Result<R
         .iter()
         .zip(&theirs)
         .map(|(ours, theirs)| match pair.goal {
-            Goal::AtLeast(_) => theirs / ours,
+            Goal::AtLeast(_) | Goal::Shown => theirs / ours,
             Goal::AtMost(_) => ours / theirs,
         })
         .collect();
@@ -139,8 +181,9 @@ fn measure(what: String, mut pair: Pair, repetitions: usize) -> anyhow::Result<R
         Unit::Wall => "ns",
     };
     let (goal, met) = match pair.goal {
-        Goal::AtLeast(least) => (format!("≥ {least}"), ratio.median >= least),
-        Goal::AtMost(most) => (format!("≤ {most}"), ratio.median <= most),
+        Goal::AtLeast(least) => (format!("≥ {least}"), Some(ratio.median >= least)),
+        Goal::AtMost(most) => (format!("≤ {most}"), Some(ratio.median <= most)),
+        Goal::Shown => ("–".to_owned(), None),
     };
     Ok(Row {
         what,
@@ -148,7 +191,7 @@ fn measure(what: String, mut pair: Pair, repetitions: usize) -> anyhow::Result<R
         reference: format!("{}, {} {unit}", pair.reference, Spread::of(&theirs).show(1)),
         ratio: ratio.show(2),
         goal,
-        met: Some(met),
+        met,
     })
 }
 
@@ -156,9 +199,13 @@ fn measure(what: String, mut pair: Pair, repetitions: usize) -> anyhow::Result<R
 mod tests {
     use super::*;
 
+    const ROWS: usize = if cfg!(feature = "peers") { 40 } else { 35 };
+
     #[test]
     fn every_row_is_measured() {
         let figure = figure(1, Size::Small, &[]).unwrap();
-        assert_eq!(figure.rows.len(), 17);
+        assert_eq!(figure.rows.len(), ROWS);
+        let names: std::collections::BTreeSet<&str> = figure.rows.iter().map(|row| row.what.as_str()).collect();
+        assert_eq!(names.len(), ROWS, "a part of a name finds its row");
     }
 }

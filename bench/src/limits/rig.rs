@@ -220,6 +220,16 @@ pub(super) fn batch(count: usize, size: usize, keyed: bool) -> Publishes {
     batch
 }
 
+/// A batch of messages with keys of 8 bytes that are numbers from `first` on, `size` bytes each.
+pub(super) fn batch_from(first: u64, count: usize, size: usize) -> Publishes {
+    let mut batch = Publishes::new();
+    let payload = vec![0x5a; size - size_of::<u64>()];
+    for n in first..first + count as u64 {
+        batch.push(Token(n), ChannelId(0), &n.to_le_bytes(), &[], &payload);
+    }
+    batch
+}
+
 /// A batch of messages whose payloads are lengths.
 pub(super) fn lengths(count: usize, size: u32) -> Publishes {
     let mut batch = Publishes::of_lengths();
