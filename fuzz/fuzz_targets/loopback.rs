@@ -23,6 +23,9 @@ fuzz_target!(|bytes: &[u8]| {
             let sum: usize = completions.deliveries.iter().map(|d| d.key.len() + d.headers.len() + d.payload.len()).sum();
             assert!(sum <= frame.len() && completions.outcomes.len() <= frame.len());
         }
+        if let Ok(Reply::Tallies(tallies)) = read_reply(frame) {
+            assert!(tallies.iter().map(|tally| tally.name.len() + 8).sum::<usize>() <= frame.len());
+        }
         rest = &rest[length..];
     }
 });
