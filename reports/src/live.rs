@@ -78,12 +78,14 @@ pub(crate) fn servers(a: &Analysis) -> Vec<Used> {
     let visits = rows().flat_map(|row| row.visits.iter().map(|visit| visit.cell));
     for cell in visits.chain(rows().flat_map(|row| row.apart.iter().map(|stair| stair.cell))) {
         for server in &cell.servers {
-            // Behind a loopback socket each visit has a process of its own: they are one server in turn.
+            // Behind a loopback socket each visit has a process of its own: those of one backend with one set of parameters are one
+            // server in turn.
             let of_visit = server.own && cell.world == World::Embedded;
             let pid = (!of_visit).then_some(server.pid);
-            let same = |used: &Used| used.pid == pid && (!of_visit || used.name == server.name);
+            let name = if of_visit { &cell.backend_url } else { &server.name };
+            let same = |used: &Used| used.pid == pid && (!of_visit || used.name == *name);
             let at = all.iter().position(same).unwrap_or_else(|| {
-                all.push(Used { name: server.name.clone(), pid, ..Used::default() });
+                all.push(Used { name: name.clone(), pid, ..Used::default() });
                 all.len() - 1
             });
             all[at].add(server, cell);

@@ -156,8 +156,7 @@ fn mark_title(rows: &[Shown], r: &Shown, at: f64, value: &str) -> String {
 fn table(view: &View, rows: &[Shown]) -> Markup {
     let longest = rows.iter().map(|r| r.judged.row.timeline.len()).max().unwrap_or(0);
     let every = longest.div_ceil(MOMENTS).max(1);
-    let aside =
-        if every == 1 { String::new() } else { format!("every {every}th interval; all are in the result file") };
+    let aside = if every == 1 { String::new() } else { format!("one interval in {every}; all are in the result file") };
     let went_on = rows.iter().any(|r| outage_of(r));
     let mut head = vec!["Row", "Time", "Acknowledged", "Delivered", "Backlog", "End-to-end p99"];
     head.extend(went_on.then_some("Meanwhile"));

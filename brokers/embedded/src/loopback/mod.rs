@@ -132,8 +132,10 @@ impl LoopbackBroker {
 }
 
 /// Adds what the hop is to the settings by which a contract is kept.
-pub fn add_hop(settings: &mut Settings) {
-    settings.add("transport", "loopback: a process of its own, a TCP connection for each client", "as asked");
+pub fn add_hop(settings: &mut Settings, kind: Kind) {
+    let hop = "loopback: a process of its own, a TCP connection for each client";
+    let http = if kind == Kind::Direct { "; callers speak HTTP/1.1" } else { "" };
+    settings.add("transport", format!("{hop}{http}"), "as asked");
     settings.add(
         "window",
         format!("{} publishes or {} unanswered on a connection", client::WINDOW, bytes_text(client::WINDOW_BYTES)),
@@ -148,7 +150,7 @@ impl Broker for LoopbackBroker {
 
     fn honour(&self, contract: &Contract) -> Result<Settings, Unsupported> {
         let mut settings = backends::honour(&self.url, contract)?;
-        add_hop(&mut settings);
+        add_hop(&mut settings, self.url.kind());
         Ok(settings)
     }
 
