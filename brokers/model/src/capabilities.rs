@@ -96,6 +96,9 @@ pub enum Feature {
     /// A producer that names itself and numbers its messages may publish again what was not answered: what is stored already is
     /// acknowledged where it is.
     Idempotence,
+    /// Windows over a stream can be gone on with exactly by another member: what a checkpoint's positions name is read again, in each lane's
+    /// order, whatever was settled since.
+    Windows,
 }
 
 impl Feature {
@@ -127,6 +130,7 @@ impl Feature {
         Self::Reshape,
         Self::Transactions,
         Self::Idempotence,
+        Self::Windows,
     ];
 
     /// What it is called where people read it.
@@ -158,6 +162,7 @@ impl Feature {
             Self::Reshape => "lanes split and merged",
             Self::Transactions => "transactions",
             Self::Idempotence => "idempotent producers",
+            Self::Windows => "windows gone on with exactly",
         }
     }
 }

@@ -252,6 +252,7 @@ pub(super) fn capabilities(options: &Options, facts: &Facts) -> Capabilities {
         features: vec![
             Feature::SeekPosition,
             Feature::SeekTime,
+            Feature::Windows,
             Feature::FanOut,
             Feature::LaneAssignment,
             Feature::Decoupled,

@@ -123,6 +123,7 @@ impl LogOptions {
         let mut features = vec![
             Feature::SeekPosition,
             Feature::SeekTime,
+            Feature::Windows,
             Feature::FanOut,
             Feature::LaneAssignment,
             Feature::Sessions,

@@ -254,6 +254,7 @@ impl ShardOptions {
         let mut features = vec![
             Feature::SeekPosition,
             Feature::SeekTime,
+            Feature::Windows,
             Feature::FanOut,
             Feature::LaneAssignment,
             Feature::Decoupled,

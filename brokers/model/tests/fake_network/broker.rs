@@ -37,6 +37,7 @@ impl NetBroker {
             features: vec![
                 Feature::SeekPosition,
                 Feature::SeekTime,
+                Feature::Windows,
                 Feature::FanOut,
                 Feature::LaneAssignment,
                 Feature::Decoupled,
