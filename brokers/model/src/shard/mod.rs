@@ -28,6 +28,8 @@ mod options;
 mod reading_tests;
 pub mod reference;
 mod reshape;
+#[cfg(test)]
+mod reshape_tests;
 mod scaling;
 #[cfg(test)]
 mod tests;

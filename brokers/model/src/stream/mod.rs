@@ -11,6 +11,8 @@ mod deliver;
 mod fencing;
 mod idempotence;
 mod index;
+#[cfg(test)]
+pub(crate) mod interleavings;
 mod lane;
 mod membership;
 mod pending;
