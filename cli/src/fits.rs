@@ -4,6 +4,7 @@
 //! Leaves out the contract, which the backend answers itself.
 
 use brokerlab_embedded::{BackendUrl, Kind, capabilities};
+use brokerlab_host::check_bindings;
 use brokerlab_host::started::Started;
 use brokerlab_model::Capabilities;
 use brokerlab_workloads::profile::Profile;
@@ -20,6 +21,9 @@ pub(crate) fn check(url: &BackendUrl, lanes: u32, profile: &Profile) -> anyhow::
     check_faults(url, profile)?;
     check_lanes(url, lanes, profile.channels.len())?;
     check_bounds(url)?;
+    if let Ok(capabilities) = capabilities(url, &profile.contract) {
+        check_routing(&capabilities, profile)?;
+    }
     check_message(url, profile)
 }
 
@@ -70,7 +74,7 @@ fn check_bounds(url: &BackendUrl) -> anyhow::Result<()> {
 fn check_message(url: &BackendUrl, profile: &Profile) -> anyhow::Result<()> {
     let Ok(capabilities) = capabilities(url, &profile.contract) else { return Ok(()) };
     let (largest, most) = (profile.max_size(), capabilities.max_message_bytes);
-    let needed = u64::from(largest) + u64::from(profile.max_key());
+    let needed = u64::from(largest) + u64::from(profile.max_key()) + u64::from(profile.max_headers());
     if needed <= u64::from(most) {
         return Ok(());
     }
@@ -87,9 +91,15 @@ fn check_message(url: &BackendUrl, profile: &Profile) -> anyhow::Result<()> {
     )))
 }
 
-/// The largest message against what a real broker takes.
+/// Groups with bindings need a backend that routes.
+fn check_routing(capabilities: &Capabilities, profile: &Profile) -> anyhow::Result<()> {
+    check_bindings(capabilities, profile).map_err(BadInput::error)
+}
+
+/// The largest message against what a real broker takes, and bindings against what it has.
 pub(crate) fn check_live(url: &str, capabilities: &Capabilities, profile: &Profile) -> anyhow::Result<()> {
-    let needed = u64::from(profile.max_size()) + u64::from(profile.max_key());
+    let needed = u64::from(profile.max_size()) + u64::from(profile.max_key()) + u64::from(profile.max_headers());
+    check_routing(capabilities, profile)?;
     if needed <= u64::from(capabilities.max_message_bytes) {
         return Ok(());
     }
@@ -138,6 +148,16 @@ mod tests {
         let told = refused("log", 1, &[("faults", "[{ at = \"0s\", action = \"kill\" }]")]).unwrap();
         assert!(told.starts_with("[[faults]] act on servers that scripts/brokers started"), "{told}");
         assert_eq!(refused("log", 1, &[("faults", "[]")]), None);
+    }
+
+    #[test]
+    fn bindings_are_refused_where_nothing_routes() {
+        let sets = [("groups.0.bindings", "[{ kind = \"everything\" }]")];
+        assert_eq!(refused("queue", 1, &sets), None);
+        for url in ["log", "shard", "direct", "null"] {
+            let told = refused(url, 1, &sets).unwrap();
+            assert!(told.contains(&format!("{url} has no routing")) && told.contains("take a backend with"), "{told}");
+        }
     }
 
     #[test]

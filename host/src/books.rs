@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use brokerlab_model::{LaneId, Span, Time};
+use brokerlab_workloads::Scheduled;
 use brokerlab_workloads::analytics::Consumed;
 use brokerlab_workloads::check::{Arrived, MessageId};
 use brokerlab_workloads::measurement::World;
@@ -84,6 +85,8 @@ pub(crate) struct Books<'a> {
     /// CPU of this thread when the schedule began.
     cpu_at_start: Span,
     acknowledged: u64,
+    /// Deliveries that acknowledged messages are to have, over all groups.
+    owed: u64,
     ended_otherwise: u64,
     delivered: u64,
     response_sum: i64,
@@ -111,6 +114,7 @@ impl<'a> Books<'a> {
             backend: Span::ZERO,
             cpu_at_start: Span::ZERO,
             acknowledged: 0,
+            owed: 0,
             ended_otherwise: 0,
             delivered: 0,
             response_sum: 0,
@@ -187,9 +191,24 @@ impl<'a> Books<'a> {
         self.recorder.connection(at, back);
     }
 
+    /// A message came due at `intended`.
+    pub(crate) fn due(&mut self, intended: Time, message: &Scheduled) {
+        self.recorder.due(intended, 1, u64::from(message.size));
+        if let Some(routes) = self.shared.spec.workload.routes() {
+            routes.not_for(message.sequence).for_each(|group| self.recorder.not_for(group, intended));
+        }
+    }
+
     /// A publish was acknowledged.
     pub(crate) fn published(&mut self, id: MessageId, moments: Moments, delay: Delay) {
         self.acknowledged += 1;
+        self.owed += self.shared.groups();
+        if let Some(routes) = self.shared.spec.workload.routes() {
+            for group in routes.not_for(id.sequence) {
+                self.owed -= 1;
+                self.recorder.passes_by(group, moments.completed);
+            }
+        }
         self.gather.published(moments.actual, moments.completed);
         self.recorder.published(moments, delay);
         self.acks.push(id);
@@ -269,6 +288,7 @@ impl<'a> Books<'a> {
     pub(crate) fn publish_status(&self, open: u64) {
         let status = &self.shared.status[self.index];
         status.acknowledged.store(self.acknowledged, Ordering::Relaxed);
+        status.owed.store(self.owed, Ordering::Relaxed);
         status.ended_otherwise.store(self.ended_otherwise, Ordering::Relaxed);
         status.delivered.store(self.delivered, Ordering::Relaxed);
         status.response_sum.store(self.response_sum, Ordering::Relaxed);

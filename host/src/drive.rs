@@ -194,8 +194,7 @@ impl<'a> Loop<'a> {
             return;
         }
         self.books.publish_status(self.open());
-        let groups = self.workload.profile().groups.len() as u64;
-        if now >= self.drain_end || shared.is_drained(now, groups, QUIET) {
+        if now >= self.drain_end || shared.is_drained(now, QUIET) {
             shared.end();
         }
     }

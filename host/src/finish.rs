@@ -120,7 +120,7 @@ impl Ended {
             resources.voluntary_context_switches += voluntary;
             resources.involuntary_context_switches += involuntary;
         }
-        count_not_sent(&mut recorder, &recorder_of(shared, start), &mut loops, start, due_until);
+        count_not_sent(&mut recorder, &recorder_of(shared, start), &mut loops, (start, due_until), &spec.workload);
         let checks = checker.finish(&held, &published, &spec.contract);
         Self {
             outages: outages(&recorder, &checks, &left.declared, end.since(start)),
@@ -210,7 +210,13 @@ const EMPTY: CheckPlan = CheckPlan { producers: 0, groups: 0, order: brokerlab_m
 
 /// Tells the recorder of every message that came due before `until` (from the schedule's start) and was never built. They may be a
 /// thousand million: every core counts a part of the producers.
-fn count_not_sent(recorder: &mut Recorder, empty: &Recorder, loops: &mut [Loop<'_>], start: Time, until: Time) {
+fn count_not_sent(
+    recorder: &mut Recorder,
+    empty: &Recorder,
+    loops: &mut [Loop<'_>],
+    (start, until): (Time, Time),
+    workload: &Workload,
+) {
     let producers =
         loops.iter_mut().flat_map(|of| &mut of.connections).flat_map(|connection| &mut connection.producers);
     let mut producers: Vec<&mut Owned> =
@@ -221,8 +227,14 @@ fn count_not_sent(recorder: &mut Recorder, empty: &Recorder, loops: &mut [Loop<'
         let count = move |producers: &mut [&mut Owned]| {
             let mut counted = empty.clone();
             for owned in producers {
+                let mut sequence = owned.position.sequence();
                 owned.position.pass_over(until, |intended, size| {
-                    counted.due(start + Span(intended.0), 1, u64::from(size));
+                    let intended = start + Span(intended.0);
+                    counted.due(intended, 1, u64::from(size));
+                    if let Some(routes) = workload.routes() {
+                        routes.not_for(sequence).for_each(|group| counted.not_for(group, intended));
+                    }
+                    sequence += 1;
                 });
             }
             counted

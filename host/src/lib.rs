@@ -31,6 +31,6 @@ mod wait;
 pub use clock::{Clock, ManualClock, WallClock};
 pub use faults::Servers;
 pub use fixed_case::{CASE, FixedCase, fixed_case};
-pub use run::{Around, Moment, run, run_around, run_hooked};
+pub use run::{Around, Moment, check_bindings, run, run_around, run_hooked};
 pub use spec::{BATCH_MAX, Phase, Progress, RunError, RunSpec, Server, default_threads};
 pub use wait::{ParseWaitingError, Waiting};

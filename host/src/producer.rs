@@ -175,7 +175,7 @@ impl Connection {
             }
             return Served { taken: 0, held_back: limited };
         }
-        self.offer(books)
+        self.offer(books, workload)
     }
 
     /// Fills the batch; returns whether a limit of ours kept messages back that are due.
@@ -198,7 +198,7 @@ impl Connection {
             let Some(message) = self.producers[local as usize].position.next() else { break };
             self.rearm(local);
             let intended = books.start + Span(message.intended.0);
-            books.recorder.due(intended, 1, u64::from(message.size));
+            books.due(intended, &message);
             let producer = self.producers[local as usize].position.number();
             let sent = Sent {
                 producer,
@@ -254,7 +254,8 @@ impl Connection {
         workload.write_key(message.key, &mut self.key);
         let Batch::Publish(publishes) = &mut self.batch else { return };
         let position = &self.producers[local as usize].position;
-        publishes.push_with(token, ChannelId(message.channel), &self.key, b"", |arena| {
+        let headers = workload.headers(message.sequence);
+        publishes.push_with(token, ChannelId(message.channel), &self.key, headers, |arena| {
             position.write_payload(message.sequence, message.size, arena);
         });
         let last = publishes.len() - 1;
@@ -263,7 +264,7 @@ impl Connection {
     }
 
     /// Stamps the batch with the time read now, and submits it.
-    fn offer(&mut self, books: &mut Books<'_>) -> Served {
+    fn offer(&mut self, books: &mut Books<'_>, workload: &Workload) -> Served {
         let actual = books.own_until_now();
         self.stamp(books, actual);
         self.announce(books);
@@ -283,7 +284,8 @@ impl Connection {
             let owned = &mut self.producers[built.local as usize];
             owned.published += 1;
             if built.message.sequence < owned.fold_limit {
-                owned.fold.update(&built.message, built.key_hash, built.body_crc);
+                let headers = workload.headers(built.message.sequence);
+                owned.fold.update(&built.message, headers, built.key_hash, built.body_crc);
             }
         }
         let held_back = !self.built.is_empty();

@@ -6,7 +6,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Scope, ScopedJoinHandle};
 
-use brokerlab_model::{Broker, Span, Time, WorkCounts, Worker};
+use brokerlab_model::{Broker, Capabilities, Feature, Span, Time, WorkCounts, Worker};
+use brokerlab_workloads::Profile;
 use brokerlab_workloads::check::{CheckPlan, Checker};
 use brokerlab_workloads::measurement::Measurement;
 use brokerlab_workloads::profile::Keys;
@@ -100,6 +101,7 @@ pub fn run_around(
             "[[faults]] act on servers that scripts/brokers started; the simulator takes them later".to_owned(),
         ));
     }
+    check_bindings(broker.capabilities(), spec.workload.profile())?;
     let settings = broker.honour(&spec.contract)?;
     let dirty = dirty_bytes();
     let mut administrator = Administrator::connect(broker, clock)?;
@@ -120,6 +122,17 @@ pub fn run_around(
     })?;
     ended.dirty_bytes_at_start = dirty;
     Ok(measurement(broker, spec, settings, clock, ended))
+}
+
+/// Groups with bindings need a backend that routes.
+pub fn check_bindings(capabilities: &Capabilities, profile: &Profile) -> Result<(), RunError> {
+    let bound = profile.groups.iter().find(|group| !group.bindings.is_empty());
+    match bound {
+        Some(group) if !capabilities.has(Feature::Routing) => {
+            Err(RunError::NoRouting { backend: capabilities.name, group: group.name.clone() })
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// A worker that may block in a device, on a thread of its own, until the run is closed.
@@ -149,7 +162,7 @@ fn drive(
     let Crews { mut crews, owners } = connect_all(broker, spec, loops, clock)?;
     let expected = Expected::new(broker, spec, &crews);
     let connections: Vec<usize> = crews.iter().map(|crew| crew.connections.len()).collect();
-    let checker = Checker::new(check_plan(spec));
+    let checker = Checker::new(check_plan(spec)).routed(spec.workload.routes().cloned());
     let shared = Shared::new(clock, spec, stop, checker, owners, &connections);
     let (shared, expected) = (&shared, &expected);
     let (mut before, mut work_before) = (Look::default(), WorkCounts::default());

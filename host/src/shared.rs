@@ -33,6 +33,8 @@ pub(crate) struct Status {
     /// Lanes that its members hold.
     pub(crate) lanes: AtomicU64,
     pub(crate) acknowledged: AtomicU64,
+    /// Deliveries that acknowledged messages are to have, over all groups.
+    pub(crate) owed: AtomicU64,
     /// Publishes that ended in another way.
     pub(crate) ended_otherwise: AtomicU64,
     pub(crate) delivered: AtomicU64,
@@ -146,20 +148,25 @@ impl<'a> Shared<'a> {
         self.status.iter().map(|status| figure(status).load(Ordering::Acquire)).sum()
     }
 
-    /// Whether everything that was acknowledged has been delivered to every group and nothing is open any more. A message whose
+    /// How many groups there are.
+    pub(crate) fn groups(&self) -> u64 {
+        self.spec.workload.profile().groups.len() as u64
+    }
+
+    /// Whether everything that was acknowledged has been delivered to every group that it is for and nothing is open any more. A message whose
     /// publish did not end well may still be delivered: then nothing must have come for `quiet`.
-    pub(crate) fn is_drained(&self, now: Time, groups: u64, quiet: Span) -> bool {
+    pub(crate) fn is_drained(&self, now: Time, quiet: Span) -> bool {
         if self.sum(|s| &s.open) > 0 {
             return false;
         }
-        let (acknowledged, otherwise) = (self.sum(|s| &s.acknowledged), self.sum(|s| &s.ended_otherwise));
+        let (owed, otherwise) = (self.sum(|s| &s.owed), self.sum(|s| &s.ended_otherwise));
         let delivered = self.sum(|s| &s.delivered);
-        if otherwise == 0 || delivered >= (acknowledged + otherwise) * groups {
-            return delivered >= acknowledged * groups;
+        if otherwise == 0 || delivered >= owed + otherwise * self.groups() {
+            return delivered >= owed;
         }
         let last = self.status.iter().map(|s| s.last_delivery.load(Ordering::Acquire)).max().unwrap_or(0);
         // Deliveries of messages that were never acknowledged count among them: only the checker knows whose they were.
-        delivered >= acknowledged * groups && now.since(Time(last)) >= quiet && locked(&self.checker).is_complete()
+        delivered >= owed && now.since(Time(last)) >= quiet && locked(&self.checker).is_complete()
     }
 }
 

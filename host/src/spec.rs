@@ -145,6 +145,17 @@ pub enum RunError {
         /// How it ended.
         why: String,
     },
+    /// The profile has bindings and the backend no routing.
+    #[error(
+        "group {group} has bindings, and {backend} has no routing: every group gets everything there; take a backend with \"routing by bindings\" \
+         (`brokerlab backends` shows who has it: queue), or remove `bindings` from the profile's groups"
+    )]
+    NoRouting {
+        /// The backend's plain name.
+        backend: &'static str,
+        /// The first group with bindings.
+        group: String,
+    },
     /// The backend broke the trait's rules.
     #[error(
         "the backend broke the rules of its clients: {0}; this is a fault of the backend, no figure of this run can be believed"

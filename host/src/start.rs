@@ -174,8 +174,10 @@ impl Administrator {
     ) -> Result<(), RunError> {
         let profile = spec.workload.profile();
         let groups: Vec<String> = profile.groups.iter().map(|group| group.name.clone()).collect();
+        let bindings = profile.bindings();
         let channel = |name| {
-            Control::Create(ChannelSpec { name, lanes: spec.lanes, groups: groups.clone(), ..ChannelSpec::default() })
+            let (lanes, groups, bindings) = (spec.lanes, groups.clone(), bindings.clone());
+            Control::Create(ChannelSpec { name, lanes, groups, bindings, ..ChannelSpec::default() })
         };
         let controls = profile.channels.resolved().into_iter().map(channel).collect();
         let answers = self.ask(controls, "create the channels", workers, clock, clock.now() + ANSWER_LIMIT)?;

@@ -119,7 +119,7 @@ fn whole(c: &mut Criterion) {
                     actual: Time(scheduled.intended.0 + 100),
                 };
                 stamp.write(&mut arena[at..], crc, hash);
-                fold.update(&scheduled, hash, crc);
+                fold.update(&scheduled, &[], hash, crc);
             }
             black_box(fold.value())
         });

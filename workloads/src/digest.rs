@@ -3,7 +3,7 @@
 //!
 //! Canonical encoding, all numbers little-endian. Per message: intended start `u64` ns (in a closed loop the think time
 //! before it) · producer `u32` · sequence `u64` · channel `u32` · length of the key `u32` · the key · size `u32` · the
-//! `size - 32` bytes after the stamp. A producer's digest is SHA-256 over its messages in the order of their sequence. The
+//! `size - 32` bytes after the stamp · where the message has headers, their length `u32` and their bytes. A producer's digest is SHA-256 over its messages in the order of their sequence. The
 //! digest is SHA-256 over `"brokerlab digest 1\n"` · number of producers `u32` · and for each producer in order its number
 //! of messages `u64` and its digest. Neither the stamp nor any actual time is in it.
 
@@ -86,6 +86,11 @@ fn digest_of(workload: &Workload, producer: u32, count: u64) -> (u64, [u8; 32]) 
         let start = buffer.len();
         workload.write_payload(producer, message.sequence, message.size, &mut buffer);
         buffer.drain(start..start + STAMP_LEN);
+        let headers = workload.headers(message.sequence);
+        if !headers.is_empty() {
+            buffer.extend_from_slice(&(headers.len() as u32).to_le_bytes());
+            buffer.extend_from_slice(headers);
+        }
         if buffer.len() > 1 << 16 {
             hash.update(&buffer);
             buffer.clear();
@@ -112,7 +117,7 @@ fn each_message(workload: &Workload, producer: u32, count: u64, mut visit: impl 
 }
 
 /// A running 64-bit fold over the messages that one producer handed to a backend, in the order of their sequence. Two folds
-/// are equal only when (to 2^-64) number, intended start, key, size and body of every message are.
+/// are equal only when (to 2^-64) number, intended start, key, headers, size and body of every message are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fold {
     state: u64,
@@ -128,7 +133,10 @@ impl Fold {
 
     /// Takes in one message; `key_hash` and `body_crc` are those of the stamp.
     #[inline]
-    pub fn update(&mut self, message: &Scheduled, key_hash: u64, body_crc: u32) {
+    pub fn update(&mut self, message: &Scheduled, headers: &[u8], key_hash: u64, body_crc: u32) {
+        if !headers.is_empty() {
+            self.state ^= self::key_hash(headers);
+        }
         let head = message.sequence.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (message.intended.0 & self.times);
         let body = u64::from(message.size) << 32 | u64::from(body_crc);
         let word = head.wrapping_mul(0xBF58_476D_1CE4_E5B9) ^ body.wrapping_mul(0x94D0_49BB_1331_11EB) ^ key_hash;
@@ -153,7 +161,7 @@ pub fn fold_of(workload: &Workload, producer: u32, count: u64) -> u64 {
         let hash = key_hash(&bytes);
         bytes.clear();
         workload.write_payload(producer, message.sequence, message.size, &mut bytes);
-        fold.update(message, hash, body_crc(&bytes));
+        fold.update(message, workload.headers(message.sequence), hash, body_crc(&bytes));
     });
     fold.value()
 }

@@ -17,6 +17,6 @@ pub mod stamp;
 pub mod validity;
 
 pub use digest::{Digest, Fold, digest, fold_of};
-pub use generate::{Contents, Producer, Scheduled, Workload};
+pub use generate::{Contents, Producer, Routes, Scheduled, Workload};
 pub use profile::{Profile, ProfileError};
 pub use stamp::{STAMP_LEN, Stamp, StampError, body_crc, key_hash};

@@ -351,7 +351,7 @@ pub struct CheckRecord {
     pub early: u64,
     /// Deliveries whose bytes do not match the stamp.
     pub corrupted: u64,
-    /// Deliveries of messages that this run never published.
+    /// Deliveries of messages that this run never published, or that the group's bindings don't let through.
     pub foreign: u64,
     /// Acknowledged messages beyond the checker's bounds, or corrupted beyond recognition.
     pub not_checked: u64,
@@ -376,7 +376,7 @@ pub struct IntervalRecord {
     pub acknowledged: u64,
     /// First deliveries in it.
     pub delivered: u64,
-    /// The same of each group; empty in results of versions that did not keep it.
+    /// The same of each group, and what was acknowledged in it and is not for the group by its bindings; empty in results of versions that did not keep it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub delivered_by_group: Vec<u64>,
     /// Due by its end, and by then neither acknowledged nor ended otherwise (refused, failed, unknown).

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use brokerlab_embedded::{BackendUrl, Place, open};
-use brokerlab_host::{Clock, ManualClock, RunSpec, WallClock, run};
+use brokerlab_host::{Clock, ManualClock, RunError, RunSpec, WallClock, run};
 use brokerlab_workloads::Workload;
 use brokerlab_workloads::measurement::Measurement;
 
@@ -92,6 +92,104 @@ fn a_run_ends_when_what_is_missing_was_given_up_and_not_at_its_drain_limit() {
         let drained = measurement.window.drained_ns;
         assert!(drained < 1_200_000_000, "{url}: {drained}");
     }
+}
+
+/// Orders of two regions and of two importances, with a topic exchange's bindings.
+const REGIONS: &str = r##"
+name = "regions"
+about = "Orders of two regions. Each region's consumers get theirs, auditors the important ones."
+duration = "1s"
+drain_limit = "1h"
+producers = 3
+sizes = "64B"
+keys = { kind = "uniform", count = 16 }
+arrivals = { kind = "constant", rate = "1000/s" }
+
+[headers]
+routing_key = ["orders.eu.low", "orders.us.low", "orders.eu.high", "orders.us.high"]
+priority = [0, 0, 9, 9]
+
+[[groups]]
+name = "eu"
+members = 2
+bindings = [{ kind = "topic", pattern = "orders.eu.*" }]
+
+[[groups]]
+name = "us"
+members = 2
+bindings = [{ kind = "topic", pattern = "*.us.#" }, { kind = "key", key = "orders.us.high" }]
+
+[[groups]]
+name = "audit"
+members = 1
+bindings = [{ kind = "topic", pattern = "#.high" }]
+
+[[groups]]
+name = "archive"
+members = 1
+"##;
+
+fn regions(url: &str) -> Result<Measurement, RunError> {
+    let profile = brokerlab_workloads::Profile::parse(REGIONS, "regions.toml").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place { data: Some(folder.path()) };
+    let mut broker = open(&BackendUrl::parse(url).unwrap(), &profile.contract, &place).unwrap();
+    let spec = RunSpec { lanes: 2, ..RunSpec::new(Workload::new(&profile, 1, 0), url) };
+    run(&mut *broker, &spec, &ManualClock::new(), &AtomicBool::new(false), &mut |_| {})
+}
+
+#[test]
+fn a_topic_exchange_reaches_the_groups_that_are_bound_to_it() {
+    let measurement = regions("queue").unwrap_or_else(|error| panic!("{error}"));
+    assert_accounted(&measurement);
+    let c = measurement.counts;
+    assert_eq!((c.due, c.acknowledged, c.refused), (1_000, 1_000, 0));
+    let of = |name: &str| measurement.groups.iter().find(|group| group.name == name).unwrap();
+    // Each producer's messages take the four routing keys in turn; 334 messages of the first, 333 of the others.
+    let routes = |turns: &[u64]| {
+        [334, 333, 333].iter().map(|&n| (0..n).filter(|n| turns.contains(&(n % 4))).count() as u64).sum()
+    };
+    for (name, turns) in [("eu", &[0, 2][..]), ("us", &[1, 3]), ("audit", &[2, 3]), ("archive", &[0, 1, 2, 3])] {
+        let (group, due): (_, u64) = (of(name), routes(turns));
+        let check = &group.check;
+        assert_eq!((check.acknowledged, check.delivered, check.lost, check.foreign), (due, due, 0, 0), "{name}");
+        assert_eq!((group.end_to_end.response.count, group.end_to_end.unfinished), (due, 0), "{name}");
+        assert_eq!(check.broken, Vec::<String>::new(), "{name}");
+    }
+    assert_eq!(c.delivered_in_all, 1_000 + 501 + 499 + 498, "about every second message is for each of the three");
+    assert_eq!(measurement.window.drained_ns, 0, "nobody waits for what is for somebody else");
+    assert!(measurement.digest.matches_published);
+    let saturated = brokerlab_workloads::validity::judge(&measurement).unwrap().saturated;
+    assert!(saturated.is_none(), "{saturated:?}");
+}
+
+#[test]
+fn bindings_are_refused_by_a_backend_without_routing() {
+    for url in ["log", "shard", "direct", "null"] {
+        let told = regions(url).unwrap_err().to_string();
+        assert!(told.starts_with(&format!("group eu has bindings, and {url} has no routing")), "{told}");
+        assert!(told.contains("remove `bindings`"), "{told}");
+    }
+}
+
+#[test]
+fn priorities_go_first_and_what_has_a_short_life_expires() {
+    let headers = r#"{ priority = [0, 9], time_to_live = ["1h", "1h", "1h", "20ms"] }"#;
+    let more = [("headers", headers), ("groups.*.work", "2ms"), ("groups.*.prefetch", "1"), ("drain_limit", "1h")];
+    let measurement = on("queue?priorities=10", &ManualClock::new(), 1, 1, &more);
+    assert_accounted(&measurement);
+    let check = &measurement.groups[0].check;
+    // The important half keeps up with its consumer: all of it that lives long comes, and next to nothing of it has time to expire.
+    assert_eq!((check.lost, check.undelivered, check.overflowed), (0, 0, 0), "{check:?}");
+    assert!(check.delivered >= 750, "{check:?}");
+    let ignored = on("log", &ManualClock::new(), 1, 1, &more);
+    let check = &ignored.groups[0].check;
+    assert_eq!((check.delivered, check.expired), (1_000, 0), "a log carries what it does not know");
+    assert_ne!(
+        ignored.digest.sha256,
+        on("log", &ManualClock::new(), 1, 1, &more[1..]).digest.sha256,
+        "headers are digested"
+    );
 }
 
 #[test]

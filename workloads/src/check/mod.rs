@@ -19,6 +19,8 @@
 //!   neither lost nor checked.
 //! - *Reordered* is counted under every contract and breaks those that ask for order per key or more. Total order further asks
 //!   that all groups see each channel's messages in one order; that is compared where no message is missing.
+//! - Where groups have bindings, each is due only what they let through; what comes to a group beside that is *foreign* to it. Orders of
+//!   such groups are not held against each other.
 //! - Early, corrupted and foreign deliveries break every contract.
 //!
 //! A publish that failed or whose outcome is unknown is not told: a message that is delivered all the same is counted as
@@ -31,11 +33,14 @@ mod order_trace;
 mod prefix_set;
 mod verdict;
 
+use std::sync::Arc;
+
 use brokerlab_model::{Contract, GivenUp, Order};
 
 use self::key_table::{Arrival, KeyTable};
 use self::order_trace::OrderTrace;
 use self::prefix_set::{Budget, Found, PrefixSet};
+use crate::generate::Routes;
 use crate::measurement::CheckRecord;
 
 /// A message: its producer's number, and its number among that producer's messages, dense from 0 and below 2^40.
@@ -107,6 +112,10 @@ struct Group {
     corrupted: Tallied,
     foreign: Tallied,
     given_up: GivenUp,
+    /// Acknowledged messages that its bindings don't let through.
+    not_for: u64,
+    /// Deliveries of such.
+    misrouted: Tallied,
     /// By channel; only where total order is asked.
     traces: Vec<OrderTrace>,
 }
@@ -120,6 +129,8 @@ pub struct Checker {
     groups: Vec<Group>,
     keys: KeyTable,
     budget: Budget,
+    /// Only where groups have bindings.
+    routes: Option<Arc<Routes>>,
 }
 
 impl Checker {
@@ -133,7 +144,20 @@ impl Checker {
         let sets = vec![PrefixSet::default(); plan.producers as usize];
         let group = Group { delivered: sets.clone(), ..Group::default() };
         let groups = vec![group; plan.groups];
-        Self { plan, acknowledged: sets, acknowledged_count: 0, groups, keys, budget }
+        Self { plan, acknowledged: sets, acknowledged_count: 0, groups, keys, budget, routes: None }
+    }
+
+    /// Each group is due only what is for it. Told before anything else.
+    #[must_use]
+    pub fn routed(mut self, routes: Option<Arc<Routes>>) -> Self {
+        self.routes = routes;
+        self
+    }
+
+    /// Whether a message is for a group.
+    #[inline]
+    fn is_for(&self, group: usize, sequence: u64) -> bool {
+        self.routes.as_ref().is_none_or(|routes| routes.is_for(group, sequence))
     }
 
     /// A publish was acknowledged. Telling it twice counts once. Panics when the producer is not one of the plan's.
@@ -145,7 +169,11 @@ impl Checker {
             return;
         }
         self.acknowledged_count += 1;
-        for group in &mut self.groups {
+        for (index, group) in self.groups.iter_mut().enumerate() {
+            if self.routes.as_ref().is_some_and(|routes| !routes.is_for(index, id.sequence)) {
+                group.not_for += 1;
+                continue;
+            }
             let delivered = group.delivered[id.producer as usize].find(id.sequence);
             if known == Found::Forgotten || delivered == Found::Forgotten {
                 group.not_checked += 1;
@@ -166,11 +194,16 @@ impl Checker {
     #[inline]
     pub fn delivered(&mut self, group: usize, arrived: &Arrived) -> bool {
         let Arrived { id, .. } = *arrived;
+        let is_for = self.is_for(group, id.sequence);
         let of = &mut self.groups[group];
         let Some(set) = of.delivered.get_mut(id.producer as usize) else {
             of.foreign.add(Some(id));
             return false;
         };
+        if !is_for {
+            of.misrouted.add(Some(id));
+            return false;
+        }
         if arrived.redelivered {
             of.redelivered += 1;
         }
@@ -250,7 +283,7 @@ impl Checker {
         groups
             .map(|(index, group)| {
                 let held = held.get(index).copied().unwrap_or(0);
-                let count = self.close(group, held, published);
+                let count = self.close(index, held, published);
                 verdict::record(&count, group, parted.get(index).copied().flatten(), *contract)
             })
             .collect()
@@ -270,7 +303,7 @@ impl Checker {
     /// Whether every group was given every acknowledged message, as far as the bounds let it be known.
     pub fn is_complete(&self) -> bool {
         let seen = |group: &Group| group.delivered_acknowledged + group.not_checked;
-        self.groups.iter().all(|group| seen(group) >= self.acknowledged_count)
+        self.groups.iter().all(|group| seen(group) + group.not_for >= self.acknowledged_count)
     }
 
     /// Memory in bytes.

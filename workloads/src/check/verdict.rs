@@ -44,7 +44,8 @@ pub(super) struct Parted {
 }
 
 impl Checker {
-    pub(super) fn close(&self, group: &Group, held: u64, published: &[u64]) -> Balance {
+    pub(super) fn close(&self, index: usize, held: u64, published: &[u64]) -> Balance {
+        let group = &self.groups[index];
         let mut foreign = group.foreign;
         let mut delivered_unacknowledged = group.delivered_unacknowledged;
         for (producer, (set, &published)) in group.delivered.iter().zip(published).enumerate() {
@@ -61,9 +62,9 @@ impl Checker {
             }
         }
         let Missing { not_checked, undelivered, expired, overflowed, lost } = self.missing(group, held);
-        let first = if lost > 0 { self.first_missing(group) } else { None };
+        let first = if lost > 0 { self.first_missing(index) } else { None };
         Balance {
-            acknowledged: self.acknowledged_count,
+            acknowledged: self.acknowledged_count - group.not_for,
             delivered_unacknowledged,
             foreign,
             not_checked,
@@ -76,7 +77,7 @@ impl Checker {
 
     /// What became of a group's acknowledged messages that it was not given.
     pub(super) fn missing(&self, group: &Group, held: u64) -> Missing {
-        let missing = self.acknowledged_count.saturating_sub(group.delivered_acknowledged);
+        let missing = self.acknowledged_count.saturating_sub(group.delivered_acknowledged + group.not_for);
         // A corrupted delivery stands for a message that is missing and can't be told.
         let not_checked = (group.not_checked + group.corrupted.count).min(missing);
         let mut left = missing - not_checked;
@@ -92,13 +93,16 @@ impl Checker {
     }
 
     /// The first acknowledged message, by producer and sequence, that the group was not given.
-    fn first_missing(&self, group: &Group) -> Option<MessageId> {
-        self.acknowledged.iter().zip(&group.delivered).enumerate().find_map(|(producer, (acknowledged, delivered))| {
-            let missing = |word: u64| acknowledged.word(word) & !delivered.word(word);
-            let word = delivered.words_with_missing(acknowledged.end_word()).find(|&word| missing(word) != 0)?;
-            let sequence = word * 64 + u64::from(missing(word).trailing_zeros());
-            Some(MessageId { producer: producer as u32, sequence })
-        })
+    fn first_missing(&self, group: usize) -> Option<MessageId> {
+        let due = |word: u64| self.routes.as_ref().map_or(u64::MAX, |routes| routes.bits(group, word));
+        self.acknowledged.iter().zip(&self.groups[group].delivered).enumerate().find_map(
+            |(producer, (acknowledged, delivered))| {
+                let missing = |word: u64| acknowledged.word(word) & !delivered.word(word) & due(word);
+                let word = delivered.words_with_missing(acknowledged.end_word()).find(|&word| missing(word) != 0)?;
+                let sequence = word * 64 + u64::from(missing(word).trailing_zeros());
+                Some(MessageId { producer: producer as u32, sequence })
+            },
+        )
     }
 
     /// Of each group, where its order parts from that of the first group.
@@ -109,7 +113,8 @@ impl Checker {
             first.traces.iter().zip(&other.traces).enumerate().find_map(|(channel, (mine, theirs))| {
                 let after = theirs.parts_from(mine)?;
                 let beyond = theirs.count() - after + 1;
-                Some(Parted { channel: channel as u32, after, beyond, missing: missing(first) || missing(other) })
+                let missing = self.routes.is_some() || missing(first) || missing(other);
+                Some(Parted { channel: channel as u32, after, beyond, missing })
             })
         });
         std::iter::once(None).chain(parted).collect()
@@ -134,7 +139,7 @@ pub(super) fn record(balance: &Balance, group: &Group, parted: Option<Parted>, c
         reordered: group.reordered.count,
         early: group.early.count,
         corrupted: group.corrupted.count,
-        foreign: balance.foreign.count,
+        foreign: balance.foreign.count + group.misrouted.count,
         not_checked: balance.not_checked,
         order_not_checked: group.order_not_checked + unclear,
         broken: broken(balance, group, parted, contract),
@@ -185,6 +190,8 @@ fn broken(balance: &Balance, group: &Group, parted: Option<Parted>, contract: Co
     clause("causality", &group.early, one, "messages were delivered before they were sent");
     let one = "message was delivered that this run never published";
     clause("origin", &balance.foreign, one, "messages were delivered that this run never published");
+    let one = "message was delivered that the group's bindings don't let through";
+    clause("routing", &group.misrouted, one, "messages were delivered that the group's bindings don't let through");
     if let Some(Parted { channel, after, missing: false, .. }) = parted {
         broken.push(format!(
             "total order: this group saw channel {channel} in another order than the first group, at the latest from delivery {after} on"

@@ -19,6 +19,7 @@ mod payload;
 mod sizes;
 mod stream;
 mod trace;
+pub(crate) mod turns;
 mod work;
 
 use std::sync::Arc;
@@ -30,12 +31,14 @@ use self::keys::KeyPicker;
 use self::payload::Filler;
 use self::sizes::SizePicker;
 use self::stream::{Draws, Purpose, Stream, below};
+use self::turns::Turns;
 use self::work::WorkPicker;
 use crate::profile::{Profile, Spread};
 
 pub(crate) use self::files::{FileFault, load};
 pub(crate) use self::stream::mix;
 pub(crate) use self::trace::Trace;
+pub use self::turns::Routes;
 
 /// Up to here the streams of all producers are kept (16 bytes each); above they are made anew for each message.
 const STREAMS_KEPT: u32 = 1 << 16;
@@ -60,6 +63,7 @@ struct Plan {
     works: Vec<WorkPicker>,
     trace: Option<Arc<Trace>>,
     streams: Vec<Stream>,
+    turns: Turns,
 }
 
 /// A message that is due; its payload is made by [`Producer::write_payload`] or [`Workload::write_payload`].
@@ -119,6 +123,7 @@ impl Workload {
             works,
             trace: profile.trace.clone(),
             streams,
+            turns: Turns::of(profile).expect("the profile was checked"),
             profile: profile.clone(),
         };
         Self { plan: Arc::new(plan) }
@@ -190,6 +195,17 @@ impl Workload {
     /// What message `sequence` of producer `producer` carries.
     pub fn contents(&self, producer: u32, sequence: u64) -> Contents {
         self.plan.contents(producer, sequence, self.plan.draws(producer, sequence))
+    }
+
+    /// The headers of message `sequence` of any producer; empty where messages say nothing of themselves.
+    #[inline]
+    pub fn headers(&self, sequence: u64) -> &[u8] {
+        self.plan.turns.headers(sequence)
+    }
+
+    /// Which messages are for which groups; none where every group gets everything.
+    pub fn routes(&self) -> Option<&Arc<Routes>> {
+        self.plan.turns.routes()
     }
 
     /// Appends the key's bytes: sixteen hexadecimal digits, or the trace's own text.

@@ -3,13 +3,17 @@
 //! Leaves out what is merely unwise (a group that cannot keep up): that is a figure, not an error.
 
 use brokerlab_model::Span;
+use brokerlab_model::binding::{BINDING_HEADERS_MAX, BINDINGS_MAX, PATTERN_BYTES_MAX};
+use brokerlab_model::headers::{NAME_BYTES_MAX, TEXT_BYTES_MAX};
 
 use super::document::Document;
 use super::error::ProfileError;
 use super::faults::{Fault, FaultAction};
+use super::headers::{Headers, RESERVED, Turn};
 use super::types::{Analytics, Arrivals, Channels, Keys, Payload, Sizes, Stage, Work};
 use super::units::{Bytes, Rate};
 use super::{Objective, Profile};
+use crate::generate::turns::{self, PERIOD_MAX, Turns};
 use crate::stamp::{PRODUCERS_MAX, STAMP_LEN};
 
 type Outcome = Result<(), ProfileError>;
@@ -46,6 +50,8 @@ pub(crate) fn check(profile: &Profile, document: &Document) -> Outcome {
     check.payload(&profile.payload)?;
     check.channels(&profile.channels)?;
     check.groups(profile)?;
+    check.headers(&profile.headers)?;
+    check.bindings(profile)?;
     check.objectives("objectives", &profile.objectives)?;
     check.objectives("abort_on", &profile.abort_on)?;
     check.pauses(profile)?;
@@ -337,6 +343,72 @@ impl Check<'_> {
             let (message, remedy) = text.split_once("; ").unwrap_or((&text, "write other windows"));
             self.document.error_at(&format!("{path}.window"), message, remedy)
         })
+    }
+
+    fn headers(&self, headers: &Headers) -> Outcome {
+        let text = |path: &str, turn: &Turn<String>, least: usize| {
+            let fits = turn.0.iter().all(|value| (least..=TEXT_BYTES_MAX).contains(&value.len()));
+            let message = "this text is empty or longer than 255 bytes";
+            self.ensure(fits, path, message, "write a short text, or leave the key out")
+        };
+        text("headers.routing_key", &headers.routing_key, 0)?;
+        text("headers.message_group", &headers.message_group, 1)?;
+        for name in headers.other.keys() {
+            let path = format!("headers.other.{name}");
+            let short = (1..=NAME_BYTES_MAX).contains(&name.len());
+            self.ensure(short, &path, "a header's name has 1 to 255 bytes", "write a short name")?;
+            let free = !RESERVED.contains(&name.as_str());
+            let message = "a backend acts on a header of this name";
+            let remedy = "write priority, time_to_live, delay, routing_key or message_group in [headers]; ids of which repeats are not stored can't be in a \
+                          profile, since what is not stored would count as lost";
+            self.ensure(free, &path, message, remedy)?;
+        }
+        Ok(())
+    }
+
+    /// Every message has a group that it is for, and everybody knows which.
+    fn bindings(&self, p: &Profile) -> Outcome {
+        let period = turns::period(p);
+        let message = format!("the lists come together again after {period} messages, and {PERIOD_MAX} is the most");
+        self.ensure(
+            period <= PERIOD_MAX,
+            "headers",
+            &message,
+            "write lists of one length, or of lengths with common factors",
+        )?;
+        let turns = Turns::of(p).map_err(|error| {
+            let text = error.to_string();
+            self.document.error_at("headers", text, "write fewer or shorter headers")
+        })?;
+        let mut count = 0;
+        for (i, group) in p.groups.iter().enumerate() {
+            for (j, bound) in group.bindings.iter().enumerate() {
+                count += 1;
+                let path = format!("groups.{i}.bindings.{j}");
+                let known = !bound.is_of_routing_key() || !p.headers.routing_key.0.is_empty();
+                let message = "messages have no routing key to hold this binding against";
+                self.ensure(known, &path, message, "write routing_key = [\"…\"] in [headers]")?;
+                let message = format!(
+                    "a binding has texts of at most {PATTERN_BYTES_MAX} bytes and at most {BINDING_HEADERS_MAX} headers"
+                );
+                self.ensure(bound.pattern().is_in_bounds(), &path, &message, "write a shorter one")?;
+            }
+            let whole = group.bindings.is_empty() || group.analytics.is_none();
+            let message = "windows are held against all messages, and this group gets a part of them";
+            let remedy = "remove analytics or bindings, or give the windows to a group of their own";
+            self.ensure(whole, &format!("groups.{i}.analytics"), message, remedy)?;
+        }
+        let message = format!("more than {BINDINGS_MAX} bindings");
+        self.ensure(count <= BINDINGS_MAX, "groups", &message, "bind by topics instead of single keys")?;
+        if let Some(turn) = turns.routes().and_then(|routes| routes.for_nobody()) {
+            let key =
+                p.headers.routing_key.at(turn).map_or_else(String::new, |key| format!(" (routing key \"{key}\")"));
+            let message =
+                format!("message {turn} of each producer{key} is for no group: it would be refused as unroutable");
+            let remedy = "bind a group to it, or a further group to { kind = \"everything\" }";
+            return Err(self.document.error_at("groups", message, remedy));
+        }
+        Ok(())
     }
 
     fn objectives(&self, list: &str, objectives: &[Objective]) -> Outcome {

@@ -4,6 +4,7 @@
 
 use super::Profile;
 use super::types::{Arrivals, Keys, Sizes, Stage, Think};
+use crate::generate::turns::Turns;
 use brokerlab_model::Span;
 
 /// Lanes above this, over all channels, must be given.
@@ -131,8 +132,22 @@ impl Profile {
     pub fn utilisation(&self, group: usize) -> f64 {
         self.groups.get(group).map_or(0.0, |g| {
             let work = g.work.mean();
-            if work == Span::ZERO { 0.0 } else { self.mean_rate() * work.as_secs_f64() / f64::from(g.members) }
+            if work == Span::ZERO {
+                return 0.0;
+            }
+            self.mean_rate() * self.share(group) * work.as_secs_f64() / f64::from(g.members)
         })
+    }
+
+    /// Which share of the messages group number `group` gets: all, unless groups have bindings.
+    pub fn share(&self, group: usize) -> f64 {
+        let turns = Turns::of(self).ok();
+        turns.as_ref().and_then(Turns::routes).map_or(1.0, |routes| routes.share(group))
+    }
+
+    /// Bytes of the longest headers.
+    pub fn max_headers(&self) -> u32 {
+        Turns::of(self).map_or(0, |turns| turns.longest())
     }
 
     /// Connections that the producers share.

@@ -9,6 +9,7 @@ mod document;
 mod error;
 mod faults;
 mod figures;
+mod headers;
 mod objective;
 mod read;
 mod schema;
@@ -25,6 +26,7 @@ use serde::Deserialize;
 pub use self::error::{Excerpt, ProfileError};
 pub use self::faults::{Fault, FaultAction, FaultNode};
 pub use self::figures::{LANES_MAX, LanesError, Recording};
+pub use self::headers::{Bound, Headers, Lasting, Turn};
 pub use self::objective::{Count, Metric, Objective};
 pub use self::schema::schema;
 pub use self::types::{
@@ -119,6 +121,9 @@ pub struct Profile {
     #[serde(default = "random_bytes")]
     #[schemars(schema_with = "schema::payload")]
     pub payload: Payload,
+    /// What they say of themselves: priorities, times to live, delays, routing keys and whatever else.
+    #[serde(default)]
+    pub headers: Headers,
     /// Who consumes them.
     pub groups: Vec<Group>,
     /// What a run must achieve.

@@ -8,6 +8,7 @@ use brokerlab_model::windows::{WindowKind, WindowOptions};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::headers::Bound;
 use super::schema;
 use super::units::{self, Bytes, DurationText, Rate};
 
@@ -340,7 +341,7 @@ pub enum Spread {
     ByProducer,
 }
 
-/// A consumer group: it gets every message of every channel, its members share them.
+/// A consumer group: it gets every message of every channel, or those that its bindings let through; its members share them.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
@@ -357,6 +358,9 @@ pub struct Group {
     pub prefetch: u32,
     /// Windows over what the group consumes.
     pub analytics: Option<Analytics>,
+    /// Which messages it gets: those that one of these lets through. Without any it gets everything. Needs a backend with routing.
+    #[serde(default)]
+    pub bindings: Vec<Bound>,
 }
 
 /// Windows over what a group consumes, by key and by event time, which is when a message was due. Messages and their sizes are

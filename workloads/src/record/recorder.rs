@@ -113,6 +113,8 @@ pub struct Recorder {
     settle: Parts,
     groups: Vec<Parts>,
     delivered_in_window: Vec<u64>,
+    /// By group: messages due in the window that its bindings don't let through.
+    not_for: Vec<u64>,
     counted: Tallied,
     /// Only where a broker can go away.
     flow: Option<Box<Flow>>,
@@ -149,6 +151,7 @@ impl Recorder {
             settle: Parts::default(),
             groups: vec![Parts::default(); plan.groups],
             delivered_in_window: vec![0; plan.groups],
+            not_for: vec![0; plan.groups],
             counted: Tallied::default(),
             flow: None,
         }
@@ -215,6 +218,20 @@ impl Recorder {
             self.counted.window.due_bytes += bytes;
         } else {
             self.counted.window.warmup_due += n;
+        }
+    }
+
+    /// A message that came due at `intended` is not for `group`. Told once, whether it is sent or not.
+    #[inline]
+    pub fn not_for(&mut self, group: usize, intended: Time) {
+        self.not_for[group] += u64::from(self.in_window(intended));
+    }
+
+    /// A message that is not for `group` was acknowledged at `at`: the group has nothing to wait for, and is behind by nothing.
+    #[inline]
+    pub fn passes_by(&mut self, group: usize, at: Time) {
+        if let Some(interval) = self.ended(at) {
+            interval.delivered_by_group[group] += 1;
         }
     }
 
@@ -330,6 +347,9 @@ impl Recorder {
         for (mine, theirs) in self.delivered_in_window.iter_mut().zip(&other.delivered_in_window) {
             *mine += theirs;
         }
+        for (mine, theirs) in self.not_for.iter_mut().zip(&other.not_for) {
+            *mine += theirs;
+        }
         self.counted.merge(&other.counted);
         if let (Some(mine), Some(theirs)) = (&mut self.flow, &other.flow) {
             mine.merge(theirs);
@@ -337,7 +357,7 @@ impl Recorder {
     }
 
     /// The pieces of a measurement. `expected` says of each group how many of the messages due in the window it should see;
-    /// without it, each should see all.
+    /// without it, each should see all that are for it.
     pub fn finish(mut self, expected: Option<&[u64]>) -> Recorded {
         // The window's publish response times are those of its intervals.
         for (index, interval) in self.intervals.iter().enumerate() {
@@ -351,7 +371,8 @@ impl Recorder {
         let mut all_unfinished = 0;
         let mut groups = Vec::with_capacity(self.groups.len());
         for (group, parts) in self.groups.iter().enumerate() {
-            let expected = expected.and_then(|of| of.get(group)).copied().unwrap_or(counts.due);
+            let due = counts.due.saturating_sub(self.not_for[group]);
+            let expected = expected.and_then(|of| of.get(group)).copied().unwrap_or(due);
             let unfinished = expected.saturating_sub(self.delivered_in_window[group]);
             groups.push(parts.distributions(unfinished));
             all.merge(parts);

@@ -91,7 +91,7 @@ fn the_fold_of_what_was_published_is_that_of_the_schedule_and_sees_every_field()
             workload.write_key(message.key, &mut key);
             producer.write_payload(message.sequence, message.size, &mut payload);
             spoil(i, &mut message, &mut payload);
-            fold.update(&message, key_hash(&key), body_crc(&payload));
+            fold.update(&message, &[], key_hash(&key), body_crc(&payload));
         }
         fold.value()
     };

@@ -41,7 +41,7 @@ mine.toml:10:1: groups.0.membres: unknown key `membres`
    |
 10 | membres = 2
    | ^^^^^^^
-   = remedy: did you mean `members`? Known here: name, members, work, prefetch, analytics";
+   = remedy: did you mean `members`? Known here: name, members, work, prefetch, analytics, bindings";
     assert_eq!(changed("members = 2", "membres = 2").to_string(), expected);
 }
 
@@ -392,4 +392,55 @@ mod traces {
         assert_eq!((error.line, error.key.as_str()), (4, "arrivals.file"));
         assert!(error.message.starts_with("nowhere.csv cannot be read: "), "{error}");
     }
+}
+
+/// The good profile with these lines between its keys and its groups, and the groups in place of its own.
+fn routed(headers: &str, groups: &str) -> String {
+    let (top, _) = GOOD.split_once("\n[[groups]]").unwrap();
+    format!("{top}\n{headers}\n{groups}")
+}
+
+#[test]
+fn a_header_that_can_t_be_is_shown_where_it_stands() {
+    let group = "[[groups]]\nname = \"all\"\nmembers = 1";
+    let of = |line: &str| fault(&routed(&format!("[headers]\n{line}"), group));
+    let told = |error: &ProfileError| (error.line, error.column, error.key.clone());
+    let error = of("priority = [1, 300]");
+    assert_eq!(told(&error), (9, 16, "headers.priority.1".to_owned()), "{error}");
+    assert!(error.message.contains("the number 300 stands where a whole number from 0 to 255 is needed"), "{error}");
+    let error = of("time_to_live = \"5\"");
+    assert_eq!(told(&error), (9, 16, "headers.time_to_live".to_owned()), "{error}");
+    let error = of("ttl = \"5s\"");
+    assert_eq!(told(&error), (9, 1, "headers.ttl".to_owned()), "{error}");
+    let error = of("other = { deduplication-id = \"x\" }");
+    assert_eq!((error.line, error.key.as_str()), (9, "headers.other.deduplication-id"), "{error}");
+    let error = of("message_group = \"\"");
+    assert_eq!(told(&error), (9, 17, "headers.message_group".to_owned()), "{error}");
+    let long: Vec<String> = [64, 63, 61].iter().map(|n| format!("{:?}", vec!["x"; *n])).collect();
+    let error = of(&format!("routing_key = {}\nmessage_group = {}\nother.a = {}", long[0], long[1], long[2]));
+    assert!(error.message.contains("after 245952 messages") && error.key == "headers", "{error}");
+}
+
+#[test]
+fn a_binding_that_can_t_be_is_shown_where_it_stands() {
+    let bound = |binding: &str| format!("[[groups]]\nname = \"all\"\nmembers = 1\nbindings = [{binding}]");
+    let keys = "[headers]\nrouting_key = [\"orders.eu\", \"orders.us\"]";
+    let error = fault(&routed("", &bound("{ kind = \"topic\", pattern = \"orders.#\" }")));
+    assert_eq!((error.line, error.key.as_str()), (12, "groups.0.bindings.0"), "{error}");
+    assert!(error.remedy.contains("write routing_key"), "{error}");
+    let error = fault(&routed(keys, &bound("{ kind = \"topics\", pattern = \"orders.#\" }")));
+    assert_eq!((error.line, error.column), (13, 22), "{error}");
+    assert!(error.remedy.contains("did you mean `topic`"), "{error}");
+    let error = fault(&routed(keys, &bound("{ kind = \"topic\", pattern = \"*.eu\" }")));
+    assert_eq!(error.line, 10, "{error}");
+    assert!(
+        error.message.contains("message 1 of each producer (routing key \"orders.us\") is for no group"),
+        "{error}"
+    );
+    let long = format!("{{ kind = \"key\", key = \"{}\" }}", "k".repeat(256));
+    let error = fault(&routed(keys, &bound(&long)));
+    assert_eq!((error.line, error.key.as_str()), (13, "groups.0.bindings.0"), "{error}");
+    let analytics = "\nanalytics = { window = { kind = \"tumbling\", size = \"1s\" } }";
+    let error = fault(&routed(keys, &(bound("{ kind = \"everything\" }") + analytics)));
+    assert_eq!((error.line, error.key.as_str()), (14, "groups.0.analytics"), "{error}");
 }

@@ -109,7 +109,11 @@ fn a_shard_of_a_shard_that_was_split_while_it_was_empty_waits_for_those_before_b
     stream.split(1);
     stream.split(2);
     stream.publish();
-    assert_eq!((stream.assigned.as_slice(), stream.shards()), (&[0][..], vec![0]), "the first shard is not read to its end");
+    assert_eq!(
+        (stream.assigned.as_slice(), stream.shards()),
+        (&[0][..], vec![0]),
+        "the first shard is not read to its end"
+    );
     stream.settle(0);
     let mut children: Vec<u32> = stream.assigned[1..].to_vec();
     children.sort_unstable();
