@@ -35,7 +35,7 @@ use std::ops::Range;
 
 pub use self::options::{Assignment, Isolation, LogOptions};
 use self::partitioner::{Sticky, partition_of};
-use crate::batch::{Accepted, Blocked, ChannelId, Control, Publishes, Settlement, Token};
+use crate::batch::{Accepted, Blocked, ChannelId, Control, Message, Publishes, Settlement, Token};
 use crate::broker::{ClientSpec, ConnectError};
 use crate::capabilities::{Capabilities, Settings, Unsupported};
 use crate::completion::{Failure, Refusal, Status};
@@ -98,8 +98,10 @@ impl LogModel {
                 index += more;
                 continue;
             }
-            if let Err(refusal) = self.append_one(now, client, batch, index, None, out) {
-                out.outcomes.push(ended(client, batch.get(index).token, Status::Refused(refusal)));
+            let message = batch.get(index);
+            match self.route(&message) {
+                Ok((lane, bytes)) => self.stream.append(now, lane, index as u32, message.token, bytes, out),
+                Err(refusal) => out.outcomes.push(ended(client, message.token, Status::Refused(refusal))),
             }
             index += 1;
         }
@@ -113,48 +115,54 @@ impl LogModel {
             let Some(identity) = Identity::of(message.headers) else { continue };
             self.append_range(now, client, batch, plain..index, out);
             plain = index + 1;
-            if let Err(refusal) = self.append_one(now, client, batch, index, Some(identity), out) {
+            if let Err(refusal) = self.append_identified(now, client, (index as u32, &message), identity, out) {
                 out.outcomes.push(ended(client, message.token, Status::Refused(refusal)));
             }
         }
         self.append_range(now, client, batch, plain..taken, out);
     }
 
-    /// Appends message `index` of the batch in hand, unless it has an identity and is there.
-    #[inline]
-    fn append_one(
+    /// Appends a message of the batch in hand, unless it is there.
+    fn append_identified(
         &mut self,
         now: Time,
         client: u32,
-        batch: &Publishes,
-        index: usize,
-        identity: Option<Identity<'_>>,
+        (index, message): (u32, &Message<'_>),
+        identity: Identity<'_>,
         out: &mut Effects,
     ) -> Result<(), Refusal> {
-        let message = batch.get(index);
-        let bytes = message.key.len() as u64 + message.headers.len() as u64 + u64::from(message.payload_len);
-        let topic = self.topics.get_mut(message.channel.0 as usize).filter(|topic| topic.partitions > 0);
-        let topic = topic.ok_or(Refusal::NoSuchLane)?;
-        if bytes > u64::from(self.options.max_message_bytes) {
-            return Err(Refusal::TooLarge);
-        }
-        if let Some(identity) = identity
-            && let Novelty::Repeat { lane, position } = self.stream.novelty(now, client, message.channel, identity)?
-        {
+        self.topic(message)?;
+        if let Novelty::Repeat { lane, position } = self.stream.novelty(now, client, message.channel, identity)? {
             self.stream.repeat(client, lane, position, message.token, out);
             return Ok(());
         }
+        let (lane, bytes) = self.route(message)?;
+        self.stream.note_identity(now, message.channel, identity, lane);
+        self.stream.append(now, lane, index, message.token, bytes, out);
+        Ok(())
+    }
+
+    /// The topic that a message goes to, and the message's size.
+    #[inline]
+    fn topic(&mut self, message: &Message<'_>) -> Result<(&mut Topic, u32), Refusal> {
+        let bytes = message.key.len() as u64 + message.headers.len() as u64 + u64::from(message.payload_len);
+        let topic = self.topics.get_mut(message.channel.0 as usize).filter(|topic| topic.partitions > 0);
+        let topic = topic.ok_or(Refusal::NoSuchLane)?;
+        let fits = bytes <= u64::from(self.options.max_message_bytes);
+        if fits { Ok((topic, bytes as u32)) } else { Err(Refusal::TooLarge) }
+    }
+
+    /// The lane that a message is appended to, and the message's size.
+    #[inline]
+    fn route(&mut self, message: &Message<'_>) -> Result<(u32, u32), Refusal> {
+        let calls = self.calls;
+        let (topic, bytes) = self.topic(message)?;
         let partition = if message.key.is_empty() {
-            topic.sticky.partition(self.calls, topic.partitions)
+            topic.sticky.partition(calls, topic.partitions)
         } else {
             partition_of(message.key, topic.partitions)
         };
-        let lane = topic.first + partition;
-        if let Some(identity) = identity {
-            self.stream.note_identity(now, message.channel, identity, lane);
-        }
-        self.stream.append(now, lane, index as u32, message.token, bytes as u32, out);
-        Ok(())
+        Ok((topic.first + partition, bytes))
     }
 
     /// Brings the table of topics up to date after a topic was created or deleted.
