@@ -306,16 +306,6 @@ impl<'b> Life<'b> {
         let limit = self.clock.now() + PATIENCE;
         while !met(self) {
             if self.clock.now() >= limit {
-                eprintln!(
-                    "DEBUG lanes {:?} lived {:?} granted {} lost {} due {} published {}",
-                    self.lanes,
-                    self.lived,
-                    self.granted,
-                    self.lost,
-                    self.due.len(),
-                    self.books.acknowledged().len()
-                );
-                std::thread::sleep(std::time::Duration::from_secs(3));
                 return Err(refused(format!("waited {PATIENCE} for {what}")));
             }
             self.turn(Span::from_millis(5))?;

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use brokerlab_model::{LaneId, Slice, Time};
 use bytes::Bytes;
 
-use super::format::{self, Entry, FRAME_ALIGN, FRAME_HEADER, RECORD};
+use super::format::{self, FRAME_ALIGN, FRAME_HEADER, RECORD};
 
 /// Bytes of a cache line.
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
 
 /// Where a frame's messages stand, in the order in which they were appended, and which of them belong together.
 #[derive(Debug, Default)]
@@ -79,24 +79,25 @@ impl Places {
     }
 
     /// The table of a whole frame that was read back.
-    pub(super) fn of_frame(frame: &[u8], records: u32) -> Option<Arc<[Slice]>> {
-        let mut places = Self::default();
+    pub(super) fn of_frame(&mut self, frame: &[u8], records: u32) -> Option<Arc<[Slice]>> {
+        self.clear();
         let mut groups: BTreeMap<LaneId, u32> = BTreeMap::new();
         let mut last = None;
         let mut at = FRAME_HEADER;
         for _ in 0..records {
-            let (entry, next) = format::read_entry(frame, at)?;
-            if let Entry::Message { lane, key, headers, payload_len, payload, .. } = entry {
-                let group = match last {
-                    Some((known, group)) if known == lane => group,
-                    Some(_) | None => *groups.entry(lane).or_insert_with(|| places.begin(lane)),
-                };
-                last = Some((lane, group));
-                places.push(group, slice(at, key, headers, payload_len, payload));
-            }
+            let Some((lane, slice, next)) = format::message_at(frame, at) else {
+                at = format::read_entry(frame, at)?.1;
+                continue;
+            };
+            let group = match last {
+                Some((known, group)) if known == lane => group,
+                Some(_) | None => *groups.entry(lane).or_insert_with(|| self.begin(lane)),
+            };
+            last = Some((lane, group));
+            self.push(group, slice);
             at = next;
         }
-        Some(places.table())
+        Some(self.table())
     }
 }
 
@@ -119,6 +120,11 @@ pub(super) struct Buffer {
     lead: usize,
 }
 
+/// How far into a buffer a frame begins that stands at `at` of its segment.
+pub(super) fn lead(buffer: &[u8], at: u64) -> usize {
+    (buffer.as_ptr().align_offset(LINE) + at as usize % LINE) % LINE
+}
+
 impl Buffer {
     /// The smallest frame worth a place.
     const ALIGNED_FROM: usize = 4 << 10;
@@ -127,7 +133,7 @@ impl Buffer {
     /// what `bytes` has reserved.
     pub(super) fn begin(mut bytes: Vec<u8>, at: Option<u64>) -> Self {
         bytes.clear();
-        let lead = at.map_or(0, |at| (bytes.as_ptr().align_offset(LINE) + at as usize % LINE) % LINE);
+        let lead = at.map_or(0, |at| lead(&bytes, at));
         bytes.resize(lead + FRAME_HEADER, 0);
         Self { bytes, lead }
     }

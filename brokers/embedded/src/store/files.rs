@@ -200,14 +200,14 @@ impl Files {
         &self,
         segment: u64,
         at: u64,
-        len: usize,
+        bytes: &mut [u8],
         counts: &mut WorkCounts,
-    ) -> Result<Vec<u8>, StoreError> {
+    ) -> Result<(), StoreError> {
+        let len = bytes.len();
         let failed = |cause| StoreError::Read { path: self.path(segment), at, len: len as u64, cause: Arc::new(cause) };
         let file = self.get(segment).ok_or_else(|| failed(io::Error::from(io::ErrorKind::NotFound)))?;
-        let mut bytes = vec![0; len];
-        match read_up_to(&*file, &mut bytes, at, counts) {
-            Ok(done) if done == len => Ok(bytes),
+        match read_up_to(&*file, bytes, at, counts) {
+            Ok(done) if done == len => Ok(()),
             Ok(_) => Err(failed(io::Error::from(io::ErrorKind::UnexpectedEof))),
             Err(cause) => Err(failed(cause)),
         }

@@ -426,6 +426,23 @@ pub(super) fn read_entry(frame: &[u8], at: usize) -> Option<(Entry<'_>, usize)> 
     Some((entry, next))
 }
 
+/// Where the message stands whose record is at `at` of a whole frame, whose it is, and where the next record begins; nothing when the bytes
+/// are another record or none.
+#[inline]
+pub(super) fn message_at(frame: &[u8], at: usize) -> Option<(LaneId, Slice, usize)> {
+    let head: &[u8; RECORD] = frame.get(at..)?.first_chunk()?;
+    let has_payload = match u16_at(head, 0) {
+        MESSAGE => true,
+        MESSAGE_LENGTH => false,
+        _ => return None,
+    };
+    let (key_len, header_len, payload_len) = (u16_at(head, 2), u16_at(head, 4), u32_at(head, 8));
+    let payload = if has_payload { payload_len as usize } else { 0 };
+    let next = at + RECORD + usize::from(key_len) + usize::from(header_len) + payload;
+    let slice = Slice { at: (at + RECORD) as u32, key_len, header_len, payload_len, has_payload };
+    (next <= frame.len()).then_some((LaneId(u32_at(head, 12)), slice, next))
+}
+
 fn reshaped(channel: u32, first: u32, change: Reshape) -> Entry<'static> {
     let made = ReshapeRecord { channel: ChannelId(channel), first: LaneId(first), change };
     Entry::Record(Record::Reshaped(Box::new(made)))

@@ -19,12 +19,13 @@ mod open;
 mod scan;
 pub mod trial;
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use brokerlab_model::{Blocked, Body, Death, LaneId, Message, Publishes, Record, Slice, Storage, Time, WorkCounts};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 pub(crate) use about::About;
 pub use disk::{Disk, DiskFile, SimulatedDisk, SystemDisk};
@@ -48,6 +49,8 @@ const FRAME_BYTES_MAX: usize = 256 << 10;
 const PLACE_BYTES: u64 = size_of::<Slice>() as u64;
 /// Buffers of frames that are no longer held, to be filled again; larger ones are given back.
 const SPARE_BUFFERS: usize = 8;
+/// Frames that were read back and may still be read.
+const LENT_BUFFERS: usize = 4;
 /// Bytes that wait to be written before the engine writes them without being asked.
 pub const INLINE_WRITE_BYTES: u64 = 256 << 10;
 
@@ -103,6 +106,10 @@ pub struct Store {
     error: Option<StoreError>,
     /// The last frame read back.
     read_back: Option<(u64, Held)>,
+    /// Buffers of the last few, used again once nobody reads them.
+    lent: VecDeque<Bytes>,
+    /// For tables of frames that are read back.
+    reading: Places,
 }
 
 impl Store {
@@ -157,6 +164,8 @@ impl Store {
             clock: Time::ZERO,
             error: None,
             read_back: None,
+            lent: VecDeque::new(),
+            reading: Places::default(),
         }
     }
 
@@ -628,11 +637,16 @@ impl Store {
         }
         let (segment, at, len) = (frame.segment, frame.at, frame.len as usize);
         let files = self.files.as_ref().expect("only a frame in a file leaves memory");
-        let read = files.read(segment, at, len, &mut self.counts).and_then(|bytes| {
+        let (mut buffer, lead) = used_again(&mut self.lent, len, at);
+        let read = files.read(segment, at, &mut buffer[lead..lead + len], &mut self.counts).and_then(|()| {
+            let buffer = buffer.freeze();
+            let bytes = buffer.slice(lead..lead + len);
+            self.lent.truncate(LENT_BUFFERS - 1);
+            self.lent.push_front(buffer);
             let head = format::read_frame(&bytes, segment).filter(|head| head.number == number);
-            let table = head.and_then(|head| Places::of_frame(&bytes, head.records));
+            let table = head.and_then(|head| self.reading.of_frame(&bytes, head.records));
             let corrupt = || files.corrupt(segment, at, number);
-            Ok(Held { table: table.ok_or_else(corrupt)?, bytes: Bytes::from(bytes) })
+            Ok(Held { table: table.ok_or_else(corrupt)?, bytes })
         });
         let held = read.inspect_err(|error| {
             self.error.get_or_insert_with(|| error.clone());
@@ -640,6 +654,16 @@ impl Store {
         self.read_back = Some((number, held.clone()));
         Ok(held)
     }
+}
+
+/// Room for a frame that stands at `at` of its segment, and where in it: the buffer of one that nobody reads any longer, which needs no
+/// zeroes, or a new one.
+fn used_again(lent: &mut VecDeque<Bytes>, len: usize, at: u64) -> (BytesMut, usize) {
+    let free = lent.iter().position(Bytes::is_unique).and_then(|at| lent.remove(at));
+    let free = free.and_then(|bytes| bytes.try_into_mut().ok()).filter(|free| free.len() >= len + building::LINE);
+    let buffer = free.unwrap_or_else(|| BytesMut::zeroed(len + building::LINE));
+    let lead = building::lead(&buffer, at);
+    (buffer, lead)
 }
 
 /// What a frame is to stay below: several fit into a segment.

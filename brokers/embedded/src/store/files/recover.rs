@@ -77,7 +77,8 @@ impl Files {
     fn make_durable(&self, scanned: &Scanned, counts: &mut WorkCounts) -> Result<(), StoreError> {
         let mut last = None;
         for &Found { segment, at, len, number } in &scanned.unproven {
-            let bytes = self.read(segment, at, len as usize, counts)?;
+            let mut bytes = vec![0; len as usize];
+            self.read(segment, at, &mut bytes, counts)?;
             if read_frame(&bytes, segment).is_none_or(|head| head.number != number) {
                 return Err(self.corrupt(segment, at, number));
             }
