@@ -7,7 +7,7 @@ use crate::batch::{ChannelId, ChannelSpec, Control, LaneId, Publishes, Receipt, 
 use crate::broker::{ClientSpec, Role};
 use crate::completion::Event;
 use crate::contract::Contract;
-use crate::machine::{Effects, Model};
+use crate::machine::{Effects, Model, Write};
 use crate::time::Time;
 
 const ADMINISTRATOR: u32 = 0;
@@ -62,7 +62,7 @@ impl Stream {
     fn ask(&mut self, client: u32, control: &Control) {
         let mut out = Effects::default();
         self.model.control(NOW, client, Token(99), control, &mut out);
-        self.note(&out);
+        self.store(out);
     }
 
     fn split(&mut self, shard: u32) {
@@ -77,8 +77,15 @@ impl Stream {
         }
         let mut out = Effects::default();
         assert_eq!(self.model.publish(NOW, PRODUCER, &batch, &mut out).taken, 8);
-        self.model.stored(NOW, self.tickets, Ok(()), &mut out);
-        self.tickets += 1;
+        self.store(out);
+    }
+
+    /// Everything that was asked for is stored.
+    fn store(&mut self, mut out: Effects) {
+        for _ in 0..out.writes.iter().filter(|write| matches!(write, Write::Barrier(_))).count() {
+            self.model.stored(NOW, self.tickets, Ok(()), &mut out);
+            self.tickets += 1;
+        }
         self.note(&out);
     }
 
