@@ -153,6 +153,7 @@ impl Direct {
                         self.store.barrier(ticket);
                         self.model.stored(now, ticket, Ok(()), &mut self.effects);
                     }
+                    (Write::Compact { lane, from, to, kept }, _) => self.store.compact(lane, from..to, &kept),
                     (Write::Trim { lane, below }, _) => trims.push((lane, below)),
                 }
             }

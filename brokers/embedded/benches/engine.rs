@@ -79,6 +79,7 @@ impl Bare {
                         self.store.barrier(ticket);
                         self.model.stored(now, ticket, Ok(()), &mut self.effects);
                     }
+                    Write::Compact { lane, from, to, kept } => self.store.compact(lane, from..to, &kept),
                     Write::Trim { lane, below } => trims.push((lane, below)),
                 }
             }

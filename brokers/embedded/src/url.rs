@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use brokerlab_model::Span;
 use brokerlab_model::direct::{Answer, DirectOptions, Overflow};
-use brokerlab_model::log::{Assignment, Isolation, LogOptions};
+use brokerlab_model::log::{Assignment, Cleanup, Isolation, LogOptions};
 use brokerlab_model::queue::{DeadLetter, OutOfBounds, Overflow as FullQueue, QueueOptions};
 use brokerlab_model::shard::{KeyHash, ON_DEMAND_SHARDS, Readers, SCALES_WITHIN, ShardOptions};
 
@@ -498,6 +498,22 @@ fn assignment(text: &str) -> Result<Assignment, &'static str> {
     }
 }
 
+fn cleanup(text: &str) -> Result<Cleanup, &'static str> {
+    match text {
+        "delete" => Ok(Cleanup::Delete),
+        "compact" => Ok(Cleanup::Compact),
+        _ => Err("write delete or compact"),
+    }
+}
+
+/// A ratio in thousandths.
+fn permille(text: &str) -> Result<u32, &'static str> {
+    match text.parse::<f64>() {
+        Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok((ratio * 1_000.0).round() as u32),
+        Ok(_) | Err(_) => Err("write a number from 0 to 1, in thousandths at the finest"),
+    }
+}
+
 fn transport(text: &str) -> Result<Option<Transport>, &'static str> {
     match text {
         "in-process" => Ok(Some(Transport::InProcess)),
@@ -601,6 +617,11 @@ const LOG: &[Parameter] = parameters! {
     "idempotence", "whether what a producer with a name publishes again is known: on or off; on" => log.idempotence = on_or_off;
     "producer_expiration", "how long after its last record a producer is remembered; 24h"
         => log.producer_expiration = positive_span;
+    "cleanup", "what becomes of old records: delete by age and size, or compact, which keeps the latest of each key" => log.cleanup = cleanup;
+    "min_dirty_ratio", "compact: how much of the log is dirty before a pass begins; 0.5" => log.min_dirty_permille = permille;
+    "delete_retention", "compact: how long a record without a payload stays once it was found; 24h" => log.delete_retention = span;
+    "active_bytes", "compact: a partition's newest part, which is left alone; 1MiB" => log.active_bytes = bytes;
+    "max_keys", "compact: keys that are known, beyond which all records of a key stay; 5033164" => log.max_keys = |text| count(text).map(|keys| usize::try_from(keys).unwrap_or(usize::MAX));
     "assignment", "when members change, take back only partitions that move, or all: cooperative or eager"
         => log.assignment = assignment;
     "max_in_flight", "records of one producer that may wait to be stored; 65536" => log.max_in_flight = count_u32;

@@ -121,6 +121,10 @@ fn start(
             let parameter = if name.starts_with("shard") { "failover_time" } else { "session_timeout" };
             parameters.push(format!("{parameter}={}ms", span.0 / 1_000_000));
         }
+        Tuning::Compacted => {
+            let compacted = ["cleanup=compact", "active_bytes=1B", "min_dirty_ratio=0", "delete_retention=0s"];
+            parameters.extend(compacted.map(str::to_owned));
+        }
         Tuning::SmallBounds => {
             parameters.push("max_memory=1MiB".to_owned());
             parameters.extend(on_files.then(|| "max_data=1MiB".to_owned()));

@@ -46,16 +46,28 @@ struct State {
     bound: u64,
 }
 
-/// A lane's messages from the oldest that is needed.
+/// A lane's messages from the oldest that is needed. Positions are dense, save where a compaction has left some out.
 #[derive(Debug, Default)]
 struct Lane {
-    first: u64,
+    end: u64,
     messages: VecDeque<Kept>,
+}
+
+impl Lane {
+    fn get(&self, position: u64) -> Option<&Kept> {
+        let at = position.checked_sub(self.messages.front()?.position)?;
+        match self.messages.get(at as usize).filter(|kept| kept.position == position) {
+            Some(kept) => Some(kept),
+            None => self.messages.get(self.messages.partition_point(|kept| kept.position < position)),
+        }
+        .filter(|kept| kept.position == position)
+    }
 }
 
 /// A message: key, headers and payload one after another.
 #[derive(Debug)]
 struct Kept {
+    position: u64,
     bytes: Bytes,
     slice: Slice,
 }
@@ -296,6 +308,7 @@ impl State {
                         Storage::Memory => answer = Some(ticket),
                         Storage::PageCache | Storage::Fsync => self.ticket = Some(ticket),
                     },
+                    Write::Compact { lane, from, to, kept } => self.compact(lane, from, to, &kept),
                     Write::Trim { lane, below } => trims.push((lane, below)),
                 }
             }
@@ -331,26 +344,41 @@ impl State {
             self.lanes.resize_with(at + 1, Lane::default);
         }
         let lane = &mut self.lanes[at];
-        assert_eq!(lane.first + lane.messages.len() as u64, position, "a model appends densely and in order");
-        lane.messages.push_back(Kept { bytes: Bytes::from(bytes), slice });
+        assert_eq!(lane.end, position, "a model appends densely and in order");
+        lane.end += 1;
+        lane.messages.push_back(Kept { position, bytes: Bytes::from(bytes), slice });
         self.held += size(message);
     }
 
     fn append_letter(&mut self, (from, at): (LaneId, u64), lane: LaneId, position: u64, death: &Death) {
         let source = &self.lanes[from.0 as usize];
-        let kept = &source.messages[(at - source.first) as usize];
+        let kept = source.get(at).expect("a letter's message is still needed");
         let (bytes, slice, mut headers) = (kept.bytes.clone(), kept.slice, Vec::new());
         self.append(lane, position, &death.letter(&bytes, slice, &mut headers), slice.has_payload);
     }
 
     fn trim(&mut self, lane: LaneId, below: u64) {
         let Some(lane) = self.lanes.get_mut(lane.0 as usize) else { return };
-        while lane.first < below
+        while lane.messages.front().is_some_and(|kept| kept.position < below)
             && let Some(gone) = lane.messages.pop_front()
         {
-            lane.first += 1;
             self.held -= gone.bytes.len() as u64;
         }
+    }
+
+    /// Of a range only what is kept stays.
+    fn compact(&mut self, lane: LaneId, from: u64, to: u64, kept: &[(u64, u32)]) {
+        let Some(lane) = self.lanes.get_mut(lane.0 as usize) else { return };
+        let stays = |position: u64| {
+            let at = kept.partition_point(|&(first, count)| first + u64::from(count) <= position);
+            kept.get(at).is_some_and(|&(first, _)| first <= position)
+        };
+        let held = &mut self.held;
+        lane.messages.retain(|message| {
+            let goes = (from..to).contains(&message.position) && !stays(message.position);
+            *held -= if goes { message.bytes.len() as u64 } else { 0 };
+            !goes
+        });
     }
 
     fn fill(&mut self, client: u32) -> Option<&mut Completions> {
@@ -389,8 +417,7 @@ impl State {
         mailbox.mail = true;
         let lane = &self.lanes[receipt.lane.0 as usize];
         for position in receipt.position..receipt.position + u64::from(count) {
-            let kept = position.checked_sub(lane.first).and_then(|at| lane.messages.get(at as usize));
-            let kept = kept.expect("a model delivers only what it has appended and not trimmed");
+            let kept = lane.get(position).expect("a model delivers only what it has appended and not trimmed");
             let receipt = crate::batch::Receipt { position, ..receipt };
             mailbox.completions.deliveries.push(receipt, channel, redeliveries, &kept.bytes, kept.slice);
         }

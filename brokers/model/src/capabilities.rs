@@ -99,6 +99,8 @@ pub enum Feature {
     /// Windows over a stream can be gone on with exactly by another member: what a checkpoint's positions name is read again, in each lane's
     /// order, whatever was settled since.
     Windows,
+    /// Of the messages of one key the latest stays for good, and the others go: by an option.
+    Compaction,
 }
 
 impl Feature {
@@ -131,6 +133,7 @@ impl Feature {
         Self::Transactions,
         Self::Idempotence,
         Self::Windows,
+        Self::Compaction,
     ];
 
     /// What it is called where people read it.
@@ -163,6 +166,7 @@ impl Feature {
             Self::Transactions => "transactions",
             Self::Idempotence => "idempotent producers",
             Self::Windows => "windows gone on with exactly",
+            Self::Compaction => "compaction by key",
         }
     }
 }

@@ -73,6 +73,11 @@ pub enum Refusal {
     /// No group is bound to such a message: nobody would get it, and it is not stored (AMQP 0-9-1: a mandatory message comes back).
     #[error("no group is bound to what the message's routing key and headers say; bind one, or leave the bindings out")]
     Unroutable,
+    /// It has no key, and of a log that is compacted each message needs one (Kafka: `INVALID_RECORD`).
+    #[error(
+        "a compacted log keeps the latest message of each key, and this one has none; give it a key, or use cleanup=delete"
+    )]
+    NoKey,
 }
 
 /// Why an operation failed.

@@ -5,8 +5,12 @@
 //! what was trimmed only numbers are left. Positions that are missing in between were lost in a write that failed; they are
 //! holes. Leaves out the messages' bytes, which stay with the storage, and what a model makes of it all.
 
+mod keyed;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+pub(crate) use self::keyed::Keyed;
+use self::keyed::KeyedLane;
 use crate::batch::{ChannelId, LaneId};
 use crate::identity::{Identity, NamedMessage, NamedMessages};
 use crate::machine::{ChannelRecord, Effects, Record, ReshapeRecord, Write};
@@ -40,6 +44,11 @@ pub enum JournalError {
         "lanes of channel {0} were split or merged, which this backend can't: open the folder with the backend that wrote it"
     )]
     Reshaped(u32),
+    /// A lane was compacted, and the model has no such thing.
+    #[error(
+        "lane {0} was compacted, which this backend does not do: open the folder with `cleanup=compact`, as it was written"
+    )]
+    Compacted(u32),
     /// A number that no run gives out.
     #[error("number {0} of a channel or lane is beyond what any run gives out; restore the folder from a copy")]
     Number(u32),
@@ -99,6 +108,8 @@ pub(crate) struct LaneJournal {
     /// long the key and the headers are.
     said: Vec<(u64, Time, usize, u16, u16)>,
     bytes_said: Vec<u8>,
+    /// Every message by itself, where keys are kept.
+    keyed: KeyedLane,
 }
 
 impl LaneJournal {
@@ -277,6 +288,8 @@ pub struct Journal {
     keeps_said: bool,
     /// Messages with an identity, where those are kept.
     named: Option<NamedMessages>,
+    /// Whether each message is kept by itself, with its key's hash.
+    keeps_keys: bool,
     /// The first contradiction that was read.
     error: Option<JournalError>,
 }
@@ -292,6 +305,9 @@ impl Journal {
             return;
         }
         entry.message(position, bytes, written);
+        if self.keeps_keys {
+            entry.keyed.message(position, bytes, written);
+        }
     }
 
     /// The message that was told last is one of a transaction.
@@ -332,6 +348,11 @@ impl Journal {
 
     /// The message that was told last, at `position` of `lane`, has this key and these headers.
     pub fn said(&mut self, lane: LaneId, position: u64, written: Time, key: &[u8], headers: &[u8]) {
+        if self.keeps_keys
+            && let Some(entry) = self.lanes.get_mut(&lane.0)
+        {
+            entry.keyed.said(position, key, headers.len());
+        }
         let keeps = self.keeps_said || (self.named.is_some() && !headers.is_empty());
         if !keeps || (key.is_empty() && headers.is_empty()) {
             return;

@@ -76,6 +76,11 @@ pub trait Model: Send {
         None
     }
 
+    /// Whether a restart has to know every message's key: [`Journal::keep_keys`] is called before the journal is told.
+    fn compacts(&self) -> bool {
+        false
+    }
+
     /// Takes over what `journal` holds. Called once on a fresh model, before any client connects; `now` is not before the latest time
     /// in the journal, and time goes on from there. What follows is only trims of what nobody needs.
     ///
@@ -131,6 +136,19 @@ pub enum Write {
         position: u64,
         /// How it died.
         death: Box<Death>,
+    },
+    /// Of the messages at `from..to` of `lane` only those of `kept` are needed any longer. They are stored once more, with their positions and
+    /// the time when they were written, behind everything else; once that is stored as the contract says, the space of all of the range may
+    /// be used again. A crash before leaves the range as it was.
+    Compact {
+        /// The lane.
+        lane: LaneId,
+        /// The first position of the range.
+        from: u64,
+        /// The first position behind it.
+        to: u64,
+        /// What is kept, in order: the first position of each run, and how many messages it has.
+        kept: Vec<(u64, u32)>,
     },
     /// Nothing in `lane` below `position` is needed any longer; its space may be used again.
     Trim {

@@ -4,7 +4,7 @@
 
 use brokerlab_model::conformance::{Rig, Tuning};
 use brokerlab_model::direct::{DirectModel, DirectOptions};
-use brokerlab_model::log::{LogModel, LogOptions};
+use brokerlab_model::log::{Cleanup, LogModel, LogOptions};
 use brokerlab_model::queue::{QueueModel, QueueOptions};
 use brokerlab_model::shard::{ShardModel, ShardOptions};
 use brokerlab_model::{Bare, Broker, Client, Contract, Model, ModelKind, Span, Storage, Time, Unsupported, Worker};
@@ -28,6 +28,10 @@ fn start(kind: ModelKind, contract: Contract, tuning: Tuning) -> Result<(Bare, V
         Tuning::Usual => {}
         Tuning::Lease(span) => queue.visibility_timeout = span,
         Tuning::Session(span) => (log.session_timeout, shard.failover_time) = (Some(span), Some(span)),
+        Tuning::Compacted => {
+            log.cleanup = Cleanup::Compact;
+            (log.active_bytes, log.min_dirty_permille, log.delete_retention) = (1, 0, Span::ZERO);
+        }
         Tuning::SmallBounds => bound = 1 << 20,
     }
     let model: Box<dyn Model> = match kind {

@@ -106,6 +106,9 @@ impl EngineBroker {
         if let Some(window) = model.reads_identities() {
             journal.keep_named(window);
         }
+        if model.compacts() {
+            journal.keep_keys();
+        }
         let disk = Arc::new(SystemDisk::new(dir));
         let (store, report) = Store::open(storage, limits, disk, |entry| entry.tell(&mut journal))?;
         let mut effects = Effects::default();
@@ -467,6 +470,7 @@ impl State {
                         stored = Some(ticket);
                     }
                 }
+                Write::Compact { lane, from, to, kept } => self.store.compact(lane, from..to, &kept),
                 Write::Trim { lane, below } => self.trims.push((lane, below)),
             }
         }

@@ -85,7 +85,7 @@ impl Places {
         let mut last = None;
         let mut at = FRAME_HEADER;
         for _ in 0..records {
-            let Some((lane, slice, next)) = format::message_at(frame, at) else {
+            let Some((lane, slice, next)) = format::place_at(frame, at) else {
                 at = format::read_entry(frame, at)?.1;
                 continue;
             };
@@ -99,6 +99,11 @@ impl Places {
         }
         Some(self.table())
     }
+}
+
+/// Where the record of a message's own begins in the one that begins at `record`.
+pub(super) fn message_at(record: usize, copied: bool) -> usize {
+    if copied { record + RECORD } else { record }
 }
 
 /// Where a message stands whose record begins at `record` of its frame.

@@ -5,6 +5,8 @@
 //! A segment is a header of 64 bytes and frames back to back. A frame is a header of 40 bytes and records, padded to 8 bytes. A
 //! record is 24 bytes, followed for a message by its key, headers and payload, and for a channel by its name and its groups' names.
 
+use std::ops::Range;
+
 use brokerlab_model::binding::BINDINGS_MAX;
 use brokerlab_model::{
     Binding, ChannelId, ChannelRecord, GROUPS_MAX, Journal, LaneId, NAME_BYTES_MAX, Pattern, Record, Reshape,
@@ -42,8 +44,19 @@ const MERGED: u16 = 10;
 const TOGETHER: u16 = 24;
 const RELEASED: u16 = 25;
 const MOVED: u16 = 26;
+/// A message that a compaction has copied: the time when it was written, and the message's own record behind.
+const COPIED: u16 = 40;
+const COMPACTED: u16 = 41;
+const ENDED: u16 = 42;
 /// What stands beside the lengths of a message of a transaction.
 const PROVISIONAL: u16 = 1;
+/// What stands there of a message that was copied.
+const COPY: u16 = 2;
+
+/// Bytes of a copied message's records before its own bytes.
+pub(super) const COPY_RECORD: usize = 2 * RECORD;
+/// Bytes of what ends a compaction: the range's beginning stands after its record.
+pub(super) const COMPACTED_RECORD: usize = RECORD + 8;
 
 /// Bytes of a split's point after its record.
 const SPLIT_AT: usize = 16;
@@ -195,6 +208,26 @@ pub enum Entry<'a> {
         written: Time,
         /// It belongs to a transaction, and counts once that has ended.
         provisional: bool,
+        /// A compaction has copied it. It counts once that is whole.
+        copied: bool,
+    },
+    /// Of `from..to` of `lane` only the last `copies` messages count that were copied.
+    Compacted {
+        /// The lane.
+        lane: LaneId,
+        /// The first position of the range.
+        from: u64,
+        /// The first position behind it.
+        to: u64,
+        /// How many were copied.
+        copies: u32,
+    },
+    /// Positions of `lane` below `end` were given out; written for lanes that are compacted.
+    Ended {
+        /// The lane.
+        lane: LaneId,
+        /// The next position.
+        end: u64,
     },
     /// Bookkeeping of the model's.
     Record(Record),
@@ -218,6 +251,12 @@ impl Entry<'_> {
     /// Tells a journal what the entry says.
     pub fn tell(&self, journal: &mut Journal) {
         match self {
+            Self::Message { lane, position, key, headers, payload_len, written, copied: true, .. } => {
+                let bytes = payload_len.saturating_add((key.len() + headers.len()) as u32);
+                journal.copied(*lane, *position, bytes, *written, key, *payload_len == 0);
+            }
+            Self::Compacted { lane, from, to, copies } => journal.compacted(*lane, *from, *to, *copies),
+            Self::Ended { lane, end } => journal.ended(*lane, *end),
             Self::Message { lane, position, key, headers, payload_len, written, provisional, .. } => {
                 let bytes = (key.len() + headers.len()) as u32;
                 journal.message(*lane, *position, payload_len.saturating_add(bytes), *written);
@@ -275,6 +314,38 @@ pub(super) fn put_message(frame: &mut Vec<u8>, lane: LaneId, position: u64, head
 /// Marks the message whose key begins at `at` as one of a transaction.
 pub(super) fn mark_provisional(frame: &mut [u8], at: usize) {
     frame[at - RECORD + 6..at - RECORD + 8].copy_from_slice(&PROVISIONAL.to_le_bytes());
+}
+
+/// Appends a message that was written at `written`, as the copy that a compaction makes; returns where its key begins.
+pub(super) fn put_copy(
+    frame: &mut Vec<u8>,
+    written: Time,
+    lane: LaneId,
+    position: u64,
+    head: Head,
+    body: &[u8],
+) -> usize {
+    put_numbers(frame, COPIED, [0; 3], written.0);
+    let at = put_message(frame, lane, position, head, &[body]);
+    frame[at - RECORD + 6..at - RECORD + 8].copy_from_slice(&COPY.to_le_bytes());
+    at
+}
+
+/// When the message was written whose key begins at `at` of a sealed frame.
+pub(super) fn written(frame: &[u8], at: usize) -> Time {
+    let is_copy = u16_at(frame, at - RECORD + 6) == COPY;
+    Time(u64_at(frame, if is_copy { at - RECORD - 8 } else { 24 }))
+}
+
+/// Appends the end of a compaction that has copied so many messages.
+pub(super) fn put_compacted(frame: &mut Vec<u8>, lane: LaneId, range: &Range<u64>, copies: u32) {
+    put_numbers(frame, COMPACTED, [lane.0, copies, 0], range.end);
+    frame.extend_from_slice(&range.start.to_le_bytes());
+}
+
+/// Appends where a lane ends.
+pub(super) fn put_ended(frame: &mut Vec<u8>, lane: LaneId, end: u64) {
+    put_numbers(frame, ENDED, [lane.0, 0, 0], end);
 }
 
 fn put_numbers(frame: &mut Vec<u8>, kind: u16, numbers: [u32; 3], position: u64) {
@@ -406,7 +477,13 @@ pub(super) fn read_entry(frame: &[u8], at: usize) -> Option<(Entry<'_>, usize)> 
     let position = u64_at(head, 16);
     let next = at + RECORD;
     let entry = match kind {
-        MESSAGE | MESSAGE_LENGTH => return read_message(frame, at),
+        MESSAGE | MESSAGE_LENGTH => return read_message(frame, at, None),
+        COPIED => return read_message(frame, next, Some(Time(position))),
+        COMPACTED => {
+            let from = u64::from_le_bytes(*frame.get(next..next + 8)?.first_chunk()?);
+            return Some((Entry::Compacted { lane: LaneId(a), from, to: position, copies: b }, next + 8));
+        }
+        ENDED => Entry::Ended { lane: LaneId(a), end: position },
         CHANNEL | ARRANGED_CHANNEL => return read_channel(frame, at),
         CHANNEL_GONE => Entry::Record(Record::ChannelGone(ChannelId(a))),
         COMMITTED => Entry::Record(Record::Committed { lane: LaneId(a), group: b, position }),
@@ -429,8 +506,10 @@ pub(super) fn read_entry(frame: &[u8], at: usize) -> Option<(Entry<'_>, usize)> 
 /// Where the message stands whose record is at `at` of a whole frame, whose it is, and where the next record begins; nothing when the bytes
 /// are another record or none.
 #[inline]
-pub(super) fn message_at(frame: &[u8], at: usize) -> Option<(LaneId, Slice, usize)> {
-    let head: &[u8; RECORD] = frame.get(at..)?.first_chunk()?;
+pub(super) fn place_at(frame: &[u8], at: usize) -> Option<(LaneId, Slice, usize)> {
+    let record = |at| frame.get(at..)?.first_chunk::<RECORD>();
+    let head = record(at)?;
+    let (at, head) = if u16_at(head, 0) == COPIED { (at + RECORD, record(at + RECORD)?) } else { (at, head) };
     let has_payload = match u16_at(head, 0) {
         MESSAGE => true,
         MESSAGE_LENGTH => false,
@@ -489,8 +568,13 @@ fn take_name(bytes: &mut &[u8], len: usize) -> Option<String> {
     Some(std::str::from_utf8(name).ok()?.to_owned())
 }
 
-fn read_message(frame: &[u8], at: usize) -> Option<(Entry<'_>, usize)> {
-    let head = &frame[at..at + RECORD];
+/// A message, or a copy that says when it was written.
+fn read_message(frame: &[u8], at: usize, copied: Option<Time>) -> Option<(Entry<'_>, usize)> {
+    let head = frame.get(at..at + RECORD)?;
+    let flag = u16_at(head, 6);
+    if copied.is_some() != (flag == COPY) || !matches!(u16_at(head, 0), MESSAGE | MESSAGE_LENGTH) {
+        return None;
+    }
     let has_payload = u16_at(head, 0) == MESSAGE;
     let key_at = at + RECORD;
     let headers_at = key_at + usize::from(u16_at(head, 2));
@@ -505,8 +589,9 @@ fn read_message(frame: &[u8], at: usize) -> Option<(Entry<'_>, usize)> {
         headers: &frame[headers_at..payload_at],
         payload_len,
         payload: has_payload.then_some(payload),
-        written: Time(u64_at(frame, 24)),
-        provisional: u16_at(head, 6) == PROVISIONAL,
+        written: copied.unwrap_or(Time(u64_at(frame, 24))),
+        provisional: flag == PROVISIONAL,
+        copied: copied.is_some(),
     };
     Some((entry, next))
 }
@@ -560,12 +645,40 @@ mod tests {
         assert_eq!(&seen[..10], &records.map(Entry::Record));
         let (key, headers, payload) = (&b"key"[..], &b"hd"[..], &b"payload"[..]);
         let (lane, payload, written) = (LaneId(3), Some(payload), Time(77));
-        let provisional = false;
+        let (provisional, copied) = (false, false);
         let expected =
-            Entry::Message { lane, position: 11, key, headers, payload_len: 7, payload, written, provisional };
+            Entry::Message { lane, position: 11, key, headers, payload_len: 7, payload, written, provisional, copied };
         assert_eq!(seen[10], expected);
         assert_eq!(seen[11], Entry::Trimmed { lane: LaneId(1), below: 12 });
         assert_eq!(seen[12], Entry::GivenOut { channels: 5, lanes: 1 << 20 });
+    }
+
+    #[test]
+    fn a_copy_says_when_it_was_written_and_its_compaction_what_it_covers() {
+        let mut frame = vec![0; FRAME_HEADER];
+        let at = put_copy(&mut frame, Time(33), LaneId(3), 11, HEAD, b"keyhdpayload");
+        let original = put_message(&mut frame, LaneId(3), 12, HEAD, &[b"keyhdpayload"]);
+        put_compacted(&mut frame, LaneId(3), &((1 << 40)..(1 << 41)), 1);
+        put_ended(&mut frame, LaneId(3), 1 << 42);
+        frame.resize(padded(frame.len()), 0);
+        seal_frame(&mut frame, 2, 5, 4, Time(77), 4);
+        assert_eq!(
+            (at, written(&frame, at), written(&frame, original)),
+            (FRAME_HEADER + COPY_RECORD, Time(33), Time(77))
+        );
+        let (entry, next) = read_entry(&frame, FRAME_HEADER).unwrap();
+        let Entry::Message { position: 11, written: Time(33), copied: true, provisional: false, key: b"key", .. } =
+            entry
+        else {
+            panic!("{entry:?}")
+        };
+        let (entry, next) = read_entry(&frame, next).unwrap();
+        assert!(matches!(entry, Entry::Message { position: 12, written: Time(77), copied: false, .. }), "{entry:?}");
+        let (entry, next) = read_entry(&frame, next).unwrap();
+        assert_eq!(entry, Entry::Compacted { lane: LaneId(3), from: 1 << 40, to: 1 << 41, copies: 1 });
+        assert_eq!(read_entry(&frame, next).unwrap().0, Entry::Ended { lane: LaneId(3), end: 1 << 42 });
+        // The copy's own record alone is none: it does not say when it was written.
+        assert_eq!(read_entry(&frame, FRAME_HEADER + RECORD), None);
     }
 
     fn reshape(change: Reshape) -> Record {

@@ -3,6 +3,7 @@
 //! Leaves out where in the frame: the frame's own table says it, for as long as the frame is in memory.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// Successive messages of a lane in one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub(super) struct Lane {
     /// The next position to be written.
     end: u64,
     runs: VecDeque<Run>,
+    /// Positions may be missing.
+    compacted: bool,
 }
 
 impl Lane {
@@ -58,10 +61,69 @@ impl Lane {
         self.first == self.end
     }
 
+    /// Whether positions may be missing: it was compacted.
+    pub(super) fn is_compacted(&self) -> bool {
+        self.compacted
+    }
+
+    /// Whether `position` may be the next one, beyond what was written.
+    pub(super) fn may_skip_to(&self, position: u64) -> bool {
+        position > self.end && (self.compacted || self.is_empty())
+    }
+
+    /// Positions of a compacted lane below `end` were given out.
+    pub(super) fn reach(&mut self, end: u64) {
+        self.compacted = true;
+        self.end = self.end.max(end);
+    }
+
+    /// How many runs there are.
+    pub(super) fn run_count(&self) -> u64 {
+        self.runs.len() as u64
+    }
+
+    /// From now on what is kept of the range stands at `runs`; hands each frame that held messages of it, and how many, to `each`. Returns
+    /// how many messages those were.
+    pub(super) fn replace(&mut self, range: Range<u64>, runs: Vec<Run>, mut each: impl FnMut(u64, u32)) -> u64 {
+        self.reach(range.end);
+        self.first = self.first.min(range.start);
+        let mut messages = 0;
+        self.cut(range.start);
+        self.cut(range.end);
+        let from = self.runs.partition_point(|run| run.position < range.start);
+        let to = self.runs.partition_point(|run| run.position < range.end);
+        for run in self.runs.range(from..to) {
+            each(run.frame, run.count);
+            messages += u64::from(run.count);
+        }
+        let beyond = self.runs.split_off(to);
+        self.runs.truncate(from);
+        self.runs.extend(runs);
+        self.runs.extend(beyond);
+        self.give_back();
+        messages
+    }
+
+    /// Has a run begin at `position`, if one goes across.
+    fn cut(&mut self, position: u64) {
+        let at = self.runs.partition_point(|run| run.position + u64::from(run.count) <= position);
+        let Some(run) = self.runs.get_mut(at).filter(|run| run.position < position) else { return };
+        let before = (position - run.position) as u32;
+        let rest = Run { position, first: run.first + before, count: run.count - before, ..*run };
+        run.count = before;
+        self.runs.insert(at + 1, rest);
+    }
+
+    /// The positions that are kept, as ranges in order.
+    pub(super) fn kept(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        self.runs.iter().map(|run| run.position..run.position + u64::from(run.count))
+    }
+
     /// The next position to be written is `end`; positions below were given out and nothing of them is kept.
-    pub(super) fn skip_to(&mut self, end: u64) {
-        debug_assert!(self.is_empty() && end >= self.end, "only an empty lane skips, and only forward");
-        (self.first, self.end) = (end, end);
+    pub(super) fn skip(&mut self, end: u64) {
+        debug_assert!(self.may_skip_to(end), "only a lane that is empty or was compacted skips, and only forward");
+        self.first = if self.is_empty() { end } else { self.first };
+        self.end = end;
     }
 
     /// The run to which what is appended to `frame` belongs, if there is one.
@@ -139,9 +201,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_compaction_keeps_stands_elsewhere() {
+        let mut lane = Lane::default();
+        for (frame, count) in [(0, 10), (1, 10), (2, 10)] {
+            lane.push(frame, 0, count);
+        }
+        let copies =
+            vec![Run { position: 5, frame: 7, first: 0, count: 2 }, Run { position: 21, frame: 7, first: 2, count: 1 }];
+        let mut gone = Vec::new();
+        let replaced = lane.replace(4..25, copies, |frame, count| gone.push((frame, count)));
+        assert_eq!((gone, replaced), (vec![(0, 6), (1, 10), (2, 5)], 21));
+        assert_eq!(lane.run_count(), 4);
+        assert_eq!(lane.kept().collect::<Vec<_>>(), [0..4, 5..7, 21..22, 25..30]);
+        assert_eq!(lane.run_from(6), Some(Run { position: 6, frame: 7, first: 1, count: 1 }));
+        assert_eq!(lane.run_from(26), Some(Run { position: 26, frame: 2, first: 6, count: 4 }));
+        assert_eq!((lane.run_from(4), lane.run_from(22)), (None, None));
+        assert_eq!((lane.replace(0..30, Vec::new(), |_, _| {}), lane.run_count()), (12, 0));
+        assert!(lane.may_skip_to(31) && !lane.may_skip_to(30) && lane.first() == 0);
+    }
+
+    #[test]
     fn a_run_is_found_from_any_position_and_trimmed_from_the_front() {
         let mut lane = Lane::default();
-        lane.skip_to(10);
+        lane.skip(10);
         for (frame, count) in [(3, 4), (3, 1), (5, 2), (9, 6)] {
             lane.push(frame, 100 * frame as u32, count);
         }

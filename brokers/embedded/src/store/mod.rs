@@ -8,6 +8,7 @@
 
 mod about;
 mod building;
+mod compact;
 pub mod disk;
 mod error;
 mod facts;
@@ -36,6 +37,7 @@ pub use format::Entry;
 pub use scan::{ScanReport, verify};
 
 use building::{Buffer, Building, Places};
+use compact::Leaving;
 use files::{FIRST_FRAME, Files, Frame};
 pub(crate) use format::crc32c;
 use format::{FRAME_ALIGN, FRAME_HEADER, Head, RECORD};
@@ -110,6 +112,8 @@ pub struct Store {
     lent: VecDeque<Bytes>,
     /// For tables of frames that are read back.
     reading: Places,
+    /// What compactions have copied and not given back, oldest first.
+    leaving: VecDeque<Leaving>,
 }
 
 impl Store {
@@ -166,6 +170,7 @@ impl Store {
             read_back: None,
             lent: VecDeque::new(),
             reading: Places::default(),
+            leaving: VecDeque::new(),
         }
     }
 
@@ -310,9 +315,9 @@ impl Store {
     fn open_run(&mut self, lane: LaneId, position: u64) -> u32 {
         let frame = self.frames.next();
         let index = self.lane(lane);
-        if index.is_empty() && position > index.end() {
+        if index.may_skip_to(position) {
             // A restored model can know of positions of which no message is left here.
-            index.skip_to(position);
+            index.skip(position);
         }
         assert_eq!(index.end(), position, "a model appends positions densely and in order");
         let known = index.last_in(frame).map(|run| run.first);
@@ -365,6 +370,11 @@ impl Store {
     /// The positions of a lane that are kept; its end is the next one to be appended.
     pub fn positions(&self, lane: LaneId) -> Range<u64> {
         self.lanes.get(lane.0 as usize).map_or(0..0, |lane| lane.first()..lane.end())
+    }
+
+    /// The positions of a lane that are kept, as ranges in order; what a compaction left out is missing.
+    pub fn kept(&self, lane: LaneId) -> Vec<Range<u64>> {
+        self.lanes.get(lane.0 as usize).map_or_else(Vec::new, |lane| lane.kept().collect())
     }
 
     /// Appends a bookkeeping record; in memory there is no restart that could read it.
@@ -485,6 +495,7 @@ impl Store {
             format::put_trimmed(&mut frame.bytes, LaneId(number as u32), lane.first());
             records += 1;
         }
+        records += self.put_ends(&mut frame.bytes);
         if records > 0 {
             format::seal_frame(frame.pad(), self.segment, self.frames.next(), self.stored, self.clock, records);
             self.place(frame.freeze(), Arc::default());
@@ -499,6 +510,7 @@ impl Store {
             format::put_trimmed(&mut frame.bytes, LaneId(number), lane.first());
             records += 1;
         }
+        records += self.put_ends(&mut frame.bytes);
         if records > 0 {
             self.end_frame(frame, Arc::default(), records, self.clock);
         }
@@ -578,7 +590,7 @@ impl Store {
                 self.error.get_or_insert(error);
             }
         }
-        self.drop_dead();
+        self.let_go();
         self.evict(0);
         job.ticket.map(|ticket| (ticket, self.error.is_none()))
     }

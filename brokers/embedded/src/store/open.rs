@@ -2,11 +2,13 @@
 //!
 //! Leaves out what the entries mean: the caller makes a model's state of them.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use brokerlab_model::{LaneId, Slice, Storage, WorkCounts};
 
-use super::building::slice;
+use super::building::{message_at, slice};
+use super::compact::Unsaid;
 use super::disk::Disk;
 use super::error::StoreError;
 use super::files::{FIRST_FRAME, Files};
@@ -44,8 +46,9 @@ impl Store {
         if flushes {
             disk.check_flush()?;
         }
-        let mut replay = Replay { store: &mut store, each, frame: None };
+        let mut replay = Replay { store: &mut store, each, frame: None, unsaid: Unsaid::default(), copies: 0 };
         let (files, scanned) = Files::open(disk, limits.segment_bytes, flushes, &mut counts, &mut replay)?;
+        let unsaid = replay.unsaid;
         if let Some((segment, _)) = scanned.end {
             store.segment = segment;
             // Full, so that the next frame begins a segment.
@@ -54,7 +57,7 @@ impl Store {
         store.files = Some(Arc::new(files));
         store.counts = counts;
         store.stored = store.frames.next();
-        store.drop_dead();
+        unsaid.end(&mut store);
         Ok((store, scanned.report))
     }
 }
@@ -64,6 +67,9 @@ struct Replay<'a, E> {
     store: &'a mut Store,
     each: E,
     frame: Option<Found>,
+    unsaid: Unsaid,
+    /// How many copies the frame in hand has; other messages it has none then.
+    copies: u32,
 }
 
 impl<E: FnMut(Entry<'_>)> Visit for Replay<'_, E> {
@@ -77,9 +83,12 @@ impl<E: FnMut(Entry<'_>)> Visit for Replay<'_, E> {
 
     fn entry(&mut self, at: usize, entry: Entry<'_>) -> bool {
         let fits = match &entry {
-            Entry::Message { lane, position, key, headers, payload_len, payload, .. } => {
-                self.message(*lane, *position, slice(at, key, headers, *payload_len, *payload))
+            Entry::Message { lane, position, key, headers, payload_len, payload, copied, .. } => {
+                let slice = slice(message_at(at, *copied), key, headers, *payload_len, *payload);
+                if *copied { self.copied(*lane, *position, slice) } else { self.message(*lane, *position, slice) }
             }
+            &Entry::Compacted { lane, from, to, copies } => self.compacted(lane, from..to, copies),
+            &Entry::Ended { lane, end } => self.ended(lane, end),
             Entry::Record(record) => {
                 self.store.frames.remember(record);
                 true
@@ -99,12 +108,14 @@ impl<E: FnMut(Entry<'_>)> Visit for Replay<'_, E> {
     fn end(&mut self) {
         let Some(Found { segment, at, len, .. }) = self.frame else { return };
         let Store { frames, lanes, building, .. } = &mut *self.store;
-        for (lane, start) in building.places.starts() {
+        // Copies were found by their places already.
+        for (lane, start) in building.places.starts().filter(|_| self.copies == 0) {
             lanes[lane.0 as usize].seal(frames.next(), start);
         }
         frames.push_stored(segment, at, len, building.places.len() as u32);
         building.places.clear();
         building.records = 0;
+        self.copies = 0;
     }
 }
 
@@ -115,7 +126,7 @@ impl<E> Replay<'_, E> {
             return false;
         }
         let index = self.store.lane(lane);
-        let fits = index.end() == position || index.is_empty() && position > index.end();
+        let fits = self.copies == 0 && (index.end() == position || index.may_skip_to(position));
         if fits {
             let group = self.store.open_run(lane, position);
             self.store.building.places.push(group, slice);
@@ -124,14 +135,41 @@ impl<E> Replay<'_, E> {
         fits
     }
 
+    /// A copy is found by its place in a frame of copies.
+    fn copied(&mut self, lane: LaneId, position: u64, slice: Slice) -> bool {
+        let places = &mut self.store.building.places;
+        let place = places.len() as u32;
+        if lane.0 >= LANES_MAX || position >= NUMBER_MAX || self.copies != place {
+            return false;
+        }
+        let group = if place == 0 { places.begin(lane) } else { 0 };
+        places.push(group, slice);
+        self.copies += 1;
+        self.unsaid.copy(lane, position, self.store.frames.next(), place);
+        true
+    }
+
+    fn compacted(&mut self, lane: LaneId, range: Range<u64>, copies: u32) -> bool {
+        let possible = lane.0 < LANES_MAX && range.start <= range.end && range.end < NUMBER_MAX;
+        possible && self.unsaid.compacted(self.store, lane, range, copies)
+    }
+
+    fn ended(&mut self, lane: LaneId, end: u64) -> bool {
+        if lane.0 >= LANES_MAX || end >= NUMBER_MAX {
+            return false;
+        }
+        self.store.lane(lane).reach(end);
+        true
+    }
+
     fn trimmed(&mut self, lane: LaneId, below: u64) -> bool {
         if lane.0 >= LANES_MAX || below >= NUMBER_MAX {
             return false;
         }
         let frame = self.store.frames.next();
         let known = self.store.lane(lane);
-        if known.is_empty() && below > known.end() {
-            known.skip_to(below);
+        if known.may_skip_to(below) {
+            known.skip(below);
         }
         // What is trimmed stands in frames before.
         let fits = below <= known.end() && known.last_in(frame).is_none();

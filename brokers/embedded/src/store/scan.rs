@@ -238,7 +238,11 @@ impl Scan<'_> {
             let (entry, next) = read_entry(frame, at)?;
             match entry {
                 Entry::Message { .. } => self.report.messages += 1,
-                Entry::Record(_) | Entry::Trimmed { .. } | Entry::GivenOut { .. } => self.report.records += 1,
+                Entry::Record(_)
+                | Entry::Trimmed { .. }
+                | Entry::GivenOut { .. }
+                | Entry::Compacted { .. }
+                | Entry::Ended { .. } => self.report.records += 1,
             }
             visit.entry(at, entry).then_some(())?;
             at = next;

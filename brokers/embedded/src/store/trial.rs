@@ -3,7 +3,7 @@
 //!
 //! Everything follows from the seed. Leaves out models: lanes, tickets and trims are drawn here.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use brokerlab_model::{ChannelId, LaneId, Message, Record, Storage, Token};
@@ -32,6 +32,8 @@ pub struct Tally {
     pub faults: u64,
     /// Messages appended.
     pub appended: u64,
+    /// Compactions.
+    pub compactions: u64,
     /// Messages of which it was said that they are stored.
     pub acknowledged: u64,
     /// Messages that were there when the store was opened again.
@@ -50,6 +52,7 @@ impl Tally {
         self.within_a_call += more.within_a_call;
         self.faults += more.faults;
         self.appended += more.appended;
+        self.compactions += more.compactions;
         self.acknowledged += more.acknowledged;
         self.recovered += more.recovered;
         self.rotten += more.rotten;
@@ -85,18 +88,12 @@ pub enum Broken {
 
 /// Runs the trial of a seed: two to four crashes. With `Storage::Fsync` most are power cuts, with `Storage::PageCache` all are kills.
 pub fn run(seed: u64, storage: Storage) -> Result<Tally, BrokenPromise> {
-    let mut trial = Trial {
-        random: Random::new(seed),
-        storage,
-        lanes: vec![Twin::default(); LANES as usize],
-        noted: Noted::default(),
-        promises: VecDeque::new(),
-        ticket: 0,
-        next_id: 0,
-        tally: Tally::default(),
-    };
-    trial.run().map_err(|broken| BrokenPromise { seed, storage, broken })?;
-    Ok(trial.tally)
+    Trial::new(seed, storage, None).finish(seed)
+}
+
+/// The same with compactions in between.
+pub fn run_with_compactions(seed: u64, storage: Storage) -> Result<Tally, BrokenPromise> {
+    Trial::new(seed, storage, Some(Random::new(!seed))).finish(seed)
 }
 
 /// A lane as it should be.
@@ -108,6 +105,8 @@ struct Twin {
     acknowledged: u64,
     /// Positions below need not be there.
     trimmed: u64,
+    /// Positions that a compaction left out, and whether that is promised.
+    left_out: BTreeMap<u64, bool>,
 }
 
 /// Bookkeeping, as one number that rises.
@@ -123,10 +122,14 @@ struct Promise {
     ticket: u64,
     ends: Vec<u64>,
     noted: u64,
+    /// What compactions had left out by then: lane and position.
+    left_out: Vec<(usize, u64)>,
 }
 
 struct Trial {
     random: Random,
+    /// Says when and what is compacted, if anything is.
+    compacts: Option<Random>,
     storage: Storage,
     lanes: Vec<Twin>,
     noted: Noted,
@@ -154,6 +157,25 @@ fn excused(disk: &SimulatedDisk) -> bool {
 }
 
 impl Trial {
+    fn new(seed: u64, storage: Storage, compacts: Option<Random>) -> Self {
+        Self {
+            random: Random::new(seed),
+            compacts,
+            storage,
+            lanes: vec![Twin::default(); LANES as usize],
+            noted: Noted::default(),
+            promises: VecDeque::new(),
+            ticket: 0,
+            next_id: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    fn finish(mut self, seed: u64) -> Result<Tally, BrokenPromise> {
+        self.run().map_err(|broken| BrokenPromise { seed, storage: self.storage, broken })?;
+        Ok(self.tally)
+    }
+
     fn run(&mut self) -> Result<(), Broken> {
         let mut disk = Arc::new(SimulatedDisk::new(self.random.bits()));
         for _ in 0..2 + self.random.below(3) {
@@ -206,7 +228,11 @@ impl Trial {
                 }
             }
             Entry::Record(Record::Committed { position, .. }) => noted = position,
-            Entry::Record(_) | Entry::Trimmed { .. } | Entry::GivenOut { .. } => {}
+            Entry::Record(_)
+            | Entry::Trimmed { .. }
+            | Entry::GivenOut { .. }
+            | Entry::Compacted { .. }
+            | Entry::Ended { .. } => {}
         });
         if let Some(wrong) = wrong {
             return Err(Broken::Wrong(wrong));
@@ -219,9 +245,10 @@ impl Trial {
         self.compare(&store, noted)?;
         self.tally.recovered += seen;
         for lane in 0..LANES {
-            let positions = store.positions(LaneId(lane));
-            if !self.read(&mut store, disk, lane, positions)? {
-                return Ok(None);
+            for positions in store.kept(LaneId(lane)) {
+                if !self.read(&mut store, disk, lane, positions)? {
+                    return Ok(None);
+                }
             }
         }
         Ok(Some(store))
@@ -231,18 +258,26 @@ impl Trial {
     fn compare(&mut self, store: &Store, noted: u64) -> Result<(), Broken> {
         for (lane, twin) in (0..).zip(&mut self.lanes) {
             let there = store.positions(LaneId(lane));
-            let Twin { ids, acknowledged, trimmed } = twin;
+            let Twin { ids, acknowledged, trimmed, left_out } = twin;
             let what = || {
                 format!(
                     "lane {lane} holds {there:?}, {acknowledged} are promised, {trimmed} are trimmed, {} were appended",
                     ids.len()
                 )
             };
-            if there.end < *acknowledged || there.start > *trimmed {
+            let kept = store.kept(LaneId(lane));
+            let holds = |position: &u64| kept.iter().any(|range| range.contains(position));
+            let lost = |position: &u64| !holds(position) && !left_out.contains_key(position);
+            if there.end < *acknowledged || (*trimmed..*acknowledged).any(|position| lost(&position)) {
                 return Err(Broken::Lost(what()));
             }
-            if there.end > ids.len() as u64 {
-                return Err(Broken::Wrong(what()));
+            let back = left_out.iter().find(|(position, promised)| **promised && holds(position));
+            if there.end > ids.len() as u64 || back.is_some() {
+                return Err(Broken::Wrong(format!("{}; {back:?} was left out", what())));
+            }
+            left_out.retain(|position, _| *position < there.end && !holds(position));
+            for promised in left_out.values_mut() {
+                *promised = true;
             }
             ids.truncate(there.end as usize);
             twin.acknowledged = there.end;
@@ -299,6 +334,10 @@ impl Trial {
             if store.error().is_some() {
                 break;
             }
+            if self.compacts.as_mut().is_some_and(|random| random.chance(1, 8)) {
+                self.compact(store);
+                continue;
+            }
             match self.random.below(16) {
                 0..6 => self.append(store),
                 6..9 => self.barrier(store),
@@ -313,7 +352,11 @@ impl Trial {
                 14 => self.trim(store),
                 _ => {
                     let lane = self.random.below(LANES.into()) as u32;
-                    let mut positions = store.positions(LaneId(lane));
+                    let mut kept = store.kept(LaneId(lane));
+                    if kept.is_empty() {
+                        continue;
+                    }
+                    let mut positions = kept.swap_remove(self.random.below(kept.len() as u64) as usize);
                     positions.start += self.random.below(positions.end - positions.start + 1);
                     if !self.read(store, disk, lane, positions)? {
                         break;
@@ -349,7 +392,9 @@ impl Trial {
     fn barrier(&mut self, store: &mut Store) {
         self.ticket += 1;
         let ends = self.lanes.iter().map(|twin| twin.ids.len() as u64).collect();
-        self.promises.push_back(Promise { ticket: self.ticket, ends, noted: self.noted.last });
+        let lanes = self.lanes.iter().enumerate();
+        let left_out = lanes.flat_map(|(lane, twin)| twin.left_out.keys().map(move |&at| (lane, at))).collect();
+        self.promises.push_back(Promise { ticket: self.ticket, ends, noted: self.noted.last, left_out });
         let stored = store.barrier(self.ticket);
         debug_assert!(!stored, "only in memory is it stored at once");
     }
@@ -359,6 +404,9 @@ impl Trial {
         let Some((ticket, true)) = store.finish(job) else { return };
         while self.promises.front().is_some_and(|promise| promise.ticket <= ticket) {
             let Some(promise) = self.promises.pop_front() else { return };
+            for (lane, position) in promise.left_out {
+                self.lanes[lane].left_out.insert(position, true);
+            }
             for (twin, end) in self.lanes.iter_mut().zip(promise.ends) {
                 self.tally.acknowledged += end.saturating_sub(twin.acknowledged);
                 twin.acknowledged = twin.acknowledged.max(end);
@@ -376,6 +424,28 @@ impl Trial {
         store.trim(LaneId(lane), twin.trimmed);
     }
 
+    /// Leaves out about half of what stands in a part of a lane.
+    fn compact(&mut self, store: &mut Store) {
+        let Some(random) = &mut self.compacts else { return };
+        let lane = random.below(LANES.into()) as u32;
+        let twin = &mut self.lanes[lane as usize];
+        let from = twin.trimmed + random.below(twin.ids.len() as u64 - twin.trimmed + 1);
+        let to = from + random.below(twin.ids.len() as u64 - from + 1);
+        let mut runs: Vec<(u64, u32)> = Vec::new();
+        for position in store.kept(LaneId(lane)).into_iter().flatten().filter(|at| (from..to).contains(at)) {
+            if random.chance(1, 2) {
+                twin.left_out.insert(position, false);
+                continue;
+            }
+            match runs.last_mut() {
+                Some((first, count)) if *first + u64::from(*count) == position => *count += 1,
+                Some(_) | None => runs.push((position, 1)),
+            }
+        }
+        store.compact(LaneId(lane), from..to, &runs);
+        self.tally.compactions += 1;
+    }
+
     /// A bit of a segment changes while nobody looks: what is then read is what was written, or nothing.
     fn rot(&mut self, disk: &SimulatedDisk) -> Result<(), Broken> {
         let disk = Arc::new(disk.kill());
@@ -390,6 +460,9 @@ impl Trial {
         self.tally.rotten += 1;
         for twin in &mut self.lanes {
             (twin.acknowledged, twin.trimmed) = (0, twin.ids.len() as u64);
+            for promised in twin.left_out.values_mut() {
+                *promised = false;
+            }
         }
         self.noted.acknowledged = 0;
         match self.open(&disk) {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use brokerlab_embedded::store::disk::Fault;
-use brokerlab_embedded::store::trial::{Tally, run};
+use brokerlab_embedded::store::trial::{Tally, run, run_with_compactions};
 use brokerlab_embedded::store::{Entry, SimulatedDisk};
 use brokerlab_embedded::{Disk, Limits, Store, StoreError, SystemDisk, verify};
 use brokerlab_model::{ChannelId, LaneId, Message, Record, Storage, Token, WorkCounts};
@@ -41,6 +41,18 @@ fn nothing_acknowledged_is_lost_at_a_kill_where_nothing_is_flushed() {
     let tally = trials(0..500, Storage::PageCache);
     assert!(tally.kills >= 1_000 && tally.cuts == 0, "{tally:?}");
     assert!(tally.acknowledged > 3_000 && tally.within_a_call > 500, "{tally:?}");
+}
+
+#[test]
+fn a_crash_in_the_middle_of_a_compaction_loses_nothing_and_brings_nothing_back() {
+    let mut all = Tally::default();
+    for (seeds, storage) in [(0..1_500, Storage::Fsync), (0..500, Storage::PageCache)] {
+        for seed in seeds {
+            all.add(&run_with_compactions(seed, storage).unwrap_or_else(|broken| panic!("with compactions: {broken}")));
+        }
+    }
+    assert!(all.cuts >= 2_000 && all.kills >= 1_500 && all.compactions > 10_000, "{all:?}");
+    assert!(all.acknowledged > 10_000 && all.recovered > 10_000 && all.within_a_call > 1_500, "{all:?}");
 }
 
 #[test]
@@ -123,7 +135,9 @@ fn a_store_goes_on_where_it_ended() {
     let (mut store, report) = Store::open(Storage::Fsync, SMALL, disk(), |entry| match entry {
         Entry::Message { position, payload, .. } => seen.push((position, payload.unwrap().len())),
         Entry::Record(record) => assert_eq!(record, Record::Committed { lane: LaneId(0), group: 0, position: 3 }),
-        Entry::Trimmed { .. } | Entry::GivenOut { .. } => panic!("nothing was trimmed, no channel made"),
+        Entry::Trimmed { .. } | Entry::GivenOut { .. } | Entry::Compacted { .. } | Entry::Ended { .. } => {
+            panic!("nothing was trimmed or compacted, no channel made")
+        }
     })
     .unwrap();
     assert_eq!(seen, (0..10).map(|position| (position, 100)).collect::<Vec<_>>());

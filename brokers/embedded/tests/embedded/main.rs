@@ -1,5 +1,6 @@
 //! The embedded backends from outside: through the shared trait, on real files, with time as a number.
 
+mod compaction;
 mod crash;
 mod damaged;
 mod end_to_end;

@@ -16,6 +16,7 @@
 
 pub mod bounds;
 pub mod channels;
+pub mod compaction;
 pub mod contracts;
 pub mod groups;
 pub mod headers;
@@ -214,6 +215,7 @@ suite_and_part! {
             a_commit_for_a_lane_that_has_moved_is_refused_and_taken_back,
             who_begins_under_a_name_fences_the_one_that_had_it_or_is_refused,
         ],
+        compaction: [the_latest_message_of_each_key_stays_or_all_do],
         idempotence: [
             a_repeat_of_a_producer_with_a_name_is_stored_once_or_is_another_message,
             a_gap_and_an_old_epoch_are_refused_or_carried,
@@ -256,6 +258,7 @@ mod tests {
         let sources = [
             ("bounds", include_str!("bounds.rs")),
             ("channels", include_str!("channels.rs")),
+            ("compaction", include_str!("compaction.rs")),
             ("contracts", include_str!("contracts.rs")),
             ("groups", include_str!("groups.rs")),
             ("headers", include_str!("headers.rs")),

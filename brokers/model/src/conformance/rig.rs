@@ -16,6 +16,9 @@ pub enum Tuning {
     Lease(Span),
     /// Sessions that end when a member was not heard of for so long. Asked for only where the backend has sessions.
     Session(Span),
+    /// A log that is compacted: newest parts of one message, a pass as soon as anything is dirty, and tombstones that go with the second
+    /// pass. Asked for only where the backend compacts.
+    Compacted,
     /// Bounds on what the backend or its client holds, small enough that 256 messages of 16 KiB don't fit at once. Two
     /// such messages fit.
     SmallBounds,

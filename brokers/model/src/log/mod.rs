@@ -18,8 +18,12 @@
 //! A producer that names itself in its messages' headers and numbers them may publish again what was not answered: what is there already
 //! is acknowledged where it is.
 //!
-//! Leaves out, for now: compaction, replication.
+//! A log that is compacted keeps the latest record of each key instead of the youngest records; a record without a key is refused there.
+//!
+//! Leaves out, for now: replication.
 
+#[cfg(test)]
+mod compaction_tests;
 #[cfg(test)]
 mod idempotence_tests;
 #[cfg(test)]
@@ -33,7 +37,7 @@ mod tests;
 
 use std::ops::Range;
 
-pub use self::options::{Assignment, Isolation, LogOptions};
+pub use self::options::{Assignment, Cleanup, Isolation, LogOptions};
 use self::partitioner::{Sticky, partition_of};
 use crate::batch::{Accepted, Blocked, ChannelId, Control, Message, Publishes, Settlement, Token};
 use crate::broker::{ClientSpec, ConnectError};
@@ -81,6 +85,9 @@ impl LogModel {
         range: Range<usize>,
         out: &mut Effects,
     ) -> Option<usize> {
+        if self.compacts() {
+            return None;
+        }
         let from = range.start;
         let run = batch.keyless(range, self.options.max_message_bytes)?;
         let topic = self.topics.get_mut(run.channel.0 as usize).filter(|topic| topic.partitions > 0)?;
@@ -100,6 +107,10 @@ impl LogModel {
             }
             let message = batch.get(index);
             match self.route(&message) {
+                Ok((lane, bytes)) if self.compacts() => {
+                    let said = (message.key, message.payload_len == 0);
+                    self.stream.append_keyed(now, lane, index as u32, message.token, bytes, said, out);
+                }
                 Ok((lane, bytes)) => self.stream.append(now, lane, index as u32, message.token, bytes, out),
                 Err(refusal) => out.outcomes.push(ended(client, message.token, Status::Refused(refusal))),
             }
@@ -155,8 +166,11 @@ impl LogModel {
     /// The lane that a message is appended to, and the message's size.
     #[inline]
     fn route(&mut self, message: &Message<'_>) -> Result<(u32, u32), Refusal> {
-        let calls = self.calls;
+        let (calls, compacts) = (self.calls, self.compacts());
         let (topic, bytes) = self.topic(message)?;
+        if compacts && message.key.is_empty() {
+            return Err(Refusal::NoKey);
+        }
         let partition = if message.key.is_empty() {
             topic.sticky.partition(calls, topic.partitions)
         } else {
@@ -199,7 +213,7 @@ impl Model for LogModel {
         let taken = room.min(batch.len());
         self.stream.reserve(taken);
         self.calls += 1;
-        if self.options.idempotence && batch.has_headers_from(taken, Identity::BYTES_MIN) {
+        if self.options.knows_repeats() && batch.has_headers_from(taken, Identity::BYTES_MIN) {
             self.append_named(now, client, batch, taken, out);
         } else {
             self.append_range(now, client, batch, 0..taken, out);
@@ -241,6 +255,10 @@ impl Model for LogModel {
 
     fn commits_first(&self) -> bool {
         self.stream.config.commit_first
+    }
+
+    fn compacts(&self) -> bool {
+        self.options.cleanup == Cleanup::Compact
     }
 
     fn reads_identities(&self) -> Option<u64> {

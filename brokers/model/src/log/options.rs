@@ -4,7 +4,7 @@
 
 use crate::capabilities::{Capabilities, Feature, Limit, ModelKind, Settings, Words};
 use crate::contract::{Contract, Delivery, Order};
-use crate::stream::{GroupRules, IdempotenceRules, Reads, StreamConfig, TransactionRules, kept_for};
+use crate::stream::{CompactionRules, GroupRules, IdempotenceRules, Reads, StreamConfig, TransactionRules, kept_for};
 use crate::time::Span;
 
 /// How a group's partitions are given to its members when these change.
@@ -24,6 +24,16 @@ pub enum Isolation {
     ReadUncommitted,
     /// Only what is committed; what follows an open transaction waits for its end.
     ReadCommitted,
+}
+
+/// What becomes of old records (`cleanup.policy`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cleanup {
+    /// They go by age and size.
+    #[default]
+    Delete,
+    /// Of the records of one key the latest stays, whatever its age.
+    Compact,
 }
 
 /// What can be set. The defaults are Apache Kafka's where it has the setting.
@@ -53,6 +63,18 @@ pub struct LogOptions {
     pub idempotence: bool,
     /// How long after its last record a producer is remembered (`producer.id.expiration.ms`).
     pub producer_expiration: Span,
+    /// What becomes of old records (`cleanup.policy`, `delete` there). Retention is of a log that deletes.
+    pub cleanup: Cleanup,
+    /// A pass of the compaction begins when more than so many thousandths of the log's bytes are dirty (`min.cleanable.dirty.ratio`, 0.5).
+    pub min_dirty_permille: u32,
+    /// How long a tombstone stays after the first pass that finds it (`delete.retention.ms`, 86400000).
+    pub delete_retention: Span,
+    /// A partition's newest part is not compacted; it is closed when it has so many bytes. Kafka's is a segment (`segment.bytes`, 1 GiB).
+    pub active_bytes: u64,
+    /// How many keys the compaction knows, all partitions together. Beyond, a key's messages all stay.
+    pub max_keys: usize,
+    /// The most bytes and messages that are compacted at once, and how long after these the next ones come.
+    pub compaction_chunk: (u64, u64, Span),
     /// The most entries in a partition's sparse index; beyond it the index gets coarser. At least 2.
     pub index_entries: usize,
     /// The most partitions of all topics together.
@@ -73,6 +95,13 @@ impl Default for LogOptions {
             transaction_timeout: Span::from_secs(60),
             idempotence: true,
             producer_expiration: Span::from_secs(24 * 3_600),
+            cleanup: Cleanup::Delete,
+            min_dirty_permille: 500,
+            delete_retention: Span::from_secs(24 * 3_600),
+            active_bytes: 1 << 20,
+            // 128 MiB of 24 bytes each, nine tenths full: log.cleaner.dedupe.buffer.size, log.cleaner.io.buffer.load.factor.
+            max_keys: 5_033_164,
+            compaction_chunk: (1 << 20, 1_024, Span::from_millis(1)),
             index_entries: 2_048,
             max_partitions: 1 << 17,
         }
@@ -128,13 +157,33 @@ impl LogOptions {
             Feature::LaneAssignment,
             Feature::Sessions,
             Feature::Transactions,
+            Feature::Compaction,
             Feature::Decoupled,
             Feature::PublishPosition,
             Feature::FullDepth,
             Feature::ExactCredit,
         ];
-        features.extend(self.idempotence.then_some(Feature::Idempotence));
+        features.extend(self.knows_repeats().then_some(Feature::Idempotence));
+        // What a checkpoint's positions name may be left out meanwhile.
+        features.retain(|&feature| feature != Feature::Windows || self.cleanup == Cleanup::Delete);
         features
+    }
+
+    /// Whether the identities in messages' headers are read. A log that is compacted would forget what it has left out.
+    pub(crate) fn knows_repeats(&self) -> bool {
+        self.idempotence && self.cleanup == Cleanup::Delete
+    }
+
+    fn compaction(&self) -> Option<CompactionRules> {
+        (self.cleanup == Cleanup::Compact).then_some(CompactionRules {
+            min_dirty_permille: self.min_dirty_permille,
+            delete_retention: self.delete_retention,
+            active_bytes: self.active_bytes.max(1),
+            max_keys: self.max_keys,
+            chunk_bytes: self.compaction_chunk.0.max(1),
+            chunk_messages: self.compaction_chunk.1.max(1),
+            pace: self.compaction_chunk.2.max(Span(1)),
+        })
     }
 
     fn limits(&self) -> Vec<Limit> {
@@ -187,14 +236,15 @@ impl LogOptions {
             commit_first: contract.delivery == Delivery::AtMostOnce,
             single_lane: contract.order == Order::Total,
             max_lanes: self.max_partitions,
-            retention: self.retention,
-            retention_bytes: self.retention_bytes,
+            retention: self.retention.filter(|_| self.cleanup == Cleanup::Delete),
+            retention_bytes: self.retention_bytes.filter(|_| self.cleanup == Cleanup::Delete),
+            compaction: self.compaction(),
             index_entries: self.index_entries,
             transactions: Some(TransactionRules {
                 timeout: self.transaction_timeout,
                 read_committed: self.isolation_for(contract.delivery) == Isolation::ReadCommitted,
             }),
-            idempotence: self.idempotence.then_some(IdempotenceRules {
+            idempotence: self.knows_repeats().then_some(IdempotenceRules {
                 window: u64::from(self.max_in_flight),
                 expiration: self.producer_expiration,
             }),

@@ -2,7 +2,7 @@
 //!
 //! Leaves out where the records are kept: that is the host's.
 
-use super::options::{Assignment, Isolation, LogOptions};
+use super::options::{Assignment, Cleanup, Isolation, LogOptions};
 use crate::capabilities::{Gaps, Settings, Unsupported};
 use crate::contract::{Availability, Contract, Delivery, Order, Storage};
 
@@ -60,7 +60,10 @@ impl LogOptions {
         if contract.copies > 1 {
             gaps.add("copies", contract.copies, "one process holds one copy; a replicated log would keep it");
         }
-        self.add_retention(contract.availability, &mut settings);
+        match self.cleanup {
+            Cleanup::Delete => self.add_retention(contract.availability, &mut settings),
+            Cleanup::Compact => self.add_compaction(&mut settings),
+        }
         self.add_groups(&mut settings);
         settings.add("max.in.flight", self.max_in_flight, "records of one producer that may wait to be stored");
         gaps.or("log", settings)
@@ -78,6 +81,24 @@ impl LogOptions {
         }
     }
 
+    fn add_compaction(&self, settings: &mut Settings) {
+        settings.add(
+            "cleanup.policy",
+            "compact",
+            "the latest record of each key stays, whatever its age; who is behind the newest part does not see all that came before it",
+        );
+        let ratio = f64::from(self.min_dirty_permille) / 1_000.0;
+        settings.add("min.cleanable.dirty.ratio", ratio, "of all partitions together, which share segments");
+        let retention = self.delete_retention;
+        settings.add(
+            "delete.retention",
+            retention,
+            "a record without a payload stays so long once a pass has found it",
+        );
+        settings.add("compaction.active.bytes", self.active_bytes, "the newest part of a partition is left alone");
+        settings.add("compaction.keys", self.max_keys, "keys that are known; of others all records stay");
+    }
+
     fn add_transactions(&self, delivery: Delivery, settings: &mut Settings) {
         match self.isolation_for(delivery) {
             Isolation::ReadUncommitted => {
@@ -93,9 +114,11 @@ impl LogOptions {
         settings.add("transaction.timeout", timeout, "one that is open for so long is taken back");
         settings.add(
             "enable.idempotence",
-            self.idempotence,
-            if self.idempotence {
+            self.knows_repeats(),
+            if self.knows_repeats() {
                 "what a producer with a name publishes again is acknowledged where it is; without a name it is another message"
+            } else if self.idempotence {
+                "what is published again is another message: a compacted log would forget what it has left out"
             } else {
                 "what is published again is another message"
             },

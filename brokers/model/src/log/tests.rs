@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 
 use super::reference::reference;
-use super::{Assignment, LogModel, LogOptions};
+use super::{Assignment, Cleanup, LogModel, LogOptions};
 use crate::batch::{ChannelId, ChannelSpec, Control, LaneId, Publishes, Token, Transaction};
 use crate::broker::{ClientSpec, Role};
 use crate::contract::{Contract, Delivery, Order, Storage};
@@ -74,6 +74,60 @@ proptest! {
         commands in prop::collection::vec(calm_command(), 0..120),
     ) {
         trial(&LogOptions { session_timeout: None, ..LogOptions::default() }, contract).judge_calm(&commands, contract.order);
+    }
+}
+
+/// Newest parts of a few messages, chunks of two messages and more, and tombstones that go soon.
+fn compacted() -> impl Strategy<Value = LogOptions> {
+    let active = prop_oneof![Just(1u64), Just(250), Just(1_000)];
+    let dirty = prop_oneof![Just(0u32), Just(500)];
+    let keys = prop_oneof![3 => Just(1_000usize), 1 => Just(4)];
+    let chunk = prop_oneof![Just((250, 1_024)), Just((1 << 20, 2)), Just((1 << 20, 1_024))];
+    (options(), active, dirty, keys, chunk, 0u64..200).prop_map(
+        |(options, active_bytes, dirty, max_keys, chunk, stays)| LogOptions {
+            cleanup: Cleanup::Compact,
+            active_bytes,
+            min_dirty_permille: dirty,
+            max_keys,
+            compaction_chunk: (chunk.0, chunk.1, Span(3)),
+            delete_retention: Span(stays),
+            ..options
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(400), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_compacted_log_leaves_out_what_may_go_and_nothing_else(
+        contract in contracts(),
+        options in compacted(),
+        commands in prop::collection::vec(any_command(), 0..200),
+    ) {
+        trial(&options, contract).judge(&commands, contract.delivery);
+    }
+
+    #[test]
+    fn of_a_compacted_log_every_message_that_is_left_comes_once_in_the_order_of_its_key(
+        contract in contracts(),
+        options in compacted(),
+        commands in prop::collection::vec(calm_command(), 0..200),
+    ) {
+        trial(&LogOptions { session_timeout: None, ..options }, contract).judge_calm(&commands, contract.order);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_compacted_log_goes_on_after_a_crash_at_any_moment(
+        contract in contracts(),
+        options in compacted(),
+        steps in prop::collection::vec((any_command(), crash()), RESTARTS),
+    ) {
+        prop_assert_eq!(trial(&options, contract).judge_with_crashes(&steps, contract.delivery), RESTARTS);
     }
 }
 
@@ -171,6 +225,7 @@ fn age_and_size_trim_the_oldest_whether_or_not_they_were_read() {
             Write::Messages { .. }
             | Write::Provisional { .. }
             | Write::DeadLetter { .. }
+            | Write::Compact { .. }
             | Write::Record(_)
             | Write::Barrier(_) => None,
         }));
@@ -191,6 +246,7 @@ fn age_and_size_trim_the_oldest_whether_or_not_they_were_read() {
                 other @ (Write::Messages { .. }
                 | Write::Provisional { .. }
                 | Write::DeadLetter { .. }
+                | Write::Compact { .. }
                 | Write::Record(_)
                 | Write::Barrier(_)) => {
                     panic!("{other:?}")

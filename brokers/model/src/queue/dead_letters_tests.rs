@@ -173,6 +173,7 @@ impl World {
                         self.append(lane.0, position, *number, headers.clone());
                     }
                 }
+                Write::Compact { .. } => unreachable!("a queue compacts nothing"),
                 Write::DeadLetter { from, at, lane, position, death } => {
                     assert_eq!((death.lane, death.position, death.group.as_str()), (from, at, "g"));
                     let number = self.places[&(from.0, at)];

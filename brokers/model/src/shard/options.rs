@@ -335,6 +335,7 @@ impl ShardOptions {
             retention: self.retention,
             retention_bytes: None,
             index_entries: self.index_entries,
+            compaction: None,
             groups: GroupRules { session: self.failover_time, eager: false },
             reads: self.reads(),
             transactions: None,

@@ -234,6 +234,9 @@ impl Stream {
         for number in lanes {
             let lane = &mut self.lanes[number as usize];
             lane.trim(lane.end);
+            if let Some(compaction) = &mut self.compaction {
+                compaction.forget(number);
+            }
             out.writes.push(Write::Trim { lane: LaneId(number), below: lane.end });
         }
         for group in groups {
@@ -283,6 +286,7 @@ fn stale_if_moved(refusal: Refusal) -> Refusal {
         | Refusal::Fenced
         | Refusal::WrongRole
         | Refusal::Closed
-        | Refusal::Unroutable => refusal,
+        | Refusal::Unroutable
+        | Refusal::NoKey => refusal,
     }
 }

@@ -147,6 +147,31 @@ impl Lane {
         self.holes.splice(at..beyond, [(from, to)]);
     }
 
+    /// Of `from..to` nothing is ever delivered but these runs, which are in order.
+    pub(crate) fn keep_only(&mut self, from: u64, to: u64, kept: &[(u64, u32)]) {
+        let at = self.holes.partition_point(|&(_, end)| end < from);
+        let beyond = self.holes.partition_point(|&(hole, _)| hole <= to);
+        let known = &self.holes[at..beyond.max(at)];
+        let before = known.first().filter(|hole| hole.0 < from).map(|hole| (hole.0, from));
+        let after = known.last().filter(|hole| hole.1 > to).map(|hole| (to, hole.1));
+        let mut holes: Vec<(u64, u64)> = before.into_iter().collect();
+        let mut leave_out = |from: u64, to: u64| match holes.last_mut() {
+            Some((_, end)) if *end == from => *end = to,
+            Some(_) | None if from < to => holes.push((from, to)),
+            Some(_) | None => {}
+        };
+        let mut next = from;
+        for &(first, count) in kept {
+            leave_out(next, first);
+            next = first + u64::from(count);
+        }
+        leave_out(next, to);
+        if let Some((from, to)) = after {
+            leave_out(from, to);
+        }
+        self.holes.splice(at..beyond.max(at), holes);
+    }
+
     /// How far may be read, after what is stable or what is open has changed.
     pub(crate) fn limit(&mut self) {
         self.readable = self.open.first().map_or(self.stable, |&(first, _)| first.min(self.stable));
@@ -225,6 +250,20 @@ mod tests {
         lane.trim(3);
         assert_eq!(lane.messages(0, 8), 3);
         assert_eq!(lane.run(0), (4, 5));
+    }
+
+    #[test]
+    fn what_is_kept_of_a_range_leaves_holes_that_join_those_around() {
+        let mut lane = Lane::new(0, Vec::new(), 16);
+        lane.holes = vec![(0, 2), (3, 5), (8, 9), (20, 22), (30, 31)];
+        lane.keep_only(5, 20, &[(6, 2), (12, 1)]);
+        assert_eq!(lane.holes, [(0, 2), (3, 6), (8, 12), (13, 22), (30, 31)]);
+        lane.keep_only(0, 4, &[(2, 1)]);
+        assert_eq!(lane.holes, [(0, 2), (3, 6), (8, 12), (13, 22), (30, 31)]);
+        lane.keep_only(23, 25, &[(23, 2)]);
+        assert_eq!(lane.holes, [(0, 2), (3, 6), (8, 12), (13, 22), (30, 31)]);
+        lane.keep_only(0, 40, &[]);
+        assert_eq!(lane.holes, [(0, 40)]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod assign;
 mod bucket;
+mod compaction;
 mod control;
 mod deliver;
 mod fencing;
@@ -28,6 +29,7 @@ pub(crate) mod trial;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use self::compaction::Compaction;
 use self::fencing::Names;
 use self::idempotence::Producers;
 use self::lane::Lane;
@@ -41,6 +43,7 @@ use crate::machine::Effects;
 use crate::time::{Span, Time};
 
 pub(crate) use self::bucket::Bucket;
+pub(crate) use self::compaction::CompactionRules;
 pub(crate) use self::idempotence::{IdempotenceRules, Novelty};
 pub(crate) use self::publish::refuse_all;
 pub(crate) use self::reads::{Calls, Reads};
@@ -64,6 +67,8 @@ pub(crate) struct StreamConfig {
     pub(crate) retention: Option<Span>,
     /// A lane's oldest messages are dropped while what is left is at least this large.
     pub(crate) retention_bytes: Option<u64>,
+    /// Of each key the latest message stays, where lanes are compacted.
+    pub(crate) compaction: Option<CompactionRules>,
     /// The most entries that a lane's sparse index has.
     pub(crate) index_entries: usize,
     /// How fast groups may read a lane.
@@ -196,11 +201,15 @@ pub(crate) struct Stream {
     producers: Producers,
     /// Whose names of transactional producers are.
     names: Names,
+    /// What is known of keys, where lanes are compacted.
+    compaction: Option<Box<Compaction>>,
 }
 
 impl Stream {
     pub(crate) fn new(config: StreamConfig) -> Self {
+        let compaction = config.compaction.clone().map(|rules| Box::new(Compaction::new(rules)));
         Self {
+            compaction,
             config,
             clients: Vec::new(),
             channels: Vec::new(),
@@ -308,12 +317,16 @@ impl Stream {
     /// The earliest time at which the stream has something to do by itself.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
         let next = self.next_parked.min(self.next_expiry).min(self.next_session).min(self.next_transaction);
+        let next = self.compaction.as_ref().map_or(next, |compaction| next.min(compaction.due()));
         (next != Time::NEVER).then_some(next)
     }
 
     /// Drops what is too old, and only then lets lanes change hands and read limits go: nothing is handed out that the storage no
     /// longer has.
     pub(crate) fn on_deadline(&mut self, now: Time, out: &mut Effects) {
+        if self.compaction.is_some() {
+            self.compact(now, out);
+        }
         if self.next_expiry <= now {
             self.expire(now, out);
         }

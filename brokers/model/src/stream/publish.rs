@@ -112,6 +112,9 @@ impl Stream {
                     positions.clone().for_each(|position| lane.fail(position));
                     self.producers.failed(lane.channel, number, &positions);
                     failed.push((number, positions.clone()));
+                    if let Some(compaction) = &mut self.compaction {
+                        compaction.gone(number, positions.start, positions.end);
+                    }
                 }
                 lane.stable = positions.end;
                 if !lane.touched {
@@ -136,16 +139,21 @@ impl Stream {
             }
             self.answered(answered, call.client, call.count + u32::from(call.kind != Kind::Publish), out);
         }
-        self.wake_touched(out);
+        self.wake_touched(now, out);
         self.serve(now, out);
     }
 
     /// More of the lanes that were touched may be read: their readers are told, and what is too much goes.
-    pub(super) fn wake_touched(&mut self, out: &mut Effects) {
+    pub(super) fn wake_touched(&mut self, now: Time, out: &mut Effects) {
         let mut touched = std::mem::take(&mut self.touched);
+        for &lane in &touched {
+            self.lanes[lane as usize].limit();
+        }
+        if self.compaction.is_some() {
+            self.note_settled(now, &touched);
+        }
         for lane in touched.drain(..) {
             self.lanes[lane as usize].touched = false;
-            self.lanes[lane as usize].limit();
             self.wake(lane);
             self.keep_size(lane, out);
             if self.lanes[lane as usize].is_closed() {

@@ -24,7 +24,7 @@ impl Stream {
                 }
                 self.pass_over(made.first.0, journal);
                 self.add_channel(now, made);
-                self.fill(made.first.0..made.first.0 + made.lanes, journal);
+                self.fill(now, made.first.0..made.first.0 + made.lanes, journal);
             } else {
                 let (name, later, groups) = (String::new(), Vec::new(), Vec::new());
                 self.channels.push(Channel { name, first: 0, lanes: 0, later, groups, gone: true });
@@ -33,7 +33,7 @@ impl Stream {
         self.pass_over(journal.lane_count(), journal);
         for made in journal.reshapes() {
             self.make_children(now, made);
-            self.fill(made.children(), journal);
+            self.fill(now, made.children(), journal);
         }
         self.restore_producers(now, journal);
         journal.trim_gone(out);
@@ -49,12 +49,15 @@ impl Stream {
     }
 
     /// Takes over what lanes that were just made hold.
-    fn fill(&mut self, made: Range<u32>, journal: &Journal) {
+    fn fill(&mut self, now: Time, made: Range<u32>, journal: &Journal) {
         for lane in made {
             let Some(journal) = journal.lane(lane) else { continue };
             let entry = &mut self.lanes[lane as usize];
             let hides = self.config.transactions.is_some_and(|rules| rules.read_committed);
-            fill_lane(entry, journal, self.config.commit_first, hides);
+            fill_lane(entry, journal, self.config.commit_first, hides, self.compaction.is_some());
+            if let Some(compaction) = &mut self.compaction {
+                compaction.restore(lane, journal, now);
+            }
             if let Some(age) = self.config.retention {
                 self.next_expiry = self.next_expiry.min(expiry(entry, age));
             }
@@ -63,22 +66,44 @@ impl Stream {
 }
 
 /// A transaction that did not end is taken back, where such are not read.
-fn fill_lane(lane: &mut Lane, journal: &LaneJournal, commit_first: bool, hides: bool) {
+fn fill_lane(lane: &mut Lane, journal: &LaneJournal, commit_first: bool, hides: bool, compacts: bool) {
     (lane.end, lane.stable, lane.bytes) = (journal.end(), journal.end(), journal.bytes);
-    for written in &journal.written {
-        lane.index.note(written.time, written.position, written.bytes);
+    if compacts {
+        fill_compacted(lane, journal);
+    } else {
+        for written in &journal.written {
+            lane.index.note(written.time, written.position, written.bytes);
+        }
+        lane.holes.extend(journal.holes());
     }
     lane.limit();
-    lane.holes.extend(journal.holes());
     if hides {
         for &(from, to) in journal.provisional() {
             lane.leave_out(from, to);
         }
     }
-    lane.trim(journal.first());
+    // What compaction has left out does not move a lane's beginning.
+    lane.trim(if compacts { 0 } else { journal.first() });
     for (cursor, group) in lane.cursors.iter_mut().zip(0..) {
         cursor.committed = journal.done(group).map_or(0, |done| done.committed);
         cursor.position = cursor.committed;
         cursor.highest = if commit_first { cursor.committed } else { lane.end };
     }
+}
+
+/// Positions may be missing anywhere, and messages are told one by one.
+fn fill_compacted(lane: &mut Lane, journal: &LaneJournal) {
+    let (mut next, mut bytes) = (0, 0);
+    for (&position, message) in journal.keyed() {
+        if next < position {
+            lane.holes.push((next, position));
+        }
+        lane.index.note(message.written, position, bytes);
+        next = position + 1;
+        bytes += u64::from(message.bytes);
+    }
+    if next < lane.end {
+        lane.holes.push((next, lane.end));
+    }
+    lane.bytes = bytes;
 }

@@ -56,6 +56,13 @@ pub(super) struct Transaction {
     moves: Vec<Move>,
 }
 
+impl Transaction {
+    /// The first position that it has in a lane.
+    pub(super) fn begins_in(&self, lane: u32) -> Option<u64> {
+        self.runs.get(&lane)?.first().map(|&(from, _)| from)
+    }
+}
+
 impl Stream {
     /// A producer begins or ends a transaction.
     pub(super) fn transact(
@@ -241,15 +248,19 @@ impl Stream {
 
     /// Ends a transaction in its lanes, which are then woken as if their stable position had moved.
     fn close_runs(&mut self, client: u32, runs: BTreeMap<u32, Vec<(u64, u64)>>, leave_out: bool) {
-        if !self.config.transactions.is_some_and(|rules| rules.read_committed) {
+        let hides = self.config.transactions.is_some_and(|rules| rules.read_committed);
+        if !hides && self.compaction.is_none() {
             return;
         }
         for (number, runs) in runs {
             let lane = &mut self.lanes[number as usize];
             lane.open.retain(|&(_, whose)| whose != client);
-            if leave_out {
-                for (from, to) in runs {
+            for (from, to) in runs.into_iter().filter(|_| leave_out) {
+                if hides {
                     lane.leave_out(from, to);
+                }
+                if let Some(compaction) = &mut self.compaction {
+                    compaction.gone(number, from, to);
                 }
             }
             if !std::mem::replace(&mut lane.touched, true) {
@@ -272,7 +283,7 @@ impl Stream {
     /// Takes a transaction back that is open; nothing of it counts.
     fn take_back(&mut self, now: Time, client: u32, out: &mut Effects) {
         self.broke_transaction(client);
-        self.wake_touched(out);
+        self.wake_touched(now, out);
         self.serve(now, out);
     }
 

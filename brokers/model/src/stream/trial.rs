@@ -121,9 +121,10 @@ pub(crate) struct Trial<M> {
     /// Each stored message's key and number.
     written: BTreeMap<(LaneId, u64), (u8, u64)>,
     numbers: u64,
-    /// Sizes and headers of the messages of the batch in hand.
+    /// Sizes, headers and keys of the messages of the batch in hand.
     sizes: Vec<u32>,
     headers: Vec<Vec<u8>>,
+    keys: Vec<Vec<u8>>,
     /// Deliveries in order: lane, group, position.
     pub(crate) delivered: Vec<(LaneId, &'static str, u64)>,
     credit: BTreeMap<u32, u64>,
@@ -170,6 +171,7 @@ impl<M: Model + Clone> Trial<M> {
             numbers: 0,
             sizes: Vec::new(),
             headers: Vec::new(),
+            keys: Vec::new(),
             delivered: Vec::new(),
             credit: BTreeMap::new(),
             round: 100_000_000_000,
@@ -216,7 +218,8 @@ impl<M: Model + Clone> Trial<M> {
             }
         }
         for write in &self.out.writes {
-            let said = |index| (Vec::new(), self.headers.get(index as usize).cloned().unwrap_or_default());
+            let of = |known: &[Vec<u8>], index: u32| known.get(index as usize).cloned().unwrap_or_default();
+            let said = |index| (of(&self.keys, index), of(&self.headers, index));
             let size = |index| self.sizes.get(index as usize).copied().unwrap_or_default();
             self.log.write_said(self.now, write, size, said);
         }
@@ -291,14 +294,18 @@ impl<M: Model + Clone> Trial<M> {
         let mut batch = Publishes::of_lengths();
         self.sizes.clear();
         self.headers = headers.to_vec();
+        self.keys.clear();
         for (n, &key) in keys.iter().enumerate() {
             let token = self.token(client);
             let name = [b'k', key];
             // Now and then one is too large.
             let len = if key == 255 { 3_000_000 } else { 100 + n as u32 };
+            // Of a log that is compacted every fifth of these is a tombstone.
+            let len = if self.model.compacts() && (self.numbers + n as u64) % 5 == 4 { 0 } else { len };
             let says = headers.get(n).map_or(&[][..], Vec::as_slice);
             batch.push_length(token, ChannelId(channel), if key == 0 { &[] } else { &name }, says, len);
             self.sizes.push(len + says.len() as u32 + if key == 0 { 0 } else { 2 });
+            self.keys.push(if key == 0 { Vec::new() } else { name.to_vec() });
         }
         let took = self.model.publish(self.now, client, &batch, &mut self.out);
         for index in took.taken..batch.len() {
@@ -446,7 +453,9 @@ impl<M: Model + Clone> Trial<M> {
         let known = log.known();
         self.reference.restarted(self.now, &known);
         self.model = self.blank.clone();
-        self.model.restore(self.now, &log.journal(), &mut self.out).expect("the journal holds together");
+        self.model
+            .restore(self.now, &log.journal_for(self.model.compacts()), &mut self.out)
+            .expect("the journal holds together");
         self.log = log;
         self.tokens.retain(|_, (_, times)| *times == 1);
         self.open.clear();

@@ -80,6 +80,26 @@ enum Logged {
         channels: u32,
         lanes: u32,
     },
+    /// Of a range only these count, each with its position: what is asked for in one write counts as a whole or not at all.
+    Compact {
+        lane: u32,
+        from: u64,
+        to: u64,
+        kept: Vec<(u64, Said)>,
+    },
+    Ended {
+        lane: u32,
+        end: u64,
+    },
+}
+
+/// What a message was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) bytes: u32,
+    pub(crate) written: Time,
+    pub(crate) key: Vec<u8>,
+    pub(crate) headers: Vec<u8>,
 }
 
 /// The journal of a model under trial.
@@ -120,6 +140,12 @@ impl Log {
             }
             Write::Record(record) => self.entries.push(Logged::Record(record.clone())),
             Write::Trim { lane, below } => self.entries.push(Logged::GivenBack { lane: lane.0, below: *below }),
+            Write::Compact { lane, from, to, kept } => {
+                let now = known(&self.entries);
+                let positions = kept.iter().flat_map(|&(first, count)| first..first + u64::from(count));
+                let kept = positions.map(|at| (at, now.messages[&(lane.0, at)].clone())).collect();
+                self.entries.push(Logged::Compact { lane: lane.0, from: *from, to: *to, kept });
+            }
             Write::DeadLetter { .. } => unreachable!("channels of dead letters have a trial of their own"),
             Write::Barrier(ticket) => {
                 self.barriers.insert(*ticket, self.entries.len());
@@ -144,11 +170,20 @@ impl Log {
             |entry: &&Logged| !matches!(entry, Logged::Message { lane, position, .. } if lost(*lane, *position));
         let left: Vec<Logged> = self.entries[..upto].iter().filter(is_left).cloned().collect();
         let given_back = known(&left).given_back;
-        let needed = |entry: &Logged| match entry {
-            Logged::Message { lane, position, .. } => given_back.get(lane).is_none_or(|below| position >= below),
-            Logged::Record(_) | Logged::GivenBack { .. } | Logged::Trimmed { .. } | Logged::GivenOut { .. } => false,
+        let is_last = |after: usize, lane: u32, position: u64| {
+            let copies = |entry: &Logged| matches!(entry, Logged::Compact { lane: of, from, to, .. } if *of == lane && (*from..*to).contains(&position));
+            !left[after..].iter().any(copies) && given_back.get(&lane).is_none_or(|&below| position >= below)
         };
-        let retired = part(left.iter().position(needed).unwrap_or(left.len()), crash.retire);
+        let needed = |(at, entry): (usize, &Logged)| match entry {
+            Logged::Message { lane, position, .. } => is_last(at, *lane, *position),
+            Logged::Compact { lane, kept, .. } => kept.iter().any(|&(position, _)| is_last(at + 1, *lane, position)),
+            Logged::Record(_)
+            | Logged::GivenBack { .. }
+            | Logged::Trimmed { .. }
+            | Logged::GivenOut { .. }
+            | Logged::Ended { .. } => false,
+        };
+        let retired = part(left.iter().enumerate().position(needed).unwrap_or(left.len()), crash.retire);
         let mut entries = if retired == 0 { left } else { outlived(&left, retired, usize::from(crash.early)) };
         // What was given back and is in the journal all the same is there again.
         entries.retain(|entry| !matches!(entry, Logged::GivenBack { .. }));
@@ -162,10 +197,18 @@ impl Log {
 
     /// As it is told to a model.
     pub(crate) fn journal(&self) -> Journal {
+        self.journal_for(false)
+    }
+
+    /// As it is told to a model, which may compact its lanes.
+    pub(crate) fn journal_for(&self, compacts: bool) -> Journal {
         let mut journal = Journal::default();
         journal.keep_said();
         if let Some(window) = self.named {
             journal.keep_named(window);
+        }
+        if compacts {
+            journal.keep_keys();
         }
         for entry in &self.entries {
             match *entry {
@@ -180,6 +223,14 @@ impl Log {
                 Logged::GivenBack { .. } => {}
                 Logged::Trimmed { lane, below } => journal.trimmed(LaneId(lane), below),
                 Logged::GivenOut { channels, lanes } => journal.given_out(channels, lanes),
+                Logged::Compact { lane, from, to, ref kept } => {
+                    for (position, Said { bytes, written, key, headers }) in kept {
+                        let is_empty = *bytes as usize == key.len() + headers.len();
+                        journal.copied(LaneId(lane), *position, *bytes, *written, key, is_empty);
+                    }
+                    journal.compacted(LaneId(lane), from, to, kept.len() as u32);
+                }
+                Logged::Ended { lane, end } => journal.ended(LaneId(lane), end),
             }
         }
         journal
@@ -210,10 +261,17 @@ fn outlived(entries: &[Logged], retired: usize, early: usize) -> Vec<Logged> {
         left.push(Logged::Record(Record::Committed { lane: LaneId(lane), group, position }));
     }
     left.extend(given_back.into_iter().map(|(lane, below)| Logged::Trimmed { lane, below }));
+    let ends = |upto: &[Logged]| {
+        let known = known(upto);
+        let ended = known.compacted.iter().map(|&lane| Logged::Ended { lane, end: known.end(lane) });
+        ended.collect::<Vec<_>>()
+    };
+    left.extend(ends(&entries[..at]));
     left.extend_from_slice(&entries[at..]);
     let all = known(entries);
     let empty = all.given_back.iter().filter(|&(&lane, &below)| below == all.end(lane));
     left.extend(empty.map(|(&lane, &below)| Logged::Trimmed { lane, below }));
+    left.extend(ends(entries));
     left
 }
 
@@ -224,8 +282,10 @@ pub(crate) struct Known {
     pub(crate) channels: BTreeMap<u32, Option<ChannelRecord>>,
     /// By the first new lane.
     pub(crate) reshapes: BTreeMap<u32, ReshapeRecord>,
-    /// By lane and position: when it was written.
-    pub(crate) messages: BTreeMap<(u32, u64), Time>,
+    /// By lane and position.
+    pub(crate) messages: BTreeMap<(u32, u64), Said>,
+    /// Lanes that were compacted.
+    compacted: BTreeSet<u32>,
     /// Messages of transactions that did not end.
     pub(crate) provisional: BTreeSet<(u32, u64)>,
     /// What belongs together, as far as it was read, and how much is due.
@@ -244,17 +304,19 @@ pub(crate) struct Known {
     pub(crate) given_out: (u32, u32),
 }
 
+fn raise<K: Ord>(map: &mut BTreeMap<K, u64>, key: K, to: u64) {
+    let known = map.entry(key).or_default();
+    *known = to.max(*known);
+}
+
 fn known(entries: &[Logged]) -> Known {
-    fn raise<K: Ord>(map: &mut BTreeMap<K, u64>, key: K, to: u64) {
-        let known = map.entry(key).or_default();
-        *known = to.max(*known);
-    }
     let mut known = Known::default();
-    let out = &mut known.given_out;
+    let mut out = (0, 0);
     for entry in entries {
         match entry {
-            &Logged::Message { lane, position, written, provisional, .. } => {
-                known.messages.insert((lane, position), written);
+            &Logged::Message { lane, position, bytes, written, provisional, ref said } => {
+                let (key, headers) = said.clone();
+                known.messages.insert((lane, position), Said { bytes, written, key, headers });
                 if provisional {
                     known.provisional.insert((lane, position));
                 }
@@ -262,7 +324,7 @@ fn known(entries: &[Logged]) -> Known {
             }
             Logged::Record(Record::Channel(made)) => {
                 known.channels.entry(made.channel.0).or_insert_with(|| Some((**made).clone()));
-                *out = (out.0.max(made.channel.0 + 1), out.1.max(made.first.0 + made.lanes));
+                out = (out.0.max(made.channel.0 + 1), out.1.max(made.first.0 + made.lanes));
             }
             Logged::Record(Record::ChannelGone(channel)) => {
                 known.channels.insert(channel.0, None);
@@ -270,7 +332,7 @@ fn known(entries: &[Logged]) -> Known {
             }
             Logged::Record(Record::Reshaped(made)) => {
                 known.reshapes.insert(made.first.0, **made);
-                *out = (out.0.max(made.channel.0 + 1), out.1.max(made.children().end));
+                out = (out.0.max(made.channel.0 + 1), out.1.max(made.children().end));
             }
             &Logged::Record(Record::Committed { lane, group, position }) => {
                 raise(&mut known.committed, (lane.0, group), position);
@@ -281,39 +343,64 @@ fn known(entries: &[Logged]) -> Known {
                 raise(&mut known.ends, lane.0, position + 1);
             }
             Logged::Record(Record::Together { parts }) => known.together = (*parts, Vec::new()),
-            Logged::Record(record @ (Record::Released { .. } | Record::Moved { .. })) => {
-                let (due, parts) = &mut known.together;
-                parts.push(record.clone());
-                if parts.len() == *due as usize {
-                    for part in parts.drain(..) {
-                        if let Record::Released { lane, position, count } = part {
-                            let released = position..position + u64::from(count);
-                            known.provisional.retain(|at| at.0 != lane.0 || !released.contains(&at.1));
-                        } else if let Record::Moved { lane, group, position } = part {
-                            raise(&mut known.committed, (lane.0, group), position);
-                        }
-                    }
-                    *due = 0;
-                }
-            }
+            Logged::Record(record @ (Record::Released { .. } | Record::Moved { .. })) => known.part(record),
             &Logged::GivenBack { lane, below } => raise(&mut known.given_back, lane, below),
             &Logged::Trimmed { lane, below } => {
                 raise(&mut known.trimmed, lane, below);
                 raise(&mut known.given_back, lane, below);
                 raise(&mut known.ends, lane, below);
             }
-            &Logged::GivenOut { channels, lanes } => *out = (out.0.max(channels), out.1.max(lanes)),
+            &Logged::Compact { lane, from, to, ref kept } => {
+                known.compact(lane, from..to, kept);
+                raise(&mut known.ends, lane, to);
+            }
+            &Logged::Ended { lane, end } => {
+                known.compacted.insert(lane);
+                raise(&mut known.ends, lane, end);
+            }
+            &Logged::GivenOut { channels, lanes } => out = (out.0.max(channels), out.1.max(lanes)),
         }
     }
-    // What the journal says is not needed is not there, even if it still holds it: what failed to be stored is given back without a record.
-    let Known { messages, provisional, trimmed, .. } = &mut known;
-    let is_kept = |lane: u32, position| trimmed.get(&lane).is_none_or(|&below| position >= below);
-    messages.retain(|&(lane, position), _| is_kept(lane, position));
-    provisional.retain(|&(lane, position)| is_kept(lane, position));
+    known.given_out = out;
+    known.drop_trimmed();
     known
 }
 
 impl Known {
+    /// The next of what belongs together; with the last, all of it counts.
+    fn part(&mut self, record: &Record) {
+        let (due, parts) = &mut self.together;
+        parts.push(record.clone());
+        if parts.len() != *due as usize {
+            return;
+        }
+        *due = 0;
+        for part in std::mem::take(parts) {
+            if let Record::Released { lane, position, count } = part {
+                let released = position..position + u64::from(count);
+                self.provisional.retain(|at| at.0 != lane.0 || !released.contains(&at.1));
+            } else if let Record::Moved { lane, group, position } = part {
+                raise(&mut self.committed, (lane.0, group), position);
+            }
+        }
+    }
+
+    fn compact(&mut self, lane: u32, range: std::ops::Range<u64>, kept: &[(u64, Said)]) {
+        let inside = |at: &(u32, u64)| at.0 == lane && range.contains(&at.1);
+        self.messages.retain(|at, _| !inside(at));
+        self.provisional.retain(|at| !inside(at));
+        self.messages.extend(kept.iter().map(|(position, said)| ((lane, *position), said.clone())));
+        self.compacted.insert(lane);
+    }
+
+    /// What the journal says is not needed is not there, even if it still holds it: what failed to be stored is given back without a record.
+    fn drop_trimmed(&mut self) {
+        let Self { messages, provisional, trimmed, .. } = self;
+        let is_kept = |lane: u32, position| trimmed.get(&lane).is_none_or(|&below| position >= below);
+        messages.retain(|&(lane, position), _| is_kept(lane, position));
+        provisional.retain(|&(lane, position)| is_kept(lane, position));
+    }
+
     /// Whether a group is done with a message.
     pub(crate) fn is_done(&self, lane: u32, group: u32, position: u64) -> bool {
         let below = self.committed.get(&(lane, group)).copied().unwrap_or(0);

@@ -285,13 +285,13 @@ impl Ledger {
         let mut next = Self::new(self.rules, self.groups);
         next.said.clone_from(&self.said);
         let before = u32::from(!self.rules.automatic);
-        for (&(lane, position), &came) in &known.messages {
+        for (&(lane, position), said) in &known.messages {
             let words = self.said.get(&(lane, position)).copied().unwrap_or_default();
             for group in self.routes(words) {
                 let done = known.is_done(lane, group, position);
                 let standing = if done { Standing::Settled } else { Standing::Waiting };
                 let deliveries = if done { 1 } else { before };
-                let entry = Entry::new(self.rules.limits, words, came);
+                let entry = Entry::new(self.rules.limits, words, said.written);
                 let held_over = entry.appears > now;
                 let entry = Entry { standing, deliveries, before, held_over, ..entry };
                 next.entries.insert((lane, group, position), entry);
@@ -318,7 +318,8 @@ impl Ledger {
     /// The ids that a restart finds: of each the latest message, also one of which nobody knew that it was stored.
     fn known_ids(&self, known: &Known) -> Vec<(u8, (u32, u64), Time)> {
         let mut ids: Vec<(u8, (u32, u64), Time)> = Vec::new();
-        let mut found: Vec<(Time, (u32, u64))> = known.messages.iter().map(|(&place, &came)| (came, place)).collect();
+        let mut found: Vec<(Time, (u32, u64))> =
+            known.messages.iter().map(|(&place, said)| (said.written, place)).collect();
         found.sort_unstable();
         for (came, place) in found.into_iter().filter(|(_, place)| place.1 >= known.start(place.0)) {
             let id = self.said.get(&place).map_or(0, |words| words.id);

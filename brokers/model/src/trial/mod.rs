@@ -444,6 +444,7 @@ impl<M: Model + Clone> Trial<M> {
             }
             Write::Record(Record::Channel(_) | Record::ChannelGone(_) | Record::Reshaped(_)) => {}
             Write::DeadLetter { .. } => unreachable!("nobody asked for a channel of dead letters"),
+            Write::Compact { .. } => panic!("what is settled goes, and nothing else: {write:?}"),
             Write::Trim { lane, below } => {
                 let before = self.trimmed.insert(lane.0, below).unwrap_or(0);
                 assert!(below > before, "a trim gives something back");

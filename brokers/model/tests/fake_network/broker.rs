@@ -166,6 +166,7 @@ impl Rig for NetRig {
             Tuning::Usual => (),
             Tuning::Lease(_) => panic!("the fake broker has no leases"),
             Tuning::Session(_) => panic!("the fake broker has no sessions that end"),
+            Tuning::Compacted => panic!("the fake broker compacts nothing"),
             Tuning::SmallBounds => server.faults.max_data = 256 * 1024,
         }
         self.server = Rc::new(RefCell::new(server));

@@ -81,7 +81,7 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-const REFUSALS: [Refusal; 13] = [
+const REFUSALS: [Refusal; 14] = [
     Refusal::Unsupported,
     Refusal::NoSuchLane,
     Refusal::NotAssigned,
@@ -95,6 +95,7 @@ const REFUSALS: [Refusal; 13] = [
     Refusal::Transaction,
     Refusal::OutOfSequence,
     Refusal::Fenced,
+    Refusal::NoKey,
 ];
 
 const FAILURES: [Failure; 6] = [
@@ -132,6 +133,7 @@ const fn refusal_code(refusal: Refusal) -> u8 {
         Refusal::Transaction => 10,
         Refusal::OutOfSequence => 11,
         Refusal::Fenced => 12,
+        Refusal::NoKey => 13,
     }
 }
 
@@ -202,7 +204,7 @@ mod tests {
             assert!(!codes.contains(&code), "{status:?}");
             codes.push(code);
         }
-        assert_eq!((codes.len(), status_of([1, 13]), status_of([5, 0])), (22, None, None));
+        assert_eq!((codes.len(), status_of([1, 14]), status_of([5, 0])), (23, None, None));
         assert!(HOLDS.into_iter().all(|hold| hold_of(hold_code(hold)) == Some(hold)));
         assert_eq!(hold_of(7), None);
     }

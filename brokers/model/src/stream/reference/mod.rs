@@ -5,6 +5,7 @@
 //! which member gets which lane) it judges what the model did. Leaves out the read limit, whose counting is a model's own, and
 //! retention, of which it only checks that nothing young goes.
 
+mod compaction;
 mod idempotence;
 mod observe;
 mod reshape;
@@ -16,6 +17,7 @@ mod transactions;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use self::compaction::Said;
 use self::idempotence::Producers;
 pub use self::route::Rules;
 use self::transactions::Transaction;
@@ -36,6 +38,8 @@ enum Fate {
     Pending,
     Stored,
     Failed,
+    /// A compaction has left it out.
+    LeftOut,
 }
 
 #[derive(Clone, Debug)]
@@ -52,12 +56,29 @@ struct Lane {
     /// Positions of transactions that are not to be read yet, and those that never are.
     held: BTreeSet<u64>,
     taken_back: BTreeSet<u64>,
+    /// Positions of transactions that were taken back, whether or not they are read.
+    aborted: BTreeSet<u64>,
+    /// Each message's key.
+    said: Vec<Said>,
+    /// Bytes that were appended.
+    appended: u64,
 }
 
 impl Lane {
     fn new(channel: usize, hashes: (u128, u128), parents: Vec<u32>) -> Self {
-        let (held, taken_back) = (BTreeSet::new(), BTreeSet::new());
-        Self { channel, messages: Vec::new(), start: 0, hashes, parents, closed: false, held, taken_back }
+        Self {
+            channel,
+            messages: Vec::new(),
+            start: 0,
+            hashes,
+            parents,
+            closed: false,
+            held: BTreeSet::new(),
+            taken_back: BTreeSet::new(),
+            aborted: BTreeSet::new(),
+            said: Vec::new(),
+            appended: 0,
+        }
     }
 
     /// Everything below is stored, or failed to be.
@@ -162,6 +183,8 @@ pub struct Reference {
     /// Whose each transactional name is, and those whose name was taken.
     names: BTreeMap<String, u32>,
     fenced: BTreeSet<u32>,
+    /// Something was compacted, or everything was taken over from a journal.
+    compacts: bool,
 }
 
 /// What a model did that it may not do, or did not do that it must, in words.
@@ -187,6 +210,7 @@ impl Reference {
             producers: Producers::default(),
             names: BTreeMap::new(),
             fenced: BTreeSet::new(),
+            compacts: false,
         }
     }
 
@@ -277,6 +301,9 @@ impl Reference {
                     let lane = &mut self.lanes[number as usize];
                     let position = lane.messages.len() as u64;
                     lane.messages.push((now, Fate::Pending));
+                    let said = Said { key: message.key.to_vec(), is_tombstone: message.payload_len == 0 };
+                    let bytes = message.key.len() + message.headers.len() + message.payload_len as usize;
+                    lane.note(said, bytes as u64);
                     waits(number, position, false);
                     self.note_identity(now, client, number, position, Identity::of(message.headers));
                     self.enlist(client, number, position, index as u32, &mut expected);

@@ -19,6 +19,9 @@ impl Reference {
             if let Write::Trim { lane, below } = *write {
                 self.trimmed(now, lane, below)?;
             }
+            if let Write::Compact { lane, from, to, kept } = write {
+                self.compacted(now, *lane, (*from, *to), kept)?;
+            }
         }
         for &(client, event) in &did.events {
             self.happened(client, event)?;
@@ -28,7 +31,8 @@ impl Reference {
             self.delivered(deliver, &mut expected, &mut granted)?;
         }
         Self::compare_outcomes(&expected.outcomes, &granted, &did.outcomes)?;
-        let writes: Vec<Write> = did.writes.iter().filter(|w| !matches!(w, Write::Trim { .. })).cloned().collect();
+        let judged = |write: &&Write| matches!(write, Write::Trim { .. } | Write::Compact { .. });
+        let writes: Vec<Write> = did.writes.iter().filter(|write| !judged(write)).cloned().collect();
         if writes != expected.writes {
             return Err(format!("wrote {writes:?}, due {:?}", expected.writes));
         }

@@ -104,7 +104,7 @@ impl Reference {
         let left = (0..).zip(&known.messages).any(|(position, &(_, fate))| match fate {
             Fate::Pending => true,
             Fate::Stored => position >= known.start && position >= cursor.committed,
-            Fate::Failed => false,
+            Fate::Failed | Fate::LeftOut => false,
         });
         known.closed && !left
     }

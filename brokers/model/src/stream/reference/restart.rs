@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use super::compaction::Said;
 use super::{Channel, Cursor, Fate, Lane, Reference};
 use crate::batch::{ChannelId, LaneId};
 use crate::machine::Reshape;
@@ -42,19 +43,13 @@ impl Reference {
         self.cursors.clear();
         self.next_ticket = 0;
         self.rules.restarted();
+        self.compacts = true;
         let (channels, lanes) = known.given_out;
         let nobody =
             || Channel { name: String::new(), groups: Vec::new(), gone: true, made_by: u64::MAX, acknowledged: false };
         self.channels = (0..channels).map(|_| nobody()).collect();
         let gone = (0..channels).find(|number| !matches!(known.channels.get(number), Some(Some(_)))).unwrap_or(0);
-        let hides = self.rules.transactions(self.contract.delivery).is_some_and(|(_, read_committed)| read_committed);
-        let of = |number: u32| known.provisional.range((number, 0)..(number + 1, 0)).map(|&(_, position)| position);
-        let lane = |number| {
-            let (messages, start) = (messages(known, number), known.start(number));
-            let taken_back = if hides { of(number).collect() } else { BTreeSet::new() };
-            Lane { messages, start, taken_back, ..Lane::new(gone as usize, (0, 0), Vec::new()) }
-        };
-        self.lanes = (0..lanes).map(lane).collect();
+        self.lanes = (0..lanes).map(|number| self.lane_of(known, number, gone as usize)).collect();
         for (&channel, made) in &known.channels {
             let Some(made) = made else { continue };
             let (name, groups) = (made.name.clone(), made.groups.clone());
@@ -85,6 +80,22 @@ impl Reference {
         self.restart_identities(now, known);
     }
 
+    /// A lane of which nothing is known but what stands in it.
+    fn lane_of(&self, known: &Known, number: u32, channel: usize) -> Lane {
+        let hides = self.rules.transactions(self.contract.delivery).is_some_and(|(_, read_committed)| read_committed);
+        let aborted: BTreeSet<u64> =
+            known.provisional.range((number, 0)..(number + 1, 0)).map(|&(_, position)| position).collect();
+        Lane {
+            messages: messages(known, number),
+            // What compaction has left out does not move a lane's beginning.
+            start: if self.rules.compaction().is_some() { 0 } else { known.start(number) },
+            taken_back: if hides { aborted.clone() } else { BTreeSet::new() },
+            aborted,
+            said: said(known, number),
+            ..Lane::new(channel, (0, 0), Vec::new())
+        }
+    }
+
     /// A lane of a channel that is there.
     fn place_lane(&mut self, known: &Known, lane: u32, of: ChannelId, hashes: (u128, u128), parents: Vec<u32>) {
         let place = &mut self.lanes[lane as usize];
@@ -103,8 +114,16 @@ impl Reference {
     }
 }
 
+fn said(known: &Known, lane: u32) -> Vec<Said> {
+    let of = |message: &crate::trial::crash::Said| Said {
+        key: message.key.clone(),
+        is_tombstone: message.bytes as usize == message.key.len() + message.headers.len(),
+    };
+    (0..known.end(lane)).map(|position| known.messages.get(&(lane, position)).map(of).unwrap_or_default()).collect()
+}
+
 fn messages(known: &Known, lane: u32) -> Vec<(Time, Fate)> {
     let missing = (Time::ZERO, Fate::Failed);
-    let message = |position| known.messages.get(&(lane, position)).map_or(missing, |&written| (written, Fate::Stored));
+    let message = |position| known.messages.get(&(lane, position)).map_or(missing, |said| (said.written, Fate::Stored));
     (0..known.end(lane)).map(message).collect()
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::batch::Message;
 use crate::completion::{Refusal, Status};
 use crate::contract::Delivery;
-use crate::log::{Assignment, Isolation, LogOptions, partitioner};
+use crate::log::{Assignment, Cleanup, Isolation, LogOptions, partitioner};
 use crate::shard::{ShardOptions, hash_range};
 use crate::time::{Span, Time};
 
@@ -89,7 +89,7 @@ impl Rules {
     pub(super) fn idempotence(&self) -> Option<(u64, Span)> {
         match self {
             Self::Log { options, .. } => {
-                options.idempotence.then_some((options.max_in_flight.into(), options.producer_expiration))
+                options.knows_repeats().then_some((options.max_in_flight.into(), options.producer_expiration))
             }
             Self::Shard { .. } => None,
         }
@@ -102,11 +102,21 @@ impl Rules {
         (message.key.len() + message.headers.len()) as u32 + message.payload_len > *most
     }
 
+    /// Where a log is compacted: how large a newest part is that is not, and how long a tombstone stays.
+    pub(super) fn compaction(&self) -> Option<(u64, Span)> {
+        match self {
+            Self::Log { options, .. } if options.cleanup == Cleanup::Compact => {
+                Some((options.active_bytes, options.delete_retention))
+            }
+            Self::Log { .. } | Self::Shard { .. } => None,
+        }
+    }
+
     /// Whether a message written at `time` must still be there.
     pub(super) fn keeps(&self, time: Time, now: Time) -> bool {
         let (Self::Log { options: LogOptions { retention, .. }, .. }
         | Self::Shard { options: ShardOptions { retention, .. }, .. }) = self;
-        retention.is_none_or(|age| time + age > now)
+        self.compaction().is_some() || retention.is_none_or(|age| time + age > now)
     }
 
     /// Whether lanes can be split and merged.
@@ -150,6 +160,9 @@ impl Rules {
             Self::Log { options, sticky } => {
                 if bytes > options.max_message_bytes {
                     return Err(Status::Refused(Refusal::TooLarge));
+                }
+                if options.cleanup == Cleanup::Compact && message.key.is_empty() {
+                    return Err(Status::Refused(Refusal::NoKey));
                 }
                 let (first, lanes) = (lanes[0].0, lanes.len() as u32);
                 if !message.key.is_empty() {

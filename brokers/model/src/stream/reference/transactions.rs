@@ -56,6 +56,12 @@ impl Reference {
         })
     }
 
+    /// Where transactions stand in a lane that have not ended.
+    pub(super) fn open_in(&self, lane: u32) -> impl Iterator<Item = u64> + '_ {
+        let positions = self.transactions.values().flat_map(|known| &known.positions);
+        positions.filter(move |at| at.0 == lane).map(|at| at.1)
+    }
+
     pub(super) fn refuses_publish(&self, client: u32) -> Option<Refusal> {
         if self.fenced.contains(&client) {
             return Some(Refusal::Fenced);
@@ -239,6 +245,9 @@ impl Reference {
         for (lane, position) in std::mem::take(&mut known.positions) {
             let lane = &mut self.lanes[lane as usize];
             lane.held.remove(&position);
+            if taken_back {
+                lane.aborted.insert(position);
+            }
             if taken_back && hides {
                 lane.taken_back.insert(position);
             }

@@ -27,6 +27,7 @@ pub(super) const fn line(status: Status, accepted: bool) -> (u16, &'static str) 
             | Refusal::OutOfSequence => (409, "Conflict"),
             Refusal::Closed => (410, "Gone"),
             Refusal::TooLarge => (413, "Content Too Large"),
+            Refusal::NoKey => (422, "Unprocessable Content"),
             Refusal::Unsupported => (501, "Not Implemented"),
         },
     }
@@ -60,6 +61,7 @@ pub(super) const fn word(status: Status) -> &'static str {
             Refusal::Unroutable => "unroutable",
             Refusal::OutOfSequence => "out-of-sequence",
             Refusal::Fenced => "fenced",
+            Refusal::NoKey => "no-key",
         },
     }
 }
@@ -118,7 +120,7 @@ mod tests {
             assert_eq!(read(code, None), Err(HttpError::Status(code)), "it says which one");
         }
         let codes: std::collections::BTreeSet<u16> = all.iter().map(|&status| line(status, false).0).collect();
-        assert_eq!(codes, [403, 404, 409, 410, 413, 429, 501, 502, 503, 504, 507].into());
+        assert_eq!(codes, [403, 404, 409, 410, 413, 422, 429, 501, 502, 503, 504, 507].into());
         assert_eq!((line(Status::Done, false).0, line(Status::Done, true).0), (200, 202));
         assert_eq!((read(200, None), read(202, None)), (Ok(Status::Done), Ok(Status::Done)));
         for held in [None].into_iter().chain(HOLDS.map(Some)) {
