@@ -170,9 +170,8 @@ impl Compaction {
     }
 
     fn begin(&mut self, now: Time, settled: impl Fn(u32) -> u64) {
-        self.passes += 1;
+        let passes = self.passes + 1;
         for lane in 0..self.lanes.len() as u32 {
-            let passes = self.passes;
             let keys = &mut self.lanes[lane as usize];
             if keys.active_bytes > 0 && keys.active_since + 2 <= passes {
                 (keys.closed, keys.active_bytes) = (keys.fresh.back().map_or(0, |note| note.position + 1), 0);
@@ -185,6 +184,10 @@ impl Compaction {
             if keys.over > 0 {
                 self.pass.push_back(Due { lane, from: 0, to: keys.over, dead });
             }
+        }
+        if !self.pass.is_empty() {
+            // Where all that was dirty is gone with its channel, there was no pass, and nobody's newest part stood still in it.
+            self.passes = passes;
         }
         self.clean = self.lanes.iter().map(|keys| keys.live).sum();
         (self.dirty, self.dead) = (0, 0);
