@@ -171,7 +171,8 @@ impl Reference {
 
     /// A producer settles within its transaction. False when it has none.
     pub(super) fn settled_within(&mut self, client: u32, settlements: &[Settlement], expected: &mut Expected) -> bool {
-        let fenced = self.fenced.contains(&client);
+        // A closed one is closed, whoever fenced it before.
+        let fenced = self.fenced.contains(&client) && self.clients.get(&client).is_some_and(|known| known.open);
         if !self.transactions.contains_key(&client) && !fenced {
             return false;
         }
