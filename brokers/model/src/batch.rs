@@ -8,6 +8,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::binding::{BINDINGS_MAX, Binding};
+use crate::completion::Slice;
 use crate::machine::{GROUPS_MAX, NAME_BYTES_MAX};
 use crate::time::{Span, Time};
 
@@ -206,17 +207,84 @@ pub struct Message<'a> {
     pub payload: &'a [u8],
 }
 
-/// One message's bytes, as they stand in a batch.
+/// Successive messages of a batch, as they stand in it: the bytes of all of them are one stretch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Body<'a> {
-    /// The key's length in bytes.
-    pub key_len: u16,
-    /// The headers' length in bytes.
-    pub header_len: u16,
-    /// The payload's length in bytes, whether or not its bytes are here.
-    pub payload_len: u32,
-    /// Key, headers and payload, back to back; without the payload in a batch of lengths.
-    pub bytes: &'a [u8],
+pub struct Columns<'a> {
+    key_lens: &'a [u16],
+    header_lens: &'a [u16],
+    payload_lens: &'a [u32],
+    starts: &'a [u32],
+    /// Key, headers and payload of each, back to back; without the payloads in a batch of lengths.
+    bytes: &'a [u8],
+    has_payloads: bool,
+}
+
+impl<'a> Columns<'a> {
+    /// How many messages there are.
+    pub fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.starts.is_empty()
+    }
+
+    /// Whether the payloads' bytes are here, or only their lengths.
+    pub fn has_payloads(&self) -> bool {
+        self.has_payloads
+    }
+
+    /// The bytes of all of them.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Bytes of the first `count`.
+    pub fn bytes_of(&self, count: usize) -> usize {
+        self.starts.get(count).map_or(self.bytes.len(), |&end| (end - self.starts[0]) as usize)
+    }
+
+    /// How many from the first on fit into `room` bytes, where each takes `more` bytes beside its own.
+    pub fn fitting(&self, room: usize, more: usize) -> usize {
+        let (mut fits, mut beyond) = (0, self.len() + 1);
+        while beyond - fits > 1 {
+            let count = fits.midpoint(beyond);
+            if count * more + self.bytes_of(count) <= room {
+                fits = count;
+            } else {
+                beyond = count;
+            }
+        }
+        fits
+    }
+
+    /// The first `count`, and the others.
+    pub fn split_at(&self, count: usize) -> (Self, Self) {
+        let (bytes, rest) = self.bytes.split_at(self.bytes_of(count));
+        let part = |from: usize, to: usize, bytes| Self {
+            key_lens: &self.key_lens[from..to],
+            header_lens: &self.header_lens[from..to],
+            payload_lens: &self.payload_lens[from..to],
+            starts: &self.starts[from..to],
+            bytes,
+            has_payloads: self.has_payloads,
+        };
+        (part(0, count, bytes), part(count, self.len(), rest))
+    }
+
+    /// Where each of them stands in an arena into which the bytes were copied, the first one's at `at`.
+    pub fn slices(&self, at: u32) -> impl ExactSizeIterator<Item = Slice> + use<'a> {
+        let (has_payload, first) = (self.has_payloads, self.starts.first().copied().unwrap_or_default());
+        let lens = self.key_lens.iter().zip(self.header_lens).zip(self.payload_lens);
+        lens.zip(self.starts).map(move |(((&key_len, &header_len), &payload_len), &start)| Slice {
+            at: at + (start - first),
+            key_len,
+            header_len,
+            payload_len,
+            has_payload,
+        })
+    }
 }
 
 /// Successive messages of a batch that nothing tells apart where they are appended.
@@ -334,16 +402,18 @@ impl Publishes {
         }
     }
 
-    /// Messages `range`, counted from the first that is still in the batch, with their bytes back to back.
-    pub fn bodies(&self, range: Range<usize>) -> impl Iterator<Item = Body<'_>> {
+    /// Messages `range`, counted from the first that is still in the batch.
+    pub fn columns(&self, range: Range<usize>) -> Columns<'_> {
         let range = self.first + range.start..self.first + range.end;
-        let lens = self.key_lens[range.clone()].iter().zip(&self.header_lens[range.clone()]);
-        let lens = lens.zip(&self.payload_lens[range.clone()]).zip(&self.starts[range]);
-        lens.map(|(((&key_len, &header_len), &payload_len), &start)| {
-            let payload = if self.lengths_only { 0 } else { payload_len as usize };
-            let len = key_len as usize + header_len as usize + payload;
-            Body { key_len, header_len, payload_len, bytes: &self.arena[start as usize..][..len] }
-        })
+        let place = |at| self.starts.get(at).map_or(self.arena.len(), |&start| start as usize);
+        Columns {
+            key_lens: &self.key_lens[range.clone()],
+            header_lens: &self.header_lens[range.clone()],
+            payload_lens: &self.payload_lens[range.clone()],
+            starts: &self.starts[range.clone()],
+            bytes: &self.arena[place(range.start)..place(range.end)],
+            has_payloads: !self.lengths_only,
+        }
     }
 
     /// The messages at the beginning of `range`, counted from the first that is still in the batch, that have no key, go to one channel and
@@ -541,6 +611,40 @@ mod tests {
         assert!(batch.is_empty());
         batch.push(Token(7), ChannelId(1), b"", b"", b"x");
         assert_eq!(batch.get(0).token, Token(7));
+    }
+
+    #[test]
+    fn columns_are_the_messages_of_a_range_wherever_it_is_split() {
+        let mut batch = Publishes::new();
+        for n in 0..6u8 {
+            let key = [b'k'; 5];
+            batch.push(Token(n.into()), ChannelId(0), &key[..n as usize % 3], b"hh", &[n; 9][..n as usize]);
+        }
+        batch.advance(1);
+        for (range, at) in [(0..5, 3), (1..4, 0), (2..3, 1), (4..5, 1), (1..1, 0)] {
+            let whole = batch.columns(range.clone());
+            let (first, second) = whole.split_at(at);
+            let fits = |count: usize| {
+                (0..range.len()).take(count).map(|n| 3 + whole.bytes_of(n + 1) - whole.bytes_of(n)).sum::<usize>()
+            };
+            for room in 0..100 {
+                let most = (0..=range.len()).rev().find(|&count| fits(count) <= room);
+                assert_eq!(Some(whole.fitting(room, 3)), most);
+            }
+            let parts = [(first, range.start), (second, range.start + at)];
+            assert_eq!((first.len() + second.len(), whole.len()), (range.len(), range.len()));
+            assert_eq!([first.bytes(), second.bytes()].concat(), whole.bytes());
+            for (part, from) in parts {
+                for (index, slice) in part.slices(100).enumerate() {
+                    let Message { key, headers, payload, payload_len, .. } = batch.get(from + index);
+                    let body = &part.bytes()[slice.at as usize - 100..];
+                    let lens =
+                        (slice.key_len as usize, slice.header_len as usize, slice.payload_len, slice.has_payload);
+                    assert_eq!(lens, (key.len(), headers.len(), payload_len, true));
+                    assert!(body.starts_with(&[key, headers, payload].concat()), "{from} + {index} of {range:?}");
+                }
+            }
+        }
     }
 
     #[test]

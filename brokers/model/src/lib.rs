@@ -47,7 +47,7 @@ pub mod windows;
 
 pub use bare::Bare;
 pub use batch::{
-    Accepted, Batch, Blocked, Body, ChannelId, ChannelSpec, Control, LaneId, Message, Publishes, Receipt, SeekTo,
+    Accepted, Batch, Blocked, ChannelId, ChannelSpec, Columns, Control, LaneId, Message, Publishes, Receipt, SeekTo,
     Settlement, Token, Transaction, Verdict,
 };
 pub use binding::{Binding, Pattern};

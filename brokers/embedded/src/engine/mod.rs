@@ -64,6 +64,16 @@ pub(crate) struct State {
     /// Rung for the worker that flushes.
     flusher: Option<Bell>,
     next_deadline: Option<Time>,
+    /// When the store is to be looked at for what waits to be written and nobody waits for. It stays when that was written before, so that a
+    /// worker is rung for it once in a while and not at every settlement.
+    lingers_until: Option<Time>,
+}
+
+impl Drop for State {
+    /// What is settled and not written yet would come again in the next life.
+    fn drop(&mut self) {
+        self.store.end();
+    }
 }
 
 /// Deliveries to one client that wait for so many frames to be stored.
@@ -143,6 +153,7 @@ impl EngineBroker {
             worker_thread: None,
             flusher: (storage == Storage::Fsync).then(Bell::new).transpose()?,
             next_deadline,
+            lingers_until: None,
         };
         let shared = Shared {
             state: Mutex::new(state),
@@ -328,7 +339,11 @@ impl Shared {
     /// Before the lock is released: rings whom the step concerns, and shows what is read without the lock.
     fn publish_hints(&self, state: &mut State, origin: Origin) {
         state.boxes.ring();
-        let deadline = state.model.next_deadline().map(|at| at - state.base);
+        if state.lingers_until.is_none() {
+            state.lingers_until = state.store.lingers_until();
+        }
+        let deadline = state.model.next_deadline().into_iter().chain(state.lingers_until).min();
+        let deadline = deadline.map(|at| at - state.base);
         if deadline != state.next_deadline {
             let earlier = deadline.unwrap_or(Time::NEVER) < state.next_deadline.unwrap_or(Time::NEVER);
             state.next_deadline = deadline;
@@ -355,6 +370,16 @@ impl State {
     fn clock(&mut self, now: Time) -> Time {
         self.latest = self.latest.max(now + self.base);
         self.latest
+    }
+
+    /// Has the store write what has waited for long enough.
+    fn linger(&mut self, now: Time) {
+        if self.lingers_until.is_some_and(|at| at <= now) {
+            self.lingers_until = None;
+            if self.store.lingers_until().is_some_and(|at| at <= now) {
+                self.store.press();
+            }
+        }
     }
 
     /// Rings for the worker, unless it runs on this very thread: its host asks for its deadline before it sleeps.

@@ -92,6 +92,7 @@ impl Worker for Minder {
             let super::State { model, effects, .. } = &mut *state;
             model.on_deadline(now, effects);
             state.perform(now, None, Origin::Worker(thread));
+            state.linger(now);
             self.shared.publish_hints(&mut state, Origin::Worker(thread));
         }
         drop(state);

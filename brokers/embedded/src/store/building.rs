@@ -9,7 +9,7 @@ use std::sync::Arc;
 use brokerlab_model::{LaneId, Slice, Time};
 use bytes::Bytes;
 
-use super::format::{self, FRAME_ALIGN, FRAME_HEADER, RECORD};
+use super::format::{self, FRAME_ALIGN, FRAME_HEADER};
 
 /// Bytes of a cache line.
 pub(super) const LINE: usize = 64;
@@ -45,6 +45,16 @@ impl Places {
             self.group_of.push(group);
         }
         self.groups[group as usize].1 += 1;
+    }
+
+    /// The next messages are all of the group.
+    pub(super) fn push_run(&mut self, group: u32, slices: impl ExactSizeIterator<Item = Slice>) {
+        let count = slices.len();
+        self.slices.extend(slices);
+        if self.groups.len() > 1 {
+            self.group_of.resize(self.slices.len(), group);
+        }
+        self.groups[group as usize].1 += count as u32;
     }
 
     /// Each lane, and with which place of the table its messages begin.
@@ -85,31 +95,34 @@ impl Places {
         let mut last = None;
         let mut at = FRAME_HEADER;
         for _ in 0..records {
-            let Some((lane, slice, next)) = format::place_at(frame, at) else {
-                at = format::read_entry(frame, at)?.1;
-                continue;
-            };
-            let group = match last {
+            let mut group = |places: &mut Self, lane| match last {
                 Some((known, group)) if known == lane => group,
-                Some(_) | None => *groups.entry(lane).or_insert_with(|| self.begin(lane)),
+                Some(_) | None => {
+                    let group = *groups.entry(lane).or_insert_with(|| places.begin(lane));
+                    last = Some((lane, group));
+                    group
+                }
             };
-            last = Some((lane, group));
-            self.push(group, slice);
-            at = next;
+            if let Some((lane, slice, next)) = format::place_at(frame, at) {
+                let group = group(self, lane);
+                self.push(group, slice);
+                at = next;
+            } else if let Some(run) = format::Run::read(frame, at) {
+                let group = group(self, run.lane);
+                self.push_run(group, run.slices());
+                at = run.bodies.1;
+            } else {
+                at = format::read_entry(frame, at)?.1;
+            }
         }
         Some(self.table())
     }
 }
 
-/// Where the record of a message's own begins in the one that begins at `record`.
-pub(super) fn message_at(record: usize, copied: bool) -> usize {
-    if copied { record + RECORD } else { record }
-}
-
-/// Where a message stands whose record begins at `record` of its frame.
-pub(super) fn slice(record: usize, key: &[u8], headers: &[u8], payload_len: u32, payload: Option<&[u8]>) -> Slice {
+/// Where a message stands whose key begins at `at` of its frame.
+pub(super) fn slice(at: usize, key: &[u8], headers: &[u8], payload_len: u32, payload: Option<&[u8]>) -> Slice {
     Slice {
-        at: (record + RECORD) as u32,
+        at: at as u32,
         key_len: key.len() as u16,
         header_len: headers.len() as u16,
         payload_len,
@@ -200,7 +213,7 @@ pub(super) struct Building {
     pub(super) buffer: Buffer,
     pub(super) records: u32,
     pub(super) places: Places,
-    /// When the first of its records was taken.
+    /// When the first of its messages was taken, or of its records while it has none.
     pub(super) begun: Time,
 }
 

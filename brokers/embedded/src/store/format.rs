@@ -4,12 +4,13 @@
 //!
 //! A segment is a header of 64 bytes and frames back to back. A frame is a header of 40 bytes and records, padded to 8 bytes. A
 //! record is 24 bytes, followed for a message by its key, headers and payload, and for a channel by its name and its groups' names.
+//! Successive messages of a lane are one record: 8 bytes of lengths for each, then the bytes of all of them as they stood in the batch.
 
 use std::ops::Range;
 
 use brokerlab_model::binding::BINDINGS_MAX;
 use brokerlab_model::{
-    Binding, ChannelId, ChannelRecord, GROUPS_MAX, Journal, LaneId, NAME_BYTES_MAX, Pattern, Record, Reshape,
+    Binding, ChannelId, ChannelRecord, Columns, GROUPS_MAX, Journal, LaneId, NAME_BYTES_MAX, Pattern, Record, Reshape,
     ReshapeRecord, Slice, Time,
 };
 
@@ -22,7 +23,7 @@ pub(super) const FRAME_ALIGN: usize = 8;
 /// Bytes of a record before a message's own bytes.
 pub(super) const RECORD: usize = 24;
 /// The layout's version. A folder of another version is refused.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 const MAGIC: [u8; 8] = *b"BROKLAB\n";
 const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"blf2");
@@ -48,11 +49,18 @@ const MOVED: u16 = 26;
 const COPIED: u16 = 40;
 const COMPACTED: u16 = 41;
 const ENDED: u16 = 42;
+const RETIRED: u16 = 43;
+/// Successive messages of a lane.
+const RUN: u16 = 48;
+/// The same, of which only the payloads' lengths are stored.
+const RUN_OF_LENGTHS: u16 = 49;
 /// What stands beside the lengths of a message of a transaction.
 const PROVISIONAL: u16 = 1;
 /// What stands there of a message that was copied.
 const COPY: u16 = 2;
 
+/// Bytes of each message of a run before the bytes of all of them.
+pub(super) const LENGTHS: usize = 8;
 /// Bytes of a copied message's records before its own bytes.
 pub(super) const COPY_RECORD: usize = 2 * RECORD;
 /// Bytes of what ends a compaction: the range's beginning stands after its record.
@@ -238,6 +246,11 @@ pub enum Entry<'a> {
         /// The first position that was still needed.
         below: u64,
     },
+    /// Segments below `below` are needed no longer; written before they go.
+    Retired {
+        /// The first segment that is still needed.
+        below: u64,
+    },
     /// So many channels and lanes were made, whatever became of them; written when a segment begins and some are gone.
     GivenOut {
         /// Channels.
@@ -268,6 +281,8 @@ impl Entry<'_> {
             Self::Record(record) => journal.record(record),
             Self::Trimmed { lane, below } => journal.trimmed(*lane, *below),
             Self::GivenOut { channels, lanes } => journal.given_out(*channels, *lanes),
+            // What is left of them is of use for as long as it is there.
+            Self::Retired { .. } => {}
         }
     }
 }
@@ -311,6 +326,26 @@ pub(super) fn put_message(frame: &mut Vec<u8>, lane: LaneId, position: u64, head
     at
 }
 
+/// Appends successive messages of a lane, the first of which is number `position`; returns where its key begins.
+pub(super) fn put_run(frame: &mut Vec<u8>, lane: LaneId, position: u64, messages: &Columns<'_>) -> usize {
+    let mut record = [0; RECORD];
+    record[..2].copy_from_slice(&if messages.has_payloads() { RUN } else { RUN_OF_LENGTHS }.to_le_bytes());
+    record[4..8].copy_from_slice(&(messages.bytes().len() as u32).to_le_bytes());
+    record[8..12].copy_from_slice(&(messages.len() as u32).to_le_bytes());
+    record[12..16].copy_from_slice(&lane.0.to_le_bytes());
+    record[16..].copy_from_slice(&position.to_le_bytes());
+    frame.extend_from_slice(&record);
+    let lens_at = frame.len();
+    frame.resize(lens_at + messages.len() * LENGTHS, 0);
+    for (lens, slice) in frame[lens_at..].as_chunks_mut::<LENGTHS>().0.iter_mut().zip(messages.slices(0)) {
+        let Slice { key_len, header_len, payload_len, .. } = slice;
+        *lens = (u64::from(key_len) | u64::from(header_len) << 16 | u64::from(payload_len) << 32).to_le_bytes();
+    }
+    let at = frame.len();
+    frame.extend_from_slice(messages.bytes());
+    at
+}
+
 /// Marks the message whose key begins at `at` as one of a transaction.
 pub(super) fn mark_provisional(frame: &mut [u8], at: usize) {
     frame[at - RECORD + 6..at - RECORD + 8].copy_from_slice(&PROVISIONAL.to_le_bytes());
@@ -331,9 +366,9 @@ pub(super) fn put_copy(
     at
 }
 
-/// When the message was written whose key begins at `at` of a sealed frame.
+/// When the message was written whose key begins at `at` of a sealed frame. Copies stand in frames of their own.
 pub(super) fn written(frame: &[u8], at: usize) -> Time {
-    let is_copy = u16_at(frame, at - RECORD + 6) == COPY;
+    let is_copy = u16_at(frame, FRAME_HEADER) == COPIED;
     Time(u64_at(frame, if is_copy { at - RECORD - 8 } else { 24 }))
 }
 
@@ -464,12 +499,112 @@ pub(super) fn put_trimmed(frame: &mut Vec<u8>, lane: LaneId, below: u64) {
     put_numbers(frame, TRIMMED, [lane.0, 0, 0], below);
 }
 
+/// Appends which segments go.
+pub(super) fn put_retired(frame: &mut Vec<u8>, below: u64) {
+    put_numbers(frame, RETIRED, [0; 3], below);
+}
+
 /// Appends how many channels and lanes were made.
 pub(super) fn put_given_out(frame: &mut Vec<u8>, channels: u32, lanes: u32) {
     put_numbers(frame, GIVEN_OUT, [channels, lanes, 0], 0);
 }
 
-/// The record at `at` of a whole frame, and where the next one begins; nothing when the bytes are no record.
+/// A run's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run<'a> {
+    pub(super) lane: LaneId,
+    /// The first message's.
+    position: u64,
+    has_payloads: bool,
+    lens: &'a [[u8; LENGTHS]],
+    /// Where the first message's key begins, and where the last one ends.
+    pub(super) bodies: (usize, usize),
+}
+
+impl<'a> Run<'a> {
+    /// The run whose record is at `at` of a whole frame; nothing when the bytes are another record or none.
+    #[inline]
+    pub(super) fn read(frame: &'a [u8], at: usize) -> Option<Self> {
+        let head = frame.get(at..)?.first_chunk::<RECORD>()?;
+        let has_payloads = match u16_at(head, 0) {
+            RUN => true,
+            RUN_OF_LENGTHS => false,
+            _ => return None,
+        };
+        let lens_at = at + RECORD;
+        let at = lens_at.checked_add((u32_at(head, 8) as usize).checked_mul(LENGTHS)?)?;
+        let (lens, _) = frame.get(lens_at..at)?.as_chunks::<LENGTHS>();
+        let run =
+            Self { lane: LaneId(u32_at(head, 12)), position: u64_at(head, 16), has_payloads, lens, bodies: (at, at) };
+        // In 64 bits: four billion messages of four gigabytes each stay below.
+        let bytes = run.slices().map(|slice| run.stored_len(slice)).sum::<u64>();
+        let end = at as u64 + bytes;
+        let whole = !lens.is_empty() && bytes == u64::from(u32_at(head, 4)) && end <= frame.len() as u64;
+        whole.then_some(Self { bodies: (at, end as usize), ..run })
+    }
+
+    fn stored_len(&self, slice: Slice) -> u64 {
+        let payload = if self.has_payloads { slice.payload_len } else { 0 };
+        u64::from(slice.key_len) + u64::from(slice.header_len) + u64::from(payload)
+    }
+
+    /// Where its messages stand.
+    #[inline]
+    pub(super) fn slices(self) -> impl ExactSizeIterator<Item = Slice> + use<'a> {
+        let mut at = self.bodies.0 as u32;
+        self.lens.iter().map(move |&lens| {
+            let lens = u64::from_le_bytes(lens);
+            let (key_len, header_len, payload_len) = (lens as u16, (lens >> 16) as u16, (lens >> 32) as u32);
+            let slice = Slice { at, key_len, header_len, payload_len, has_payload: self.has_payloads };
+            at = at.wrapping_add(self.stored_len(slice) as u32);
+            slice
+        })
+    }
+
+    /// Message `index`, which stands at `slice`.
+    fn message(&self, frame: &'a [u8], index: usize, slice: Slice) -> Option<Entry<'a>> {
+        let headers_at = slice.at as usize + usize::from(slice.key_len);
+        let payload_at = headers_at + usize::from(slice.header_len);
+        let payload = slice.has_payload.then(|| &frame[payload_at..payload_at + slice.payload_len as usize]);
+        Some(Entry::Message {
+            lane: self.lane,
+            position: self.position.checked_add(index as u64)?,
+            key: &frame[slice.at as usize..headers_at],
+            headers: &frame[headers_at..payload_at],
+            payload_len: slice.payload_len,
+            payload,
+            written: Time(u64_at(frame, 24)),
+            provisional: false,
+            copied: false,
+        })
+    }
+}
+
+/// Hands what the records of a whole frame say to `each`, in order, with where a message's key begins; nothing when the bytes are no records,
+/// or when `each` says that they can't be.
+pub(super) fn read_entries<'a>(
+    frame: &'a [u8],
+    records: u32,
+    mut each: impl FnMut(usize, Entry<'a>) -> bool,
+) -> Option<()> {
+    let mut at = FRAME_HEADER;
+    for _ in 0..records {
+        if let Some(run) = Run::read(frame, at) {
+            for (index, slice) in run.slices().enumerate() {
+                each(slice.at as usize, run.message(frame, index, slice)?).then_some(())?;
+            }
+            at = run.bodies.1;
+            continue;
+        }
+        let (entry, next) = read_entry(frame, at)?;
+        let copied = matches!(entry, Entry::Message { copied: true, .. });
+        each(at + if copied { COPY_RECORD } else { RECORD }, entry).then_some(())?;
+        at = next;
+    }
+    Some(())
+}
+
+/// The record at `at` of a whole frame, and where the next one begins; nothing when the bytes are no record, or are a run.
 pub(super) fn read_entry(frame: &[u8], at: usize) -> Option<(Entry<'_>, usize)> {
     let head = frame.get(at..at + RECORD)?;
     let kind = u16_at(head, 0);
@@ -483,6 +618,7 @@ pub(super) fn read_entry(frame: &[u8], at: usize) -> Option<(Entry<'_>, usize)> 
             let from = u64::from_le_bytes(*frame.get(next..next + 8)?.first_chunk()?);
             return Some((Entry::Compacted { lane: LaneId(a), from, to: position, copies: b }, next + 8));
         }
+        RETIRED => Entry::Retired { below: position },
         ENDED => Entry::Ended { lane: LaneId(a), end: position },
         CHANNEL | ARRANGED_CHANNEL => return read_channel(frame, at),
         CHANNEL_GONE => Entry::Record(Record::ChannelGone(ChannelId(a))),
@@ -598,7 +734,12 @@ fn read_message(frame: &[u8], at: usize, copied: Option<Time>) -> Option<(Entry<
 
 #[cfg(test)]
 mod tests {
+    use brokerlab_model::{Publishes, Token};
+
     use super::*;
+
+    /// What is done to a frame.
+    type Change<'a> = &'a dyn Fn(&mut Vec<u8>);
 
     const HEAD: Head = Head { key_len: 3, header_len: 2, payload_len: 7, has_payload: true };
 
@@ -629,11 +770,12 @@ mod tests {
         assert_eq!(at, FRAME_HEADER + RECORD + records.iter().map(record_bytes).sum::<usize>());
         put_trimmed(&mut frame, LaneId(1), 12);
         put_given_out(&mut frame, 5, 1 << 20);
+        put_retired(&mut frame, 1 << 33);
         frame.resize(padded(frame.len()), 0);
-        seal_frame(&mut frame, 2, 5, 4, Time(77), 13);
+        seal_frame(&mut frame, 2, 5, 4, Time(77), 14);
         let head = read_frame(&frame, 2).unwrap();
         let len = frame.len() as u32;
-        assert_eq!(head, FrameHead { len, segment: 2, number: 5, stored: 4, written: Time(77), records: 13 });
+        assert_eq!(head, FrameHead { len, segment: 2, number: 5, stored: 4, written: Time(77), records: 14 });
 
         let mut at = FRAME_HEADER;
         let mut seen = Vec::new();
@@ -651,21 +793,23 @@ mod tests {
         assert_eq!(seen[10], expected);
         assert_eq!(seen[11], Entry::Trimmed { lane: LaneId(1), below: 12 });
         assert_eq!(seen[12], Entry::GivenOut { channels: 5, lanes: 1 << 20 });
+        assert_eq!(seen[13], Entry::Retired { below: 1 << 33 });
     }
 
     #[test]
     fn a_copy_says_when_it_was_written_and_its_compaction_what_it_covers() {
         let mut frame = vec![0; FRAME_HEADER];
         let at = put_copy(&mut frame, Time(33), LaneId(3), 11, HEAD, b"keyhdpayload");
-        let original = put_message(&mut frame, LaneId(3), 12, HEAD, &[b"keyhdpayload"]);
         put_compacted(&mut frame, LaneId(3), &((1 << 40)..(1 << 41)), 1);
         put_ended(&mut frame, LaneId(3), 1 << 42);
         frame.resize(padded(frame.len()), 0);
-        seal_frame(&mut frame, 2, 5, 4, Time(77), 4);
-        assert_eq!(
-            (at, written(&frame, at), written(&frame, original)),
-            (FRAME_HEADER + COPY_RECORD, Time(33), Time(77))
-        );
+        seal_frame(&mut frame, 2, 5, 4, Time(77), 3);
+        assert_eq!((at, written(&frame, at)), (FRAME_HEADER + COPY_RECORD, Time(33)));
+        let mut originals = vec![0; FRAME_HEADER];
+        let original = put_message(&mut originals, LaneId(3), 12, HEAD, &[b"keyhdpayload"]);
+        originals.resize(padded(originals.len()), 0);
+        seal_frame(&mut originals, 2, 5, 4, Time(77), 1);
+        assert_eq!(written(&originals, original), Time(77));
         let (entry, next) = read_entry(&frame, FRAME_HEADER).unwrap();
         let Entry::Message { position: 11, written: Time(33), copied: true, provisional: false, key: b"key", .. } =
             entry
@@ -673,12 +817,96 @@ mod tests {
             panic!("{entry:?}")
         };
         let (entry, next) = read_entry(&frame, next).unwrap();
-        assert!(matches!(entry, Entry::Message { position: 12, written: Time(77), copied: false, .. }), "{entry:?}");
-        let (entry, next) = read_entry(&frame, next).unwrap();
         assert_eq!(entry, Entry::Compacted { lane: LaneId(3), from: 1 << 40, to: 1 << 41, copies: 1 });
         assert_eq!(read_entry(&frame, next).unwrap().0, Entry::Ended { lane: LaneId(3), end: 1 << 42 });
         // The copy's own record alone is none: it does not say when it was written.
         assert_eq!(read_entry(&frame, FRAME_HEADER + RECORD), None);
+    }
+
+    fn batch() -> Publishes {
+        let mut batch = Publishes::new();
+        for (key, payload) in [("k", "one"), ("", "two!"), ("key", "")] {
+            batch.push(Token(0), ChannelId(0), key.as_bytes(), b"h", payload.as_bytes());
+        }
+        batch
+    }
+
+    #[test]
+    fn a_run_is_read_back_message_by_message() {
+        let mut frame = vec![0; FRAME_HEADER];
+        let batch = batch();
+        put_trimmed(&mut frame, LaneId(1), 12);
+        let at = put_run(&mut frame, LaneId(3), 1 << 40, &batch.columns(0..3));
+        assert_eq!(at, FRAME_HEADER + 2 * RECORD + 3 * LENGTHS);
+        put_message(&mut frame, LaneId(4), 7, HEAD, &[b"keyhdpayload"]);
+        let end = frame.len();
+        frame.resize(padded(frame.len()), 0);
+        seal_frame(&mut frame, 2, 5, 4, Time(77), 3);
+        let mut seen = Vec::new();
+        let whole = read_entries(&frame, 3, |at, entry| {
+            if let Entry::Message { lane, position, key, headers, payload, written: Time(77), .. } = entry {
+                seen.push((at, lane.0, position, [key, headers, payload.unwrap()].concat()));
+            }
+            true
+        });
+        assert_eq!(whole, Some(()));
+        let text = |(at, lane, position, bytes): &(_, _, _, Vec<u8>)| {
+            (*at, *lane, *position, String::from_utf8_lossy(bytes).into_owned())
+        };
+        let expected =
+            [(at, 3, 1 << 40, "khone"), (at + 5, 3, (1 << 40) + 1, "htwo!"), (at + 10, 3, (1 << 40) + 2, "keyh")];
+        let last = (end - 12, 4, 7, "keyhdpayload".to_owned());
+        let expected = expected.map(|(at, lane, position, text)| (at, lane, position, text.to_owned()));
+        assert_eq!(seen.iter().map(text).collect::<Vec<_>>(), [&expected[..], &[last]].concat());
+        assert_eq!(read_entries(&frame, 3, |at, _| at != seen[1].0), None);
+        assert_eq!(read_entries(&frame, 4, |_, _| true), None);
+    }
+
+    #[test]
+    fn a_run_whose_lengths_do_not_add_up_is_none() {
+        let mut frame = vec![0; FRAME_HEADER];
+        let batch = batch();
+        put_run(&mut frame, LaneId(3), 9, &batch.columns(0..3));
+        let read = |change: Change<'_>| {
+            let mut changed = frame.clone();
+            change(&mut changed);
+            Run::read(&changed, FRAME_HEADER).map(|run| run.slices().len())
+        };
+        assert_eq!(read(&|_| {}), Some(3));
+        let (head, lens) = (FRAME_HEADER, FRAME_HEADER + RECORD);
+        let wrong: [Change<'_>; 9] = [
+            &|frame| frame[head] = 0,
+            &|frame| frame[head] = RUN_OF_LENGTHS as u8,
+            &|frame| frame[head + 4] += 1,
+            &|frame| frame[head + 8] -= 1,
+            &|frame| frame[head + 8..head + 12].fill(0),
+            &|frame| frame[head + 8..head + 12].fill(0xff),
+            &|frame| frame[lens + 4] += 1,
+            &|frame| frame[lens + 4..lens + 8].fill(0xff),
+            &|frame| frame.truncate(frame.len() - 1),
+        ];
+        for (n, change) in wrong.into_iter().enumerate() {
+            assert_eq!(read(change), None, "change {n}");
+        }
+        // A position beyond all numbers is none either.
+        let mut last = frame.clone();
+        last[head + 16..head + 24].fill(0xff);
+        assert!(Run::read(&last, head).is_some() && read_entries(&last, 1, |_, _| true).is_none());
+    }
+
+    #[test]
+    fn a_run_of_lengths_holds_keys_and_headers_only() {
+        let mut frame = vec![0; FRAME_HEADER];
+        let mut batch = Publishes::of_lengths();
+        for len in [u32::MAX, 3] {
+            batch.push_length(Token(0), ChannelId(0), b"key", b"h", len);
+        }
+        let at = put_run(&mut frame, LaneId(3), 9, &batch.columns(0..2));
+        assert_eq!(frame.len(), at + 8);
+        let run = Run::read(&frame, FRAME_HEADER).unwrap();
+        let slices: Vec<_> =
+            run.slices().map(|slice| (slice.at as usize, slice.payload_len, slice.has_payload)).collect();
+        assert_eq!(slices, [(at, u32::MAX, false), (at + 4, 3, false)]);
     }
 
     fn reshape(change: Reshape) -> Record {
@@ -703,8 +931,6 @@ mod tests {
         ];
         Record::Channel(made)
     }
-
-    type Change<'a> = &'a dyn Fn(&mut Vec<u8>);
 
     #[test]
     fn a_channel_whose_names_do_not_fit_is_no_record() {

@@ -154,6 +154,11 @@ impl Frames {
         None
     }
 
+    /// The oldest segment in use.
+    pub(super) fn oldest_segment(&self) -> u64 {
+        self.oldest_segment
+    }
+
     /// Segments that nobody needs any longer, once each.
     pub(super) fn take_retired(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.retired)

@@ -25,7 +25,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use brokerlab_model::{Blocked, Body, Death, LaneId, Message, Publishes, Record, Slice, Storage, Time, WorkCounts};
+use brokerlab_model::{Blocked, Death, LaneId, Message, Publishes, Record, Slice, Span, Storage, Time, WorkCounts};
 use bytes::{Bytes, BytesMut};
 
 pub(crate) use about::About;
@@ -40,7 +40,7 @@ use building::{Buffer, Building, Places};
 use compact::Leaving;
 use files::{FIRST_FRAME, Files, Frame};
 pub(crate) use format::crc32c;
-use format::{FRAME_ALIGN, FRAME_HEADER, Head, RECORD};
+use format::{FRAME_ALIGN, FRAME_HEADER, Head, LENGTHS, RECORD};
 use frames::{Frames, Held};
 use lane::{Lane, RUN_BYTES};
 
@@ -53,6 +53,8 @@ const PLACE_BYTES: u64 = size_of::<Slice>() as u64;
 const SPARE_BUFFERS: usize = 8;
 /// Frames that were read back and may still be read.
 const LENT_BUFFERS: usize = 4;
+/// For how long a record waits that nobody waits for, such as a settlement's, before it is written all the same.
+const LINGER: Span = Span::from_millis(100);
 /// Bytes that wait to be written before the engine writes them without being asked.
 pub const INLINE_WRITE_BYTES: u64 = 256 << 10;
 
@@ -94,6 +96,8 @@ pub struct Store {
     ticket: Option<u64>,
     /// Somebody waits without a ticket.
     pressed: bool,
+    /// Since when something waits to be written, whoever waits for it.
+    waiting_since: Option<Time>,
     /// The segment to which the next frame goes, and where.
     segment: u64,
     segment_at: u64,
@@ -158,6 +162,7 @@ impl Store {
             spare: Vec::new(),
             ticket: None,
             pressed: false,
+            waiting_since: None,
             segment: 0,
             segment_at: FIRST_FRAME,
             unwritten: Vec::new(),
@@ -283,32 +288,35 @@ impl Store {
         };
         let at = format::put_message(&mut self.building.buffer.bytes, lane, position, head, &body);
         self.building.places.push(group, head.slice(self.building.buffer.place(at)));
-        self.close_run(lane, group, 1);
+        self.close_run(lane, group, 1, 1);
         self.counts.payload_copies += 1;
     }
 
-    /// Appends messages `run` of a batch to `lane`, the first as number `position`.
+    /// Appends messages `run` of a batch to `lane`, the first as number `position`. What stands together in the batch and goes into one frame
+    /// is copied as one stretch.
     pub fn append_run(&mut self, lane: LaneId, position: u64, batch: &Publishes, run: Range<u32>) {
-        let (mut position, mut bodies) = (position, batch.bodies(run.start as usize..run.end as usize).peekable());
-        let has_payload = !batch.is_lengths_only();
-        while let Some(first) = bodies.peek() {
-            self.open_frame(RECORD + first.bytes.len());
-            let group = self.open_run(lane, position);
-            let Self { building: Building { buffer, places, .. }, frame_bytes, .. } = self;
-            let mut count = 0;
-            while let Some(body) =
-                bodies.next_if(|body| count == 0 || buffer.len() + RECORD + body.bytes.len() <= *frame_bytes)
-            {
-                let Body { key_len, header_len, payload_len, bytes: body } = body;
-                let head = Head { key_len, header_len, payload_len, has_payload };
-                let at = format::put_message(&mut buffer.bytes, lane, position + u64::from(count), head, &[body]);
-                places.push(group, head.slice(buffer.place(at)));
-                count += 1;
+        let mut index = run.start as usize;
+        let mut left = batch.columns(index..run.end as usize);
+        while !left.is_empty() {
+            let position = position + (index - run.start as usize) as u64;
+            self.open_frame(RECORD + left.bytes_of(1));
+            let room = self.frame_bytes.saturating_sub(self.building.len() + RECORD);
+            let count = left.fitting(room, LENGTHS);
+            if count < 2 {
+                self.append(lane, position, &batch.get(index), left.has_payloads());
+                (_, left) = left.split_at(1);
+                index += 1;
+                continue;
             }
-            self.close_run(lane, group, count);
-            position += u64::from(count);
+            let (messages, rest) = left.split_at(count);
+            let group = self.open_run(lane, position);
+            let Building { buffer, places, .. } = &mut self.building;
+            let at = format::put_run(&mut buffer.bytes, lane, position, &messages);
+            places.push_run(group, messages.slices(buffer.place(at)));
+            self.close_run(lane, group, count as u32, 1);
+            self.counts.payload_copies += count as u64;
+            (left, index) = (rest, index + count);
         }
-        self.counts.payload_copies += run.len() as u64;
     }
 
     /// The group of `lane` in the frame being built, where `position` is appended next.
@@ -324,14 +332,18 @@ impl Store {
         known.unwrap_or_else(|| self.building.places.begin(lane))
     }
 
-    /// So many messages were appended to it.
-    fn close_run(&mut self, lane: LaneId, group: u32, count: u32) {
+    /// So many messages were appended to it, in so many records.
+    fn close_run(&mut self, lane: LaneId, group: u32, count: u32, records: u32) {
+        if self.building.places.len() == count as usize {
+            // Records before the first message may have waited for long; a restart takes the frame's time for the messages'.
+            self.building.begun = self.clock;
+        }
         let frame = self.frames.next();
         let index = &mut self.lanes[lane.0 as usize];
         self.runs += u64::from(index.last_in(frame).is_none());
         index.push(frame, group, count);
         self.kept += u64::from(count);
-        self.building.records += count;
+        self.building.records += records;
     }
 
     /// The same for messages of a transaction: a restart is told that they are provisional.
@@ -432,6 +444,7 @@ impl Store {
             }
             self.building.buffer = Buffer::begin(bytes, self.files.is_some().then_some(self.segment_at));
             self.building.begun = self.clock;
+            self.waiting_since.get_or_insert(self.clock);
         }
     }
 
@@ -483,6 +496,7 @@ impl Store {
         self.frames.push(bytes.clone(), table, self.segment, at);
         self.unwritten.push(Frame { segment: self.segment, at, segment_len, bytes });
         self.unwritten_bytes += len;
+        self.waiting_since.get_or_insert(self.clock);
         self.segment_at = at + len;
     }
 
@@ -502,18 +516,18 @@ impl Store {
         }
     }
 
-    /// Writes where lanes end of which no message is left: the segments that are about to be retired were the last to say so.
+    /// Writes which segments are about to be retired, and where lanes end of which no message is left: those segments were the last to say
+    /// so.
     fn remember_ends(&mut self) {
         let mut frame = Buffer::begin(Vec::new(), None);
-        let mut records = 0;
+        let mut records = 1;
+        format::put_retired(&mut frame.bytes, self.frames.oldest_segment());
         for (number, lane) in (0..).zip(&self.lanes).filter(|(_, lane)| lane.first() > 0 && lane.is_empty()) {
             format::put_trimmed(&mut frame.bytes, LaneId(number), lane.first());
             records += 1;
         }
         records += self.put_ends(&mut frame.bytes);
-        if records > 0 {
-            self.end_frame(frame, Arc::default(), records, self.clock);
-        }
+        self.end_frame(frame, Arc::default(), records, self.clock);
     }
 
     /// Lets stored frames go until `more` bytes fit; in memory there is nowhere to read them back from.
@@ -543,6 +557,21 @@ impl Store {
         self.ticket.is_some() || self.pressed || self.waiting_bytes() >= INLINE_WRITE_BYTES
     }
 
+    /// When what waits is to be written although nobody asks for it.
+    pub fn lingers_until(&self) -> Option<Time> {
+        let alone = self.files.is_some() && self.error.is_none() && !self.wants_writing();
+        self.waiting_since.filter(|_| alone).map(|since| since + LINGER)
+    }
+
+    /// Writes and flushes everything, as far as nothing has failed: nobody comes after this.
+    pub fn end(&mut self) {
+        self.press();
+        if let Some(mut job) = self.take_job() {
+            job.perform();
+            self.finish(job);
+        }
+    }
+
     /// Whether so much waits that it is written without being asked.
     pub fn wants_writing_now(&self) -> bool {
         self.waiting_bytes() >= INLINE_WRITE_BYTES && !self.writing
@@ -567,6 +596,7 @@ impl Store {
         }
         self.writing = true;
         self.unwritten_bytes = 0;
+        self.waiting_since = None;
         let ticket = self.ticket.take();
         self.pressed = false;
         Some(Job {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use brokerlab_model::{LaneId, Slice, Storage, WorkCounts};
 
-use super::building::{message_at, slice};
+use super::building::slice;
 use super::compact::Unsaid;
 use super::disk::Disk;
 use super::error::StoreError;
@@ -84,7 +84,7 @@ impl<E: FnMut(Entry<'_>)> Visit for Replay<'_, E> {
     fn entry(&mut self, at: usize, entry: Entry<'_>) -> bool {
         let fits = match &entry {
             Entry::Message { lane, position, key, headers, payload_len, payload, copied, .. } => {
-                let slice = slice(message_at(at, *copied), key, headers, *payload_len, *payload);
+                let slice = slice(at, key, headers, *payload_len, *payload);
                 if *copied { self.copied(*lane, *position, slice) } else { self.message(*lane, *position, slice) }
             }
             &Entry::Compacted { lane, from, to, copies } => self.compacted(lane, from..to, copies),
@@ -94,6 +94,7 @@ impl<E: FnMut(Entry<'_>)> Visit for Replay<'_, E> {
                 true
             }
             Entry::Trimmed { lane, below } => self.trimmed(*lane, *below),
+            Entry::Retired { .. } => true,
             Entry::GivenOut { channels, lanes } => {
                 self.store.frames.give_out(*channels, *lanes);
                 true
@@ -130,7 +131,7 @@ impl<E> Replay<'_, E> {
         if fits {
             let group = self.store.open_run(lane, position);
             self.store.building.places.push(group, slice);
-            self.store.close_run(lane, group, 1);
+            self.store.close_run(lane, group, 1, 1);
         }
         fits
     }

@@ -2,7 +2,7 @@
 //!
 //! A frame that is damaged is a *torn tail* when nothing that was written later says that it had been stored: the machine went
 //! down in the middle of a write that nobody had been promised. It is *corruption* when a later frame says so. The same holds for a
-//! segment that is missing between others. Leaves out what is made of what is read.
+//! segment that is missing between others; the oldest one that was still needed must be there. Leaves out what is made of what is read.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -15,7 +15,7 @@ use super::disk::{Disk, SystemDisk};
 use super::error::StoreError;
 use super::files::{FIRST_FRAME, LOCK, list_folder, read_up_to, segment_name};
 use super::format::{
-    Entry, FRAME_HEADER, FrameHead, SEGMENT_HEADER, SegmentHead, VERSION, frame_begins, read_entry, read_frame,
+    Entry, FRAME_HEADER, FrameHead, SEGMENT_HEADER, SegmentHead, VERSION, frame_begins, read_entries, read_frame,
     read_segment_header,
 };
 
@@ -53,7 +53,7 @@ pub fn verify(dir: &Path, cut: bool) -> Result<ScanReport, StoreError> {
 pub(super) trait Visit {
     /// A whole frame, which is the next one. False when it can't be.
     fn frame(&mut self, found: &Found) -> bool;
-    /// The record `at` bytes from the frame's beginning. False when it contradicts what came before.
+    /// What a record says; of a message, whose key begins `at` bytes from the frame's beginning. False when it contradicts what came before.
     fn entry(&mut self, at: usize, entry: Entry<'_>) -> bool;
     /// The frame's records have all come.
     fn end(&mut self);
@@ -115,9 +115,13 @@ pub(super) fn scan(
         missing: None,
         end: None,
         unproven: VecDeque::new(),
+        retired: 0,
     };
     for (&segment, name) in segments {
         scan.segment(segment, name, visit)?;
+    }
+    if segments.keys().next().is_some_and(|&first| first > scan.retired) {
+        return Err(StoreError::Missing(disk.dir().join(segment_name(scan.retired))));
     }
     let torn = scan.report.torn.or(scan.begun);
     Ok(Scanned { report: ScanReport { torn, ..scan.report }, end: scan.end, unproven: scan.unproven })
@@ -161,6 +165,8 @@ struct Scan<'a> {
     missing: Option<u64>,
     end: Option<(u64, u64)>,
     unproven: VecDeque<Found>,
+    /// Segments below may be gone.
+    retired: u64,
 }
 
 impl Scan<'_> {
@@ -233,20 +239,22 @@ impl Scan<'_> {
     /// Hands a whole frame on; none when it is not what it says.
     fn frame(&mut self, frame: &[u8], head: &FrameHead, found: &Found, visit: &mut impl Visit) -> Option<()> {
         visit.frame(found).then_some(())?;
-        let mut at = FRAME_HEADER;
-        for _ in 0..head.records {
-            let (entry, next) = read_entry(frame, at)?;
+        let Self { report, retired, .. } = self;
+        read_entries(frame, head.records, |at, entry| {
+            if let Entry::Retired { below } = entry {
+                *retired = below.max(*retired);
+            }
             match entry {
-                Entry::Message { .. } => self.report.messages += 1,
+                Entry::Message { .. } => report.messages += 1,
                 Entry::Record(_)
                 | Entry::Trimmed { .. }
                 | Entry::GivenOut { .. }
+                | Entry::Retired { .. }
                 | Entry::Compacted { .. }
-                | Entry::Ended { .. } => self.report.records += 1,
+                | Entry::Ended { .. } => report.records += 1,
             }
-            visit.entry(at, entry).then_some(())?;
-            at = next;
-        }
+            visit.entry(at, entry)
+        })?;
         visit.end();
         self.report.frames += 1;
         self.report.bytes += u64::from(head.len);

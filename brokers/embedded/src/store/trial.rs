@@ -231,6 +231,7 @@ impl Trial {
             Entry::Record(_)
             | Entry::Trimmed { .. }
             | Entry::GivenOut { .. }
+            | Entry::Retired { .. }
             | Entry::Compacted { .. }
             | Entry::Ended { .. } => {}
         });

@@ -135,7 +135,11 @@ fn a_store_goes_on_where_it_ended() {
     let (mut store, report) = Store::open(Storage::Fsync, SMALL, disk(), |entry| match entry {
         Entry::Message { position, payload, .. } => seen.push((position, payload.unwrap().len())),
         Entry::Record(record) => assert_eq!(record, Record::Committed { lane: LaneId(0), group: 0, position: 3 }),
-        Entry::Trimmed { .. } | Entry::GivenOut { .. } | Entry::Compacted { .. } | Entry::Ended { .. } => {
+        Entry::Trimmed { .. }
+        | Entry::GivenOut { .. }
+        | Entry::Retired { .. }
+        | Entry::Compacted { .. }
+        | Entry::Ended { .. } => {
             panic!("nothing was trimmed or compacted, no channel made")
         }
     })

@@ -15,6 +15,8 @@ use crate::world::folder;
 const SEGMENT_HEADER: usize = 64;
 const FRAME_HEADER: usize = 40;
 const RECORD: u64 = 24;
+/// Bytes of a message in a run before its own.
+const LENGTHS: u64 = 8;
 const MESSAGES: u64 = 60;
 const SMALL: Limits = Limits { max_memory: 1 << 20, max_data: 1 << 30, segment_bytes: 64 << 10 };
 
@@ -61,7 +63,7 @@ fn crc32c(bytes: &[u8]) -> [u8; 4] {
 /// Makes the checksums fit again: of the header, and of each frame as far as the lengths go.
 fn mend(bytes: &mut [u8], segment: u64) {
     if let Some(header) = bytes.first_chunk_mut::<SEGMENT_HEADER>() {
-        header[..12].copy_from_slice(b"BROKLAB\n\x03\0\0\0");
+        header[..12].copy_from_slice(b"BROKLAB\n\x04\0\0\0");
         header[16..24].copy_from_slice(&segment.to_le_bytes());
         let crc = crc32c(&header[..60]);
         header[60..].copy_from_slice(&crc);
@@ -137,7 +139,7 @@ fn check(segments: &[Vec<u8>]) -> Result<u64, StoreError> {
     }
     let held: usize = segments.iter().map(Vec::len).sum();
     let report = verify(folder.path(), false).inspect_err(|error| refused(folder.path(), error))?;
-    let least = report.frames * FRAME_HEADER as u64 + (report.messages + report.records) * RECORD;
+    let least = report.frames * FRAME_HEADER as u64 + report.messages * LENGTHS + report.records * RECORD;
     assert!(least <= report.bytes && report.bytes <= held as u64, "{report:?} in {held} bytes");
     assert_eq!(verify(folder.path(), true).expect("what is read once is read twice"), report);
     let whole = verify(folder.path(), false).expect("what was cut is whole");

@@ -3,9 +3,11 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
-use brokerlab_embedded::{BackendUrl, Limits, OpenError, Place, Store, StoreError, open, verify};
-use brokerlab_model::{ChannelId, LaneId, Message, Storage, Token};
+use brokerlab_embedded::store::Entry;
+use brokerlab_embedded::{BackendUrl, Limits, OpenError, Place, Store, StoreError, SystemDisk, open, verify};
+use brokerlab_model::{ChannelId, LaneId, Message, Record, Storage, Time, Token};
 
 use crate::world::{contract, folder};
 
@@ -94,13 +96,66 @@ fn damage_in_an_earlier_segment_is_corruption_too_and_a_missing_one_is_named() {
 }
 
 #[test]
+fn the_oldest_segment_that_is_needed_must_be_there() {
+    let folder = folder();
+    journal(folder.path(), 1000, 1);
+    std::fs::remove_file(segment(folder.path(), 0)).unwrap();
+    let named = |number| move |error: StoreError| error.to_string().contains(&format!("segment-{number:08}.log"));
+    assert!(verify(folder.path(), false).is_err_and(named(0)), "nothing says that it went");
+    std::fs::remove_file(segment(folder.path(), 1)).unwrap();
+    assert!(verify(folder.path(), false).is_err_and(named(0)), "whatever else is missing");
+
+    let folder = crate::world::folder();
+    journal(folder.path(), 1000, 1);
+    let open = || Store::open(Storage::PageCache, SMALL, Arc::new(SystemDisk::new(folder.path())), |_| {});
+    let (mut store, report) = open().expect("it opens");
+    assert_eq!(report.segments, 3);
+    store.trim(LaneId(0), 500);
+    let message =
+        Message { token: Token(0), channel: ChannelId(0), key: b"", headers: b"", payload_len: 1, payload: b"m" };
+    store.append(LaneId(0), 1000, &message, true);
+    store.end();
+    drop(store);
+    assert!(!segment(folder.path(), 0).exists(), "it is needed no longer");
+    let report = verify(folder.path(), false).expect("what went was said before");
+    assert_eq!(report.messages, 1001 - 389);
+    std::fs::remove_file(segment(folder.path(), 1)).unwrap();
+    assert!(verify(folder.path(), false).is_err_and(named(1)), "this one did not go");
+}
+
+#[test]
+fn a_restart_is_told_when_a_message_was_taken_whatever_was_recorded_before_it() {
+    let folder = folder();
+    let mut store = Store::create(Storage::PageCache, SMALL, Some(folder.path())).expect("it opens");
+    let message =
+        Message { token: Token(0), channel: ChannelId(0), key: b"", headers: b"", payload_len: 1, payload: b"m" };
+    let settled = |position| Record::Settled { lane: LaneId(0), group: 0, position };
+    for n in 0..3 {
+        store.at(Time(1_000 * n));
+        store.append(LaneId(0), n, &message, true);
+        store.press();
+        // It waits for the next frame.
+        store.at(Time(1_000 * n + 1));
+        store.record(&settled(n));
+    }
+    store.end();
+    drop(store);
+    let mut written = Vec::new();
+    let each = |entry: Entry<'_>| {
+        written.extend(if let Entry::Message { written, .. } = entry { Some(written.0) } else { None });
+    };
+    Store::open(Storage::PageCache, SMALL, Arc::new(SystemDisk::new(folder.path())), each).expect("it opens");
+    assert_eq!(written, [0, 1_000, 2_000]);
+}
+
+#[test]
 fn a_foreign_version_and_a_damaged_header_are_told_apart() {
     let folder = folder();
     journal(folder.path(), 2, 1);
     let path = segment(folder.path(), 0);
     OpenOptions::new().write(true).open(&path).unwrap().write_all_at(&9_u32.to_le_bytes(), 8).unwrap();
     let error = verify(folder.path(), false).unwrap_err();
-    assert!(matches!(error, StoreError::Version { found: 9, expected: 3, .. }), "{error}");
+    assert!(matches!(error, StoreError::Version { found: 9, expected: 4, .. }), "{error}");
     damage(&path, 3);
     assert!(matches!(verify(folder.path(), false).unwrap_err(), StoreError::Header(_)));
 }
