@@ -4,8 +4,10 @@
 
 use crate::capacity::{Answer, End};
 use crate::figures::{self, and_list};
+use crate::given_up;
 use crate::reasons::WHY_NOT_VALID;
 use crate::result::Command;
+use crate::rows::Stair;
 use crate::sweep;
 use crate::verdict::{Analysis, Decision, ExitInputs};
 
@@ -64,8 +66,12 @@ pub(crate) fn reasons(a: &Analysis) -> Vec<(String, String)> {
         .candidates()
         .flat_map(|j| j.row.broken().into_iter().map(|clause| format!("{}: {clause}", j.row.label)))
         .collect();
+    let mut contract = given_up::sentences(a);
     if !broken.is_empty() {
-        all.push(("Contract".to_owned(), format!("Broken: {}.", and_list(&broken))));
+        contract.insert(0, format!("Broken: {}.", and_list(&broken)));
+    }
+    if !contract.is_empty() {
+        all.push(("Contract".to_owned(), contract.join(" ")));
     }
     all
 }
@@ -102,7 +108,25 @@ pub(crate) fn why_not_valid(a: &Analysis) -> String {
             format!("the answer for {} rests on probes that miss a check ({})", answer.row, and_list(&answer.doubts))
         })
         .collect();
-    if doubted.is_empty() { "nothing was measured".to_owned() } else { and_list(&doubted) }
+    let cells = a.apart().count() as u64;
+    if cells == 0 {
+        "nothing was measured".to_owned()
+    } else if doubted.is_empty() {
+        let mut missed: Vec<&str> = Vec::new();
+        for name in a.apart().flat_map(Stair::missed_checks) {
+            if !missed.contains(&name) {
+                missed.push(name);
+            }
+        }
+        format!("{} of {} miss a check ({})", figures::count(cells), figures::plural(cells, unit(a)), and_list(&missed))
+    } else {
+        and_list(&doubted)
+    }
+}
+
+/// What a cell is called.
+fn unit(a: &Analysis) -> &'static str {
+    if a.file.command == Command::Capacity { "probe" } else { "cell" }
 }
 
 /// Whether it can be believed, in a sentence or two: each cell carries its own validity.
@@ -110,9 +134,9 @@ pub(crate) fn trust_sentence(a: &Analysis) -> String {
     if !a.valid() {
         return format!("No: {}. The figures below are shown, and nothing is concluded from them.", why_not_valid(a));
     }
-    let cells = || a.candidates().flat_map(|j| &j.row.apart);
+    let cells = || a.apart();
     let (all, disturbed) = (cells().count(), cells().filter(|stair| !stair.missed_checks().is_empty()).count());
-    let what = if a.file.command == Command::Capacity { "probe" } else { "cell" };
+    let what = unit(a);
     match disturbed {
         0 => format!("Yes: every check passed in every {what}."),
         _ if a.file.command == Command::Capacity => format!(

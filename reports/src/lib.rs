@@ -9,6 +9,7 @@ pub mod capacity;
 mod chart;
 pub mod compare;
 pub mod figures;
+mod given_up;
 pub mod headroom;
 pub mod judgement;
 mod limited;

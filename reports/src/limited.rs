@@ -8,13 +8,28 @@ use crate::figures;
 
 /// The setting that holds a cell back, in words; none if none does.
 pub(crate) fn by_setting(backend: &str, cell: &Measurement, offered_per_s: f64) -> Option<String> {
-    if throttled_enough(cell) { Some(writing(backend, cell, offered_per_s)) } else { reading(backend, cell) }
+    if throttled_enough(cell) {
+        Some(writing(backend, cell, offered_per_s))
+    } else {
+        refused_when_full(cell).or_else(|| reading(backend, cell))
+    }
 }
 
 /// Whether so many messages were throttled that the 99 % quantile is of them: fewer are no cause of a load that was not carried.
 fn throttled_enough(cell: &Measurement) -> bool {
     let counts = &cell.counts;
     counts.throttled > 0 && counts.throttled.saturating_mul(100) >= counts.due
+}
+
+/// A full queue that is set to refuse publishes instead of making room, where it is what kept the load from being carried.
+fn refused_when_full(cell: &Measurement) -> Option<String> {
+    let counts = &cell.counts;
+    let refused = counts.failed.saturating_add(counts.refused);
+    let name = ["overflow", "x-overflow"].into_iter().find(|name| words(cell, name).is_some())?;
+    let value = words(cell, name).filter(|value| value.starts_with("reject-publish"))?;
+    let enough = refused > 0 && refused.saturating_mul(100) >= counts.due;
+    let publishes = if refused == 1 { "publish" } else { "publishes" };
+    enough.then(|| format!("{} {publishes} failed, queue full ({name}={value})", figures::count(refused)))
 }
 
 fn lanes(backend: &str, cell: &Measurement) -> String {

@@ -6,7 +6,7 @@ use brokerlab_workloads::measurement::{LiveRecord, Measurement, ServerRecord, Wo
 
 use crate::figures::{self, and_list};
 use crate::rows::Row;
-use crate::verdict::{Analysis, EMBEDDED_CAVEAT};
+use crate::verdict::{Analysis, EMBEDDED_CAVEAT, LOOPBACK_CAVEAT};
 
 /// How what a row keeps stands to what was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,7 +133,10 @@ pub(crate) fn caveat(a: &Analysis) -> Option<String> {
     }
     if of(World::Embedded) {
         let beside = if of(World::Live) { "Embedded rows are shown beside, not ranked. " } else { "" };
-        parts.push(format!("{beside}{EMBEDDED_CAVEAT}"));
+        let mut models = a.candidates().filter(|j| j.row.world == World::Embedded).filter_map(|j| j.row.example());
+        let apart = models.all(|cell| cell.loops.transport == "loopback");
+        let caveat = if apart { LOOPBACK_CAVEAT } else { EMBEDDED_CAVEAT };
+        parts.push(format!("{beside}{caveat}"));
     }
     (!parts.is_empty()).then(|| parts.join(" "))
 }

@@ -8,12 +8,13 @@ use brokerlab_workloads::validity::Evidence;
 use crate::apart;
 use crate::compare::Outcome;
 use crate::figures::{self, and_list};
+use crate::given_up;
 use crate::headroom::Class;
 use crate::live::{self, Strength};
 use crate::outages;
 use crate::result::{Command, LadderRow};
 use crate::rows::Role;
-use crate::verdict::{Analysis, Conclusion, DECIDING_SHARE, Decision, ExitInputs, Judged, Step, median_text};
+use crate::verdict::{Analysis, Conclusion, DECIDING_SHARE, Decision, ExitInputs, Judged, Step};
 
 /// The subject under which a run that is not valid says why.
 pub(crate) const WHY_NOT_VALID: &str = "Why not valid";
@@ -28,6 +29,7 @@ pub(crate) fn conclusion(a: &Analysis) -> Conclusion {
         Command::Run => single(a),
         Command::Capacity | Command::Sweep => apart::decided(a),
     };
+    let headline = std::iter::once(headline).chain(given_up::sentences(a)).collect::<Vec<_>>().join(" ");
     Conclusion {
         valid: a.valid(),
         headline,
@@ -82,7 +84,7 @@ fn single(a: &Analysis) -> (Decision, String) {
         let text = format!("{label} misses an objective: {}.{}", and_list(&j.missed), outages::headline(j));
         return (Decision::Single { met: false }, text);
     }
-    let p99 = j.row.end_to_end.response.shown(0.99).text(j.row.drain_limit_ns());
+    let p99 = j.row.end_to_end.response.shown(0.99).text(j.row.followed());
     let judged = if a.file.objectives.0.is_empty() { "; no objective is asked" } else { " and meets every objective" };
     let rate = figures::rate(j.row.achieved_per_s());
     let text = format!("{label} carries {rate}{judged}: end-to-end p99 {p99}.{}", outages::headline(j));
@@ -275,6 +277,7 @@ fn contract_reason(a: &Analysis) -> String {
         let checked = figures::plural(messages, "checked message");
         parts.push(format!("{who} kept it over {checked}: {lost} lost, {duplicated} duplicated."));
     }
+    parts.extend(given_up::sentences(a));
     if !refused.is_empty() {
         parts.push(format!("{} refused it.", and_list(&refused)));
     }
@@ -304,7 +307,7 @@ fn objectives_reason(a: &Analysis) -> String {
     let p99s: Vec<String> = a
         .candidates()
         .filter(|j| j.missed.is_empty() && !j.row.saturated() && j.row.counts.due > 0)
-        .map(|j| format!("{} {}", j.row.label, j.row.end_to_end.response.shown(0.99).text(j.row.drain_limit_ns())))
+        .map(|j| format!("{} {}", j.row.label, j.row.end_to_end.response.shown(0.99).text(j.row.followed())))
         .collect();
     let mut parts = Vec::new();
     if !p99s.is_empty() {
@@ -471,7 +474,8 @@ fn objective_flip(best: &[&Judged]) -> Option<String> {
         .collect();
     p99s.sort_by(|a, b| b.1.total_cmp(&a.1));
     let (slowest, rest) = p99s.split_first()?;
-    let text = median_text(Some(slowest.1), 0);
+    // Only rows that have one are held here.
+    let text = figures::duration_f64(slowest.1);
     Some(if rest.is_empty() {
         format!("If end-to-end p99 must stay below {text}: {} no longer meets it.", slowest.0)
     } else {

@@ -14,7 +14,7 @@ use crate::compare::{Figure, median};
 use crate::figures;
 use crate::limited::by_setting;
 use crate::result::{Objectives, ResultFile};
-use crate::sample::{Operation, Sample, Shown};
+use crate::sample::{Followed, Operation, Sample, Shown};
 
 /// The plain name of the harness's own ceiling.
 pub const CEILING: &str = "null";
@@ -89,6 +89,11 @@ impl<'a> Stair<'a> {
             && cell.cut_short.is_none();
         let p99 = alone.end_to_end.shown(0.99);
         Ok(Self { cell, factor, offered_per_s, achieved_per_s, p99, validity, missed, sustained })
+    }
+
+    /// Its end-to-end response p99 in words.
+    pub fn p99_text(&self) -> String {
+        self.p99.text(Followed::of(self.cell))
     }
 
     /// The contract's clauses that it broke, in words.
@@ -335,9 +340,13 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// How long unfinished messages were followed.
-    pub fn drain_limit_ns(&self) -> u64 {
-        self.example().map_or(0, |cell| cell.window.drain_limit_ns)
+    /// How long unfinished messages were followed, in every visit.
+    pub fn followed(&self) -> Followed {
+        match self.example() {
+            _ if self.evidence.cut_short.is_some() => Followed::CutShort,
+            Some(cell) => Followed::of(cell),
+            None => Followed::For(0),
+        }
     }
 
     /// The compared figures, one a visit.
@@ -450,7 +459,7 @@ impl<'a> Row<'a> {
             Metric::Publish => &self.publish.response,
             Metric::Settle => &self.settle.response,
         };
-        missed(objectives, of, &self.check, self.drain_limit_ns())
+        missed(objectives, of, &self.check, self.followed())
     }
 }
 
@@ -459,7 +468,7 @@ fn missed<'s>(
     objectives: &Objectives,
     of: impl Fn(Metric) -> &'s Sample,
     check: &CheckRecord,
-    drain_limit_ns: u64,
+    followed: Followed,
 ) -> Vec<String> {
     let mut missed = Vec::new();
     for objective in &objectives.0 {
@@ -471,7 +480,7 @@ fn missed<'s>(
                     Quantile::Never => false,
                 };
                 if !met {
-                    let found = of(metric).shown(quantile).text(drain_limit_ns);
+                    let found = of(metric).shown(quantile).text(followed);
                     let (name, q) = (metric.name(), figures::quantile_name(quantile));
                     missed.push(format!(
                         "{name} {q} {found}, asked ≤ {}",
@@ -486,6 +495,8 @@ fn missed<'s>(
                     Count::Reordered => check.reordered,
                     Count::Corrupted => check.corrupted,
                     Count::Undelivered => check.undelivered,
+                    Count::Expired => check.expired,
+                    Count::Overflowed => check.overflowed,
                 };
                 if found > at_most {
                     missed.push(format!("{} {}, asked ≤ {at_most}", figures::count(found), count.name()));
@@ -521,18 +532,9 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
     if n == 0 { 0.0 } else { sum / f64::from(n) }
 }
 
-/// Offered and achieved per second of the window. What was acknowledged only while draining is not achieved.
+/// Offered and achieved per second of the window; nothing where it had not begun.
 fn rates(cell: &Measurement) -> (f64, f64) {
-    let seconds = cell.window.duration_ns.max(1) as f64 / 1e9;
-    let (start, end) = (cell.window.warmup_ns, cell.window.warmup_ns.saturating_add(cell.window.duration_ns));
-    let inside: Vec<u64> =
-        cell.intervals.iter().filter(|i| i.start_ns >= start && i.start_ns < end).map(|i| i.acknowledged).collect();
-    let acknowledged = if inside.is_empty() {
-        cell.counts.acknowledged
-    } else {
-        inside.iter().fold(0, |sum: u64, n| sum.saturating_add(*n))
-    };
-    (cell.counts.due as f64 / seconds, acknowledged as f64 / seconds)
+    cell.rates().map_or((0.0, 0.0), |rates| (rates.offered_per_s, rates.achieved_per_s))
 }
 
 /// One cell, judged by itself.
@@ -541,7 +543,7 @@ struct Alone {
     end_to_end: Sample,
     settle: Sample,
     check: CheckRecord,
-    drain_limit_ns: u64,
+    followed: Followed,
 }
 
 impl Alone {
@@ -559,7 +561,7 @@ impl Alone {
             end_to_end: response(&cell.end_to_end)?,
             settle: response(&cell.settle)?,
             check,
-            drain_limit_ns: cell.window.drain_limit_ns,
+            followed: Followed::of(cell),
         })
     }
 
@@ -569,7 +571,7 @@ impl Alone {
             Metric::Publish => &self.publish,
             Metric::Settle => &self.settle,
         };
-        missed(objectives, of, &self.check, self.drain_limit_ns)
+        missed(objectives, of, &self.check, self.followed)
     }
 }
 

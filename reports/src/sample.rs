@@ -2,7 +2,7 @@
 //!
 //! Leaves out decoding and ranking, which are `workloads::record`'s.
 
-use brokerlab_workloads::measurement::{Distributions, HistogramRecord};
+use brokerlab_workloads::measurement::{Distributions, HistogramRecord, Measurement};
 use brokerlab_workloads::record::{DecodeError, Quantile, quantile};
 use brokerlab_workloads::validity::may_show;
 use hdrhistogram::Histogram;
@@ -38,6 +38,30 @@ pub enum Shown {
     TooFew,
     /// Nothing was recorded.
     Empty,
+}
+
+/// How long operations were followed that did not finish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Followed {
+    /// To the drain limit, in nanoseconds.
+    For(u64),
+    /// Until their run was cut short: how long they would have taken is not known.
+    CutShort,
+}
+
+impl Followed {
+    /// Of one cell.
+    pub fn of(cell: &Measurement) -> Self {
+        if cell.cut_short.is_some() { Self::CutShort } else { Self::For(cell.window.drain_limit_ns) }
+    }
+
+    /// How a time is written that was not seen to end: `never (> 500 ms)`, `unfinished`.
+    pub fn text(self) -> String {
+        match self {
+            Self::For(ns) => format!("never (> {})", figures::duration(ns)),
+            Self::CutShort => "unfinished".to_owned(),
+        }
+    }
 }
 
 impl Sample {
@@ -106,10 +130,10 @@ fn rank(q: f64, total: u64) -> u64 {
 
 impl Shown {
     /// As text: `1.23 ms`, `never (> 500 ms)`, `–`.
-    pub fn text(self, drain_limit_ns: u64) -> String {
+    pub fn text(self, followed: Followed) -> String {
         match self {
             Self::At(ns) => figures::duration(ns),
-            Self::Never => format!("never (> {})", figures::duration(drain_limit_ns)),
+            Self::Never => followed.text(),
             Self::BelowZero => "below zero".to_owned(),
             Self::TooFew | Self::Empty => "–".to_owned(),
         }

@@ -7,7 +7,7 @@ use brokerlab_workloads::measurement::{Point, Varied};
 use crate::compare::median;
 use crate::figures;
 use crate::rows::{Row, Stair};
-use crate::sample::Shown;
+use crate::sample::{Followed, Shown};
 
 /// One point with one row.
 #[derive(Clone, Debug)]
@@ -135,8 +135,7 @@ impl Place<'_, '_> {
             }
             None => "–".to_owned(),
             Some(ns) if ns.is_infinite() => {
-                let limit = self.rounds.first().map_or(0, |stair| stair.cell.window.drain_limit_ns);
-                format!("never (> {})", figures::duration(limit))
+                self.rounds.first().map_or(Followed::For(0), |stair| Followed::of(stair.cell)).text()
             }
             Some(ns) => figures::duration_f64(ns),
         }

@@ -9,10 +9,12 @@ use comfy_table::{Cell, CellAlignment, Table};
 use crate::analytics;
 use crate::capacity::Answer;
 use crate::figures;
+use crate::given_up;
 use crate::live::Strength;
 use crate::page::trust_sentence;
 use crate::result::{Command, ResultFile};
 use crate::rows::{Role, Row};
+use crate::sample::{Sample, Shown};
 use crate::sweep;
 use crate::verdict::{Analysis, Judged, median_text};
 
@@ -99,7 +101,7 @@ pub fn table(file: &ResultFile, style: Style) -> Result<String, DecodeError> {
             }
         }
         if a.is_comparison() {
-            line(&style.paint(Tone::Soft, "end-to-end p99: median of the visits; other quantiles: all visits merged"));
+            line(&style.paint(Tone::Soft, "p99: median of the visits; other quantiles: all visits merged"));
         }
         line("");
     }
@@ -204,31 +206,36 @@ fn rows(a: &Analysis) -> String {
 }
 
 fn promise(row: &Row) -> String {
-    match (row.kept(), Strength::of(row)) {
+    let word = match (row.kept(), Strength::of(row)) {
+        // Nothing was due, so nothing was kept.
+        (true, _) if row.counts.due == 0 => "–".to_owned(),
         (false, _) => "BROKEN".to_owned(),
         (true, Strength::AsAsked) => "kept".to_owned(),
         (true, Strength::Stronger(axes)) => format!("kept, and {}", axes.join(", ")),
         (true, Strength::Weaker(_)) => "weaker than asked".to_owned(),
-    }
+    };
+    format!("{word}{}", given_up::short(row))
 }
 
 fn texts(a: &Analysis, j: &Judged) -> [String; 11] {
     let row = &j.row;
-    let limit = row.drain_limit_ns();
+    let limit = row.followed();
     let saturated = row.saturated();
-    let shown = |sample: &crate::sample::Sample, q: f64| {
+    let shown = |sample: &Sample, q: f64| {
         if saturated { "–".to_owned() } else { sample.shown(q).text(limit) }
     };
     let (response, publish) = (&row.end_to_end.response, &row.publish.response);
-    let p99 = if saturated {
-        "saturated".to_owned()
-    } else if a.is_comparison() {
-        median_text(j.median_p99_ns, limit)
-    } else {
-        shown(response, 0.99)
+    // One statistic for all three: a p99 that is merged can't be held against one that is a median.
+    let p99_of = |sample: &Sample, median_ns: Option<f64>| match sample.shown(0.99) {
+        _ if saturated => "–".to_owned(),
+        Shown::At(_) | Shown::Never | Shown::BelowZero if a.is_comparison() => median_text(median_ns, limit),
+        shown => shown.text(limit),
     };
+    let p99 = if saturated { "saturated".to_owned() } else { p99_of(response, j.median_p99_ns) };
     let achieved = if saturated {
         format!("{} of {}", figures::rate(row.achieved_per_s()), figures::rate(row.offered_per_s()))
+    } else if row.counts.due == 0 {
+        "–".to_owned()
     } else {
         figures::rate(row.achieved_per_s())
     };
@@ -248,11 +255,11 @@ fn texts(a: &Analysis, j: &Judged) -> [String; 11] {
         format!("{}/{}/{}", row.check.lost, row.check.duplicated, row.check.reordered),
         achieved,
         shown(publish, 0.5),
-        shown(publish, 0.99),
+        p99_of(publish, row.median_ns(|visit| visit.publish_p99)),
         shown(response, 0.5),
         p99,
         shown(response, 0.999),
-        shown(&row.settle.response, 0.99),
+        p99_of(&row.settle.response, row.median_ns(|visit| visit.settle_p99)),
         headroom,
     ]
 }

@@ -12,11 +12,16 @@ use crate::figures::{self, and_list};
 use crate::headroom::{Headroom, ceiling_per_s, headroom};
 use crate::live::Strength;
 use crate::result::{Command, Objectives, ResultFile};
-use crate::rows::{Role, Row};
+use crate::rows::{Role, Row, Stair};
+use crate::sample::Followed;
 
 /// The sentence that stands with every verdict on embedded rows.
 pub const EMBEDDED_CAVEAT: &str = "These are models in one process, not Kafka, RabbitMQ, SQS or Kinesis; shapes and counts carry over, \
                                    rates do not.";
+
+/// The same where they stand behind a loopback socket.
+pub const LOOPBACK_CAVEAT: &str = "These are models in a process of their own behind a loopback socket, not Kafka, RabbitMQ, SQS or Kinesis; \
+                                   shapes and counts carry over, rates do not.";
 
 /// A response-time difference below this share of the objective never decides.
 pub const DECIDING_SHARE: f64 = 0.1;
@@ -237,16 +242,22 @@ impl<'a> Analysis<'a> {
     }
 
     /// Whether the figures can be believed: every candidate that was not saturated is valid, and so is the A/A row. Of cells that
-    /// stand apart each carries its own validity; of a search no answer may rest on too few samples.
+    /// stand apart each carries its own validity, and one of them at least has to be valid; of a search no answer may rest on too few
+    /// samples.
     pub fn valid(&self) -> bool {
         if self.stands_apart() {
             return self.file.cut_short.is_none()
-                && !self.file.cells.is_empty()
+                && self.apart().any(|stair| stair.missed_checks().is_empty())
                 && self.answers.iter().all(|answer| answer.is_ceiling || answer.valid);
         }
         !self.rows.iter().any(|j| self.checks_count(&j.row) && !j.row.valid())
             && self.rows.iter().any(|j| !j.row.visits.is_empty())
             && self.file.cut_short.is_none()
+    }
+
+    /// The cells of candidates that stand apart.
+    pub(crate) fn apart(&self) -> impl Iterator<Item = &Stair<'a>> {
+        self.candidates().flat_map(|j| &j.row.apart)
     }
 
     /// Why the rows may not be ranked against each other at all.
@@ -403,10 +414,10 @@ fn ranked_world(rows: &[Row]) -> Option<World> {
 }
 
 /// A median of visits as text.
-pub fn median_text(ns: Option<f64>, drain_limit_ns: u64) -> String {
+pub fn median_text(ns: Option<f64>, followed: Followed) -> String {
     match ns {
         None => "–".to_owned(),
-        Some(ns) if ns.is_infinite() => format!("never (> {})", figures::duration(drain_limit_ns)),
+        Some(ns) if ns.is_infinite() => followed.text(),
         Some(ns) => figures::duration_f64(ns),
     }
 }

@@ -158,6 +158,43 @@ pub struct Measurement {
     pub servers: Vec<ServerRecord>,
 }
 
+/// What was asked of a cell and what it did, per second of its window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rates {
+    /// Messages due.
+    pub offered_per_s: f64,
+    /// Publishes acknowledged.
+    pub achieved_per_s: f64,
+}
+
+impl Measurement {
+    /// What was asked and achieved; none when it ended before its window began.
+    ///
+    /// What was acknowledged only while draining is not achieved; nor is more than came due in the window: what is beyond that
+    /// was due in the warm-up and only caught up with.
+    pub fn rates(&self) -> Option<Rates> {
+        let window = &self.window;
+        if window.duration_ns == 0 {
+            return None;
+        }
+        let (start, end) = (window.warmup_ns, window.warmup_ns.saturating_add(window.duration_ns));
+        let inside = || self.intervals.iter().filter(|i| i.start_ns >= start && i.start_ns < end);
+        let acknowledged = match inside().next() {
+            Some(_) => inside().fold(0, |sum: u64, interval| sum.saturating_add(interval.acknowledged)),
+            None => self.counts.acknowledged,
+        };
+        let per_s = |count: u64| count as f64 / (window.duration_ns as f64 / 1e9);
+        Some(Rates { offered_per_s: per_s(self.counts.due), achieved_per_s: per_s(acknowledged.min(self.counts.due)) })
+    }
+}
+
+impl CheckRecord {
+    /// Acknowledged, not delivered, and given up by the backend as it was set to.
+    pub fn given_up(&self) -> u64 {
+        self.expired.saturating_add(self.overflowed)
+    }
+}
+
 /// A real broker as it was met.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiveRecord {
@@ -376,9 +413,13 @@ pub struct IntervalRecord {
     pub acknowledged: u64,
     /// First deliveries in it.
     pub delivered: u64,
-    /// The same of each group, and what was acknowledged in it and is not for the group by its bindings; empty in results of versions that did not keep it.
+    /// The same of each group; empty in results of versions that did not keep it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub delivered_by_group: Vec<u64>,
+    /// Of each group, what was acknowledged in it and is not for the group by its bindings; empty where the profile has none.
+    /// Results of versions without it count these in `delivered_by_group`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed_by_group: Vec<u64>,
     /// Due by its end, and by then neither acknowledged nor ended otherwise (refused, failed, unknown).
     pub backlog: u64,
     /// Publish response of messages due in it.

@@ -270,11 +270,10 @@ fn saturation(cell: &Measurement) -> Option<Saturation> {
     let window: Vec<&IntervalRecord> =
         cell.intervals.iter().filter(|interval| interval.start_ns >= cell.window.warmup_ns).collect();
     let reason = too_few_acknowledged(cell).or_else(|| growing(cell, &window))?;
-    let seconds = Span(cell.window.duration_ns).as_secs_f64();
-    let per_s = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
+    let rates = cell.rates();
     Some(Saturation {
-        asked_per_s: per_s(counts.due),
-        achieved_per_s: per_s(window.iter().fold(0, |sum: u64, interval| sum.saturating_add(interval.acknowledged))),
+        asked_per_s: rates.map_or(0.0, |rates| rates.offered_per_s),
+        achieved_per_s: rates.map_or(0.0, |rates| rates.achieved_per_s),
         backlog: counts.backlog_end,
         reason,
     })
@@ -350,8 +349,23 @@ fn growing(cell: &Measurement, window: &[&IntervalRecord]) -> Option<String> {
     let groups = cell.groups.len() as u64;
     let wanted = rest.iter().fold(0, |sum: u64, i| sum.saturating_add(i.acknowledged.saturating_mul(groups)));
     let delivered = rest.iter().fold(0, |sum: u64, i| sum.saturating_add(i.delivered));
-    let behind = wanted as f64 - delivered as f64;
+    let behind = (wanted as f64 - delivered as f64).min(waiting(cell, None));
     (behind > allowed(&rest) * groups as f64).then(|| behind_in_words("", behind))
+}
+
+/// Acknowledged messages that could still wait for a group, or for all of them, when the schedule was over: neither delivered by
+/// then nor given up by the backend. Nobody is further behind than that.
+fn waiting(cell: &Measurement, group: Option<usize>) -> f64 {
+    let of = |all: &[u64], sum: u64| group.map_or(sum, |group| all.get(group).copied().unwrap_or(0));
+    let groups = if group.is_some() { 1 } else { cell.groups.len() as u64 };
+    let over = |interval: &IntervalRecord| {
+        let wanted = interval.acknowledged.saturating_mul(groups);
+        let passed = of(&interval.passed_by_group, interval.passed_by_group.iter().sum());
+        wanted as f64 - of(&interval.delivered_by_group, interval.delivered) as f64 - passed as f64
+    };
+    let given_up = cell.groups.iter().enumerate().filter(|(n, _)| group.is_none_or(|group| group == *n));
+    let given_up = given_up.fold(0, |sum: u64, (_, of)| sum.saturating_add(of.check.given_up()));
+    (cell.intervals.iter().map(over).sum::<f64>() - given_up as f64).max(0.0)
 }
 
 /// Whether one group did not get what was acknowledged, its declared pauses left out.
@@ -359,8 +373,10 @@ fn fallen_behind(cell: &Measurement, group: usize, rest: &[&IntervalRecord]) -> 
     let name = &cell.groups[group].name;
     let rest: Vec<&IntervalRecord> = rest.iter().filter(|i| !in_pause(cell, name, i)).copied().collect();
     let wanted = rest.iter().fold(0, |sum: u64, i| sum.saturating_add(i.acknowledged));
-    let delivered = rest.iter().fold(0, |sum: u64, i| sum.saturating_add(i.delivered_by_group[group]));
-    let behind = wanted as f64 - delivered as f64;
+    let passed = |i: &IntervalRecord| i.passed_by_group.get(group).copied().unwrap_or(0);
+    let got = |i: &IntervalRecord| i.delivered_by_group[group].saturating_add(passed(i));
+    let delivered = rest.iter().fold(0, |sum: u64, i| sum.saturating_add(got(i)));
+    let behind = (wanted as f64 - delivered as f64).min(waiting(cell, Some(group)));
     let whose = if cell.groups.len() > 1 { format!(" of group {name}") } else { String::new() };
     (behind > allowed(&rest)).then(|| behind_in_words(&whose, behind))
 }
@@ -541,6 +557,41 @@ mod tests {
         cell.intervals[11].delivered_by_group[1] = 0;
         let reason = judge(&cell).unwrap().saturated.unwrap().reason;
         assert!(reason.starts_with("consumers of group search"), "{reason}");
+    }
+
+    #[test]
+    fn what_a_backend_gave_up_keeps_no_consumer_behind() {
+        let mut cell = cell();
+        for interval in &mut cell.intervals {
+            interval.delivered = 500;
+            interval.delivered_by_group = vec![500];
+        }
+        // 18,000 were not delivered; all but the hundred that a queue holds were given up.
+        cell.groups[0].check.overflowed = 17_900;
+        assert_eq!(judge(&cell).unwrap().saturated, None);
+        cell.groups[0].check.overflowed = 9_000;
+        let reason = judge(&cell).unwrap().saturated.unwrap().reason;
+        // Of ten intervals in the window the last five, from the end of the first.
+        assert_eq!(reason, "consumers fell behind by 6000 deliveries over the window's last half");
+        cell.groups[0].check.overflowed = 14_000;
+        let reason = judge(&cell).unwrap().saturated.unwrap().reason;
+        assert_eq!(reason, "consumers fell behind by 4000 deliveries over the window's last half");
+        cell.intervals.iter_mut().for_each(|interval| interval.delivered_by_group.clear());
+        assert_eq!(judge(&cell).unwrap().saturated.unwrap().reason, reason);
+    }
+
+    #[test]
+    fn no_more_is_achieved_than_was_due() {
+        let mut cell = cell();
+        // A backlog of the warm-up that the window catches up with.
+        cell.intervals[3].acknowledged = 9_000;
+        let rates = cell.rates().unwrap();
+        assert_eq!((rates.offered_per_s, rates.achieved_per_s), (20_000.0, 20_000.0));
+        cell.intervals[4].acknowledged = 0;
+        cell.intervals[5..9].iter_mut().for_each(|interval| interval.acknowledged = 0);
+        assert!((cell.rates().unwrap().achieved_per_s - 17_000.0).abs() < 1e-9);
+        cell.window.duration_ns = 0;
+        assert_eq!(cell.rates(), None);
     }
 
     #[test]

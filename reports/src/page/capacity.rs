@@ -184,7 +184,7 @@ fn every_probe(view: &View, rows: &[Shown]) -> Markup {
         all.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         for (rate_per_s, probe) in all {
             let saturated = probe.validity.saturated.is_some();
-            let p99 = if saturated { "saturated".to_owned() } else { probe.p99.text(probe.cell.window.drain_limit_ns) };
+            let p99 = if saturated { "saturated".to_owned() } else { probe.p99_text() };
             let missed = probe.missed_checks();
             let cells = vec![
                 Cell::Figure(figures::rate(rate_per_s)),

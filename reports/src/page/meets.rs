@@ -8,7 +8,8 @@ use super::parts::{Cell, Panel, Shown, Table, View, figure, legend};
 use crate::chart::{Axis, Line, Mark, Plot, Rule};
 use crate::compare::Outcome;
 use crate::figures::{self, and_list};
-use crate::sample::{Operation, Shown as Quantile};
+use crate::given_up;
+use crate::sample::{Followed, Operation, Shown as Quantile};
 use crate::verdict::median_text;
 
 pub(super) fn panel(view: &View) -> Panel {
@@ -138,9 +139,11 @@ fn requirements(view: &View, rows: &[Shown]) -> Markup {
     );
     for r in rows {
         let (j, row) = (r.judged, &r.judged.row);
-        let limit = row.drain_limit_ns();
-        let kept = if row.kept() {
-            Cell::Yes("kept".to_owned())
+        let limit = row.followed();
+        let kept = if row.kept() && row.counts.due == 0 {
+            Cell::Open("–".to_owned())
+        } else if row.kept() {
+            Cell::Yes(format!("kept{}", given_up::short(row)))
         } else {
             Cell::No(format!("broken: {}", and_list(&row.broken())))
         };
@@ -183,7 +186,7 @@ fn requirements(view: &View, rows: &[Shown]) -> Markup {
 }
 
 /// A median over visits, where there are samples enough to show that quantile at all.
-fn median_of(operation: &Operation, ns: Option<f64>, limit: u64) -> String {
+fn median_of(operation: &Operation, ns: Option<f64>, limit: Followed) -> String {
     match operation.response.shown(0.99) {
         Quantile::TooFew | Quantile::Empty => "–".to_owned(),
         Quantile::At(_) | Quantile::Never | Quantile::BelowZero => median_text(ns, limit),
@@ -259,22 +262,32 @@ fn groups(view: &View) -> Markup {
     table.markup(view)
 }
 
+/// The row that was faster in the median, and by how much.
+fn by(label: &str, ratio: f64) -> String {
+    format!("{label} by {}", figures::factor(ratio))
+}
+
 fn pairs(view: &View) -> Markup {
+    let shown: Vec<String> =
+        view.analyses.iter().filter_map(|a| a.control).map(|c| figures::factor(c.largest_ratio)).collect();
+    let control = if shown.is_empty() { String::new() } else { format!(" (here {})", and_list(&shown)) };
     let mut table = Table::new(
         "Held against each other",
-        "a row is faster only if every round agrees and the median ratio exceeds 1.25× and what A/A showed",
-        &["Pair", "Outcome", "Median ratio", "Does it matter?"],
+        &format!(
+            "a row is faster only if every round agrees and the median ratio exceeds 1.25× and what A/A showed{control}"
+        ),
+        &["Pair", "Outcome", "Faster in the median", "Does it matter?"],
     );
     for a in &view.analyses {
         for pair in &a.pairs {
             let (first, second) = (&a.rows[pair.first].row.label, &a.rows[pair.second].row.label);
             let matters = if pair.matters { "yes" } else { "no: less than a tenth of the objective" };
             let (outcome, ratio, matters) = match pair.outcome {
-                Outcome::First { ratio } => (format!("{first} is faster"), figures::factor(ratio), matters),
-                Outcome::Second { ratio } => (format!("{second} is faster"), figures::factor(ratio), matters),
+                Outcome::First { ratio } => (format!("{first} is faster"), by(first, ratio), matters),
+                Outcome::Second { ratio } => (format!("{second} is faster"), by(second, ratio), matters),
                 Outcome::TooClose { ratio, first_faster, rounds } => (
                     format!("too close to call ({first} faster in {first_faster} of {rounds})"),
-                    figures::factor(ratio.max(1.0 / ratio)),
+                    if ratio >= 1.0 { by(first, ratio) } else { by(second, 1.0 / ratio) },
                     "–",
                 ),
                 Outcome::TooFewRounds { rounds } => (format!("too few rounds ({rounds} of 6)"), "–".to_owned(), "–"),

@@ -53,7 +53,7 @@ fn title(r: &Shown, stair: &Stair) -> String {
         r.label(),
         figures::rate(stair.offered_per_s),
         figures::rate(stair.achieved_per_s),
-        stair.p99.text(stair.cell.window.drain_limit_ns)
+        stair.p99_text()
     )
 }
 
@@ -167,9 +167,9 @@ fn steps(view: &View, rows: &[Shown]) -> Markup {
         for s in &r.judged.row.stairs {
             let (p99, outcome) = match (&s.validity.saturated, s.sustained) {
                 (Some(saturated), _) => ("saturated".to_owned(), Cell::No(saturated.reason.clone())),
-                (None, true) => (s.p99.text(s.cell.window.drain_limit_ns), Cell::Yes("carried".to_owned())),
+                (None, true) => (s.p99_text(), Cell::Yes("carried".to_owned())),
                 (None, false) => (
-                    s.p99.text(s.cell.window.drain_limit_ns),
+                    s.p99_text(),
                     Cell::No(if s.missed.is_empty() { "contract broken".to_owned() } else { and_list(&s.missed) }),
                 ),
             };

@@ -163,7 +163,7 @@ fn table(view: &View, rows: &[Shown]) -> Markup {
     let mut table = Table::new("Over time", &aside, &head);
     for r in rows {
         for tick in r.judged.row.timeline.iter().step_by(every) {
-            let limit = r.judged.row.drain_limit_ns();
+            let limit = r.judged.row.followed();
             let at = tick.at_ns as f64 / 1e9;
             let mut cells = vec![
                 Cell::Figure(seconds(at)),

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use super::parts::{Cell, Panel, Shown, Table, View, figure, legend};
 use crate::chart::{Axis, Line, Mark, Plot};
 use crate::figures::{self, and_list};
-use crate::sample::{Operation, Sample, Shown as Quantile};
+use crate::sample::{Followed, Operation, Sample, Shown as Quantile};
 
 pub(super) fn panel(view: &View) -> Option<Panel> {
     let rows: Vec<Shown> = view.rows().into_iter().filter(|r| !r.judged.row.saturated()).collect();
@@ -39,14 +39,28 @@ fn sentence(rows: &[Shown]) -> String {
         return "Too few messages were measured to show any quantile.".to_owned();
     };
     let one_in = (1.0 / (1.0 - q)).round() as u64;
-    let texts: Vec<String> = rows
+    let one_in = figures::count(one_in);
+    let ends = |r: &&Shown| r.judged.row.end_to_end.response.shown(q) != Quantile::Never;
+    let (ended, never): (Vec<&Shown>, Vec<&Shown>) = rows.iter().partition(ends);
+    let timed: Vec<String> = ended
         .iter()
         .map(|r| {
             let row = &r.judged.row;
-            format!("{} with {}", row.end_to_end.response.shown(q).text(row.drain_limit_ns()), r.label())
+            format!("{} with {}", row.end_to_end.response.shown(q).text(row.followed()), r.label())
         })
         .collect();
-    format!("One message in {} takes longer, end to end, than {}.", figures::count(one_in), and_list(&texts))
+    let mut sentences = Vec::new();
+    if !timed.is_empty() {
+        sentences.push(format!("One message in {one_in} takes longer, end to end, than {}.", and_list(&timed)));
+    }
+    sentences.extend(never.iter().map(|r| {
+        let what = match r.judged.row.followed() {
+            Followed::For(ns) => format!("was not delivered within {}", figures::duration(ns)),
+            Followed::CutShort => "was unfinished when the run was cut short".to_owned(),
+        };
+        format!("With {} one message in {one_in} {what}.", r.label())
+    }));
+    sentences.join(" ")
 }
 
 /// A curve through quantiles that are evenly apart in nines, as far as samples lie beyond them.
@@ -118,7 +132,7 @@ fn table(view: &View, rows: &[Shown]) -> Markup {
         ];
         for (name, sample) in all.into_iter().filter(|(_, sample)| sample.total() > 0) {
             let mut cells = vec![Cell::Words(name.to_owned())];
-            cells.extend(QUANTILES.iter().map(|&q| Cell::Figure(sample.shown(q).text(row.drain_limit_ns()))));
+            cells.extend(QUANTILES.iter().map(|&q| Cell::Figure(sample.shown(q).text(row.followed()))));
             let (negative, lowest) = sample.negative();
             cells.push(Cell::Figure(figures::count(sample.total())));
             cells.push(Cell::Figure(figures::count(sample.unfinished())));

@@ -7,6 +7,7 @@ use maud::{Markup, html};
 use super::letter;
 use crate::figures::unbroken;
 use crate::reasons::WHY_NOT_VALID;
+use crate::result::HostFacts;
 use crate::verdict::{Analysis, Decision};
 
 /// All cards, and what a reader of several must know.
@@ -37,8 +38,14 @@ fn side_by_side(analyses: &[Analysis]) -> String {
     if differ(&|a, b| a.file.profile.toml != b.file.profile.toml) {
         differs.push("profiles");
     }
-    if differ(&|a, b| a.file.host != b.file.host) {
+    if differ(&|a, b| machine(&a.file.host) != machine(&b.file.host)) {
         differs.push("machines");
+    }
+    // What its write cache does to a flush is said in words that depend on the contract, which is compared above.
+    if differ(&|a, b| {
+        (&a.file.host.file_system, &a.file.host.device) != (&b.file.host.file_system, &b.file.host.device)
+    }) {
+        differs.push("storage");
     }
     if differ(&|a, b| a.file.waiting != b.file.waiting) {
         differs.push("waiting policies");
@@ -48,6 +55,11 @@ fn side_by_side(analyses: &[Analysis]) -> String {
         return reason.to_owned();
     }
     format!("Not comparable: they differ in {}. {reason}", crate::figures::and_list(&differs))
+}
+
+/// What makes a machine another one.
+fn machine(host: &HostFacts) -> (u32, u64, &str, &str) {
+    (host.cores, host.memory_bytes, &host.kernel, &host.cpu_model)
 }
 
 fn tone(a: &Analysis) -> (&'static str, &'static str) {

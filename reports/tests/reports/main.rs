@@ -11,4 +11,5 @@ mod rule;
 mod search;
 mod synthetic;
 mod table;
+mod told;
 mod verdict;

@@ -102,6 +102,7 @@ fn intervals(draw: &mut Draw, shape: Shape, offered_per_s: f64, count: u64) -> V
                 acknowledged,
                 delivered: acknowledged,
                 delivered_by_group: vec![acknowledged],
+                passed_by_group: Vec::new(),
                 backlog: backlog as u64 + (draw.unit() * 20.0) as u64,
                 publish_response: d.response.clone(),
                 end_to_end_response: d.response,

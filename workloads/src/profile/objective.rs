@@ -37,6 +37,10 @@ pub enum Count {
     Corrupted,
     /// Still held by the backend at the drain limit.
     Undelivered,
+    /// Acknowledged, and given up because its time to live was over.
+    Expired,
+    /// Acknowledged, and given up because a queue was full.
+    Overflowed,
 }
 
 /// One objective.
@@ -61,7 +65,7 @@ pub enum Objective {
 }
 
 const REMEDY: &str = "write \"end-to-end p99 <= 50ms\" (or publish, settle) or \"lost = 0\" (or duplicated, reordered, \
-                      corrupted, undelivered)";
+                      corrupted, undelivered, expired, overflowed)";
 
 impl Metric {
     /// Every metric.
@@ -79,7 +83,15 @@ impl Metric {
 
 impl Count {
     /// Every count.
-    pub const ALL: [Self; 5] = [Self::Lost, Self::Duplicated, Self::Reordered, Self::Corrupted, Self::Undelivered];
+    pub const ALL: [Self; 7] = [
+        Self::Lost,
+        Self::Duplicated,
+        Self::Reordered,
+        Self::Corrupted,
+        Self::Undelivered,
+        Self::Expired,
+        Self::Overflowed,
+    ];
 
     /// As it is written in a profile.
     pub const fn name(self) -> &'static str {
@@ -89,6 +101,8 @@ impl Count {
             Self::Reordered => "reordered",
             Self::Corrupted => "corrupted",
             Self::Undelivered => "undelivered",
+            Self::Expired => "expired",
+            Self::Overflowed => "overflowed",
         }
     }
 }
@@ -194,7 +208,7 @@ impl JsonSchema for Objective {
         json_schema!({
             "type": "string",
             "description": "A bound on a quantile of a response time, or on a count of the delivery checker.",
-            "pattern": r"^((end-to-end|publish|settle) p[0-9.]+ *<= *[0-9][0-9_.]* ?(ns|us|µs|μs|ms|s|min|h|d)|(lost|duplicated|reordered|corrupted|undelivered) *(=|<=) *[0-9]+)$",
+            "pattern": r"^((end-to-end|publish|settle) p[0-9.]+ *<= *[0-9][0-9_.]* ?(ns|us|µs|μs|ms|s|min|h|d)|(lost|duplicated|reordered|corrupted|undelivered|expired|overflowed) *(=|<=) *[0-9]+)$",
             "examples": ["end-to-end p99 <= 50ms", "lost = 0"]
         })
     }
@@ -206,8 +220,14 @@ mod tests {
 
     #[test]
     fn objectives_print_as_they_are_written() {
-        for text in ["end-to-end p99 <= 50ms", "publish p99.9 <= 1.5s", "settle p50 <= 40µs", "lost = 0", "lost <= 3"]
-        {
+        for text in [
+            "end-to-end p99 <= 50ms",
+            "publish p99.9 <= 1.5s",
+            "settle p50 <= 40µs",
+            "lost <= 3",
+            "overflowed = 0",
+            "expired <= 9",
+        ] {
             assert_eq!(text.parse::<Objective>().unwrap().to_string(), text);
         }
     }

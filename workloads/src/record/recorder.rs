@@ -77,6 +77,8 @@ struct Interval {
     delivered: u64,
     /// The same by group.
     delivered_by_group: Vec<u64>,
+    /// By group, acknowledged and not for it; empty until there is one.
+    passed_by_group: Vec<u64>,
     publish_response: Tally,
     end_to_end_response: Tally,
 }
@@ -230,8 +232,10 @@ impl Recorder {
     /// A message that is not for `group` was acknowledged at `at`: the group has nothing to wait for, and is behind by nothing.
     #[inline]
     pub fn passes_by(&mut self, group: usize, at: Time) {
+        let groups = self.plan.groups;
         if let Some(interval) = self.ended(at) {
-            interval.delivered_by_group[group] += 1;
+            interval.passed_by_group.resize(groups, 0);
+            interval.passed_by_group[group] += 1;
         }
     }
 
@@ -336,6 +340,10 @@ impl Recorder {
             for (mine, theirs) in mine.delivered_by_group.iter_mut().zip(&theirs.delivered_by_group) {
                 *mine += theirs;
             }
+            mine.passed_by_group.resize(mine.passed_by_group.len().max(theirs.passed_by_group.len()), 0);
+            for (mine, theirs) in mine.passed_by_group.iter_mut().zip(&theirs.passed_by_group) {
+                *mine += theirs;
+            }
             mine.publish_response.merge(&theirs.publish_response);
             mine.end_to_end_response.merge(&theirs.end_to_end_response);
         }
@@ -410,6 +418,7 @@ impl Recorder {
                 acknowledged: interval.acknowledged,
                 delivered: interval.delivered,
                 delivered_by_group: interval.delivered_by_group.clone(),
+                passed_by_group: interval.passed_by_group.clone(),
                 backlog: open,
                 publish_response: HistogramRecord::from_tally(&interval.publish_response),
                 end_to_end_response: HistogramRecord::from_tally(&interval.end_to_end_response),
@@ -500,6 +509,24 @@ mod tests {
         assert!(is_about(&found, &[0.5, 500.5, 750.5, 950.5, 995.5, 1_000.5]), "{found:?}");
         let found = quantiles(&closed.finish(None).publish.response, 0, &qs[..5]);
         assert!(is_about(&found, &[0.5; 5]), "{found:?}");
+    }
+
+    #[test]
+    fn what_is_not_for_a_group_is_no_delivery_to_it() {
+        let recorder = || Recorder::new(plan(0, 100, 2), Time(0));
+        let (mut one, mut other) = (recorder(), recorder());
+        for n in 0..4 {
+            let at = moments(n * MS, n * MS, (n + 1) * MS);
+            one.due(at.intended, 1, 1);
+            one.published(at, at.late());
+            other.delivered((n % 2) as usize, at, at.late());
+            one.passes_by(1 - (n % 2) as usize, at.completed);
+        }
+        one.merge(&other);
+        let first = &one.finish(None).intervals[0];
+        assert_eq!((first.acknowledged, first.delivered), (4, 4));
+        assert_eq!((first.delivered_by_group.as_slice(), first.passed_by_group.as_slice()), (&[2, 2][..], &[2, 2][..]));
+        assert_eq!(recorder().finish(None).intervals[0].passed_by_group, Vec::<u64>::new());
     }
 
     #[test]
