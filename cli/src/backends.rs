@@ -58,6 +58,12 @@ fn urls() -> Vec<BackendUrl> {
     ranked.filter_map(|kind| BackendUrl::parse(kind.name()).ok()).collect()
 }
 
+/// The ranked backends that keep every one of these contracts as they are, by their plain names.
+pub(crate) fn keeping(contracts: &[Contract]) -> Vec<String> {
+    let keeps = |url: &BackendUrl| contracts.iter().all(|contract| honour(url, contract).is_ok());
+    urls().iter().filter(|url| keeps(url)).map(|url| url.name().to_owned()).collect()
+}
+
 /// Every contract × backend.
 pub(crate) fn ladder() -> Vec<LadderRow> {
     let urls = urls();

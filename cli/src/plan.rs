@@ -2,6 +2,7 @@
 //!
 //! Leaves out running them.
 
+use brokerlab_live::LiveUrl;
 use brokerlab_model::Span;
 use brokerlab_workloads::measurement::{AGAIN_MARK, Point};
 
@@ -14,7 +15,7 @@ const LIVE_WINDOW: Span = Span::from_secs(2);
 /// One row of a comparison: a backend, or one of the two controls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
-    /// The label in tables: the plain name, `log (again)` for the second A/A row.
+    /// The label in tables: `log?as=kafka` as it was asked for, a real broker's plain name, `log (again)` for the second A/A row.
     pub label: String,
     /// As it was asked for: `log?partitions=8`.
     pub url: String,
@@ -64,9 +65,8 @@ impl Depth {
 pub(crate) fn rows(urls: &[String]) -> Vec<Row> {
     let mut rows = Vec::new();
     for url in urls {
-        let name = plain_name(url);
-        let same = urls.iter().filter(|other| plain_name(other) == name).count();
-        let label = if same > 1 { url.clone() } else { name.to_owned() };
+        let same = urls.iter().filter(|other| plain_name(other) == plain_name(url)).count();
+        let label = if same > 1 { url.clone() } else { label(url).to_owned() };
         rows.push(Row { label, url: url.clone() });
     }
     if let Some(first) = rows.first().cloned() {
@@ -100,13 +100,19 @@ pub(crate) fn rows_only(urls: &[String]) -> Vec<Row> {
 
 /// The rows of a comparison without controls, numbered.
 pub(crate) fn rows_alone(urls: &[String]) -> Vec<Row> {
-    let row = |(n, url): (usize, &String)| Row { label: format!("{} ({})", plain_name(url), n + 1), url: url.clone() };
+    let row = |(n, url): (usize, &String)| Row { label: format!("{} ({})", label(url), n + 1), url: url.clone() };
     urls.iter().enumerate().map(row).collect()
 }
 
 /// The row of a run by itself.
 pub(crate) fn single(url: &str) -> Row {
-    Row { label: plain_name(url).to_owned(), url: url.to_owned() }
+    Row { label: label(url).to_owned(), url: url.to_owned() }
+}
+
+/// What a row is called: a model as it was asked for, as each parameter makes another model of it; a real broker by its plain name, as
+/// its URL is an address.
+fn label(url: &str) -> &str {
+    if LiveUrl::is_meant(url) { plain_name(url) } else { url }
 }
 
 fn plain_name(url: &str) -> &str {
@@ -181,6 +187,14 @@ mod tests {
         let orders: Vec<_> = (0..6).map(|round| shuffled(6, 7, round)).collect();
         assert!(orders.iter().any(|order| *order != orders[0]));
         assert_ne!(orders, (0..6).map(|round| shuffled(6, 8, round)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_model_is_labelled_as_it_was_asked_for_and_a_broker_by_its_name() {
+        let rows = rows(&["queue?as=sqs-fifo".to_owned(), "kafka://127.0.0.1:1?acks=1".to_owned()]);
+        let labels: Vec<_> = rows.iter().map(|row| row.label.as_str()).collect();
+        assert_eq!(labels, ["queue?as=sqs-fifo", "kafka", "queue?as=sqs-fifo (again)", "null"]);
+        assert_eq!(single("log?as=kafka").label, "log?as=kafka");
     }
 
     #[test]

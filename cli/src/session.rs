@@ -13,6 +13,7 @@ use brokerlab_host::visit::{VisitError, VisitSpec, spawn, wait_for_write_back};
 use brokerlab_host::{Server, Waiting};
 use brokerlab_live::LiveUrl;
 use brokerlab_model::{Contract, Span, Unsupported};
+use brokerlab_reports::figures::and_list;
 use brokerlab_reports::result::{Command, Objectives, ProfileRecord, ResultFile, SCHEMA_VERSION};
 use brokerlab_workloads::measurement::{Measurement, Point};
 use brokerlab_workloads::profile::Profile;
@@ -156,7 +157,7 @@ impl Session {
             }
         }
         if kept.is_empty() {
-            return Err(self.nobody_keeps());
+            return Err(self.nobody_keeps(&[profile.contract]));
         }
         Ok(kept)
     }
@@ -191,12 +192,23 @@ impl Session {
         }
     }
 
-    /// What is wrong when no backend is left.
-    pub(crate) fn nobody_keeps(&self) -> anyhow::Error {
+    /// What is wrong when no backend is left that keeps one of the contracts: who else does.
+    pub(crate) fn nobody_keeps(&self, contracts: &[Contract]) -> anyhow::Error {
         let reasons: Vec<_> = self.result.refusals.iter().map(ToString::to_string).collect();
+        let mut asked: Vec<String> = contracts.iter().map(ToString::to_string).collect();
+        asked.dedup();
+        let mut refusing: Vec<&str> = self.result.refusals.iter().map(|refusal| refusal.backend.as_str()).collect();
+        refusing.dedup();
+        let able: Vec<String> =
+            backends::keeping(contracts).into_iter().filter(|name| !refusing.contains(&name.as_str())).collect();
+        let (who, able) = if able.is_empty() {
+            ("no backend keeps".to_owned(), String::new())
+        } else {
+            (format!("{} can't keep", and_list(&refusing)), format!(", {} can", and_list(&able)))
+        };
         BadInput::error(format!(
-            "no backend keeps the contract {}: {}; `brokerlab backends` shows who keeps what",
-            self.profile.contract,
+            "{who} the contract {}{able}: {}; `brokerlab backends` shows who keeps what",
+            asked.join(" or "),
             reasons.join("; ")
         ))
     }
@@ -325,6 +337,10 @@ impl Session {
             return Ok(false);
         }
         match self.measure(row, task) {
+            Ok(()) if self.stopped.load(Ordering::Relaxed) => {
+                self.cut_short("interrupted");
+                Ok(false)
+            }
             Ok(()) => Ok(true),
             Err(error) if self.result.cells.is_empty() => Err(error),
             Err(error) => {
@@ -337,11 +353,15 @@ impl Session {
     /// Does one task in a process of its own and keeps what it measured.
     pub(crate) fn measure(&mut self, row: &Row, task: &Task) -> anyhow::Result<()> {
         let measured = self.measured(row, task)?;
-        let finding = task.may_go_too_far() && !self.stopped.load(Ordering::Relaxed);
+        let interrupted = measured.cut_short.is_some() && self.stopped.load(Ordering::Relaxed);
+        let finding = task.may_go_too_far() && !interrupted;
         if let Some(why) = measured.cut_short.as_ref().filter(|_| !finding) {
             self.result.cut_short.get_or_insert_with(|| why.clone());
         }
-        self.result.cells.push(measured);
+        // A cell that stands for a load by itself says nothing of that load when it was broken off: half of it is no median's business.
+        if !(interrupted && task.may_go_too_far()) {
+            self.result.cells.push(measured);
+        }
         Ok(())
     }
 
@@ -460,13 +480,12 @@ fn visit_failed(what: &str, error: VisitError, must_be_there: &str) -> anyhow::E
 
 /// One line on a visit, where there is no bar.
 fn said(measured: &Measurement) -> String {
-    let window = measured.window;
-    let seconds = Span(window.duration_ns).as_secs_f64();
-    let in_window = measured.intervals.iter().filter(|i| i.start_ns >= window.warmup_ns);
-    let in_window = in_window.filter(|i| i.start_ns < window.warmup_ns + window.duration_ns);
-    let acknowledged: u64 = in_window.map(|interval| interval.acknowledged).sum();
-    let due = measured.counts.due as f64 / seconds;
-    format!("{:.0} messages/s acknowledged of {due:.0} due", acknowledged as f64 / seconds)
+    let Some(rates) = measured.rates() else {
+        let why = measured.cut_short.as_deref().unwrap_or("it ended early");
+        return format!("nothing measured, {why}");
+    };
+    let cut = measured.cut_short.as_ref().map_or_else(String::new, |why| format!(", then {why}"));
+    format!("{:.0} messages/s acknowledged of {:.0} due{cut}", rates.achieved_per_s, rates.offered_per_s)
 }
 
 /// A folder for the data of all visits, removed at the end. A folder that is named and not there is not made: it may be a slip,

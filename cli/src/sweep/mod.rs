@@ -80,7 +80,8 @@ pub(crate) fn sweep(args: &SweepArgs) -> anyhow::Result<Exit> {
         }
     }
     if due.is_empty() {
-        return Err(session.nobody_keeps());
+        let contracts: Vec<_> = points.iter().map(|point| point.profile.contract).collect();
+        return Err(session.nobody_keeps(&contracts));
     }
     if args.resume {
         resume::take(&mut session, &args.rows.output.out, &rows, &points, &mut due)?;
