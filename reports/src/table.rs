@@ -226,10 +226,16 @@ fn texts(a: &Analysis, j: &Judged) -> [String; 11] {
     };
     let (response, publish) = (&row.end_to_end.response, &row.publish.response);
     // One statistic for all three: a p99 that is merged can't be held against one that is a median.
-    let p99_of = |sample: &Sample, median_ns: Option<f64>| match sample.shown(0.99) {
-        _ if saturated => "–".to_owned(),
-        Shown::At(_) | Shown::Never | Shown::BelowZero if a.is_comparison() => median_text(median_ns, limit),
-        shown => shown.text(limit),
+    let p99_of = |sample: &Sample, median_ns: Option<f64>| {
+        let found = sample.shown(0.99);
+        let enough = !matches!(found, Shown::TooFew | Shown::Empty);
+        if saturated {
+            "–".to_owned()
+        } else if a.is_comparison() && enough {
+            median_text(median_ns, limit)
+        } else {
+            found.text(limit)
+        }
     };
     let p99 = if saturated { "saturated".to_owned() } else { p99_of(response, j.median_p99_ns) };
     let achieved = if saturated {
