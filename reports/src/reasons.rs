@@ -256,8 +256,10 @@ fn contract_reason(a: &Analysis) -> String {
         .map(|j| format!("{} broke it: {}", j.row.label, and_list(&j.row.broken())))
         .collect();
     let refused: Vec<String> = a.file.refusals.iter().map(|r| r.backend.clone()).collect();
+    // What was checked of a warm-up alone is no measurement.
+    let measured = a.candidates().filter(|j| j.row.kept() && j.row.counts.due > 0);
     let (weaker, kept): (Vec<&Judged>, Vec<&Judged>) =
-        a.candidates().filter(|j| j.row.kept()).partition(|j| matches!(Strength::of(&j.row), Strength::Weaker(_)));
+        measured.partition(|j| matches!(Strength::of(&j.row), Strength::Weaker(_)));
     let mut parts: Vec<String> = broken.iter().map(|text| format!("{text}.")).collect();
     parts.extend(weaker.iter().map(|j| {
         let checked = figures::plural(j.row.check.acknowledged, "checked message");

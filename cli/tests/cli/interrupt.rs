@@ -24,7 +24,8 @@ pub(crate) fn interrupted(lab: &Lab, args: &[&str], after: &str) -> (i32, String
     let sent = Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status().expect("a shell");
     assert!(sent.success(), "{first}");
     for line in lines {
-        line.expect("text");
+        let line = line.expect("text");
+        assert!(!line.contains("NaN"), "{line}");
     }
     let mut out = String::new();
     child.stdout.take().expect("a pipe").read_to_string(&mut out).expect("text");
@@ -48,6 +49,19 @@ fn a_run_that_is_interrupted_writes_what_was_measured() {
     assert!(out.to_lowercase().contains("cut short"), "{out}");
     assert_eq!(lab.names("out"), ["report.html", "results.json"]);
     assert_eq!(lab.names("."), ["out"], "data were left");
+}
+
+#[test]
+fn a_run_that_is_interrupted_before_its_window_claims_nothing() {
+    let lab = Lab::new();
+    let (code, out) = interrupted(
+        &lab,
+        &["run", "--backend", "log", "--duration", "10min", "--set", "warmup=10min", "--out", "out"],
+        "",
+    );
+    assert_eq!(code, 1, "{out}");
+    assert_eq!(count(&lab.cell()["counts"], "due"), 0);
+    assert!(!out.contains("kept") && !out.contains("NaN") && !out.contains("0 /s"), "{out}");
 }
 
 #[test]
@@ -77,6 +91,7 @@ fn a_search_and_a_sweep_that_are_interrupted_keep_what_was_measured() {
         assert!(result["cut_short"].is_string());
         let cells = result["cells"].as_array().unwrap();
         assert!((1..20).contains(&cells.len()), "{} cells", cells.len());
+        assert!(cells.iter().all(|cell| cell["cut_short"].is_null()), "half a cell says nothing of its point");
         assert_eq!(lab.names("out"), ["report.html", "results.json"]);
         assert_eq!(lab.names("."), ["out"], "data were left");
     }
