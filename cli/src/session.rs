@@ -22,6 +22,7 @@ use crate::args::{DriveArgs, OutputArgs, ProfileArgs, RowsArgs, TransportArg};
 use crate::backend::{self, Backend, Met};
 use crate::drive::{self, Sets};
 use crate::exit::BadInput;
+use crate::fixed::Case;
 use crate::plan::{Depth, Row};
 use crate::progress::Progress;
 use crate::task::Task;
@@ -258,8 +259,10 @@ impl Session {
     pub(crate) fn fixed_cases(&mut self, urls: &[String]) -> anyhow::Result<()> {
         for text in urls {
             let Backend::Embedded(url) = Backend::parse(text)? else { continue };
-            if let Some(case) = fixed::case(&url, self.folder.path())? {
-                self.result.fixed_cases.push(case);
+            match fixed::case(&url, self.folder.path())? {
+                Case::Counted(case) => self.result.fixed_cases.push(case),
+                Case::NotThrough(why) => self.note(why),
+                Case::Without => {}
             }
         }
         Ok(())

@@ -161,6 +161,11 @@ pub enum RunError {
         "the backend broke the rules of its clients: {0}; this is a fault of the backend, no figure of this run can be believed"
     )]
     Protocol(String),
+    /// The fixed case did not go through: with settings of one's own they are the reason.
+    #[error(
+        "the fixed case did not go through: {0}; of a backend without settings this is a fault, no figure of it can be believed"
+    )]
+    NotThrough(String),
     /// The run was asked for in a way that can't work.
     #[error("{0}")]
     Spec(String),

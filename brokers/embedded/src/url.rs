@@ -11,7 +11,7 @@ use brokerlab_model::Span;
 use brokerlab_model::direct::{Answer, DirectOptions, Overflow};
 use brokerlab_model::log::{Assignment, Cleanup, Isolation, LogOptions};
 use brokerlab_model::queue::{DeadLetter, OutOfBounds, Overflow as FullQueue, QueueOptions};
-use brokerlab_model::shard::{KeyHash, ON_DEMAND_SHARDS, Readers, SCALES_WITHIN, ShardOptions};
+use brokerlab_model::shard::{FULL_CREDIT, KeyHash, ON_DEMAND_SHARDS, Readers, SCALES_WITHIN, ShardOptions};
 
 use crate::faulty::Faults;
 use crate::presets::{self, Preset};
@@ -171,6 +171,9 @@ pub enum UrlError {
     /// A parameter was given twice.
     #[error("`{0}` is given twice; keep one")]
     Twice(String),
+    /// Two parameters for one thing.
+    #[error("`{0}` and `{1}` set the same; keep one")]
+    Same(String, String),
     /// A value of another type.
     #[error("`{name}={value}`: {remedy}")]
     Value {
@@ -254,6 +257,14 @@ impl BackendUrl {
         }
     }
 
+    /// The same backend with token buckets that are full when they begin: for a case of a second whose counts are looked at, and not
+    /// how much gets through.
+    #[must_use]
+    pub fn with_full_buckets(mut self) -> Self {
+        self.options.shard.initial_credit = FULL_CREDIT;
+        self
+    }
+
     /// How much it may hold.
     pub fn limits(&self) -> Limits {
         self.options.limits
@@ -272,6 +283,10 @@ impl FromStr for BackendUrl {
                 return Err(UrlError::Twice(name.to_owned()));
             }
             pairs.push((name, value));
+        }
+        let mut lanes = pairs.iter().map(|(name, _)| *name).filter(|name| LANES.contains(name));
+        if let (Some(one), Some(other)) = (lanes.next(), lanes.next()) {
+            return Err(UrlError::Same(one.to_owned(), other.to_owned()));
         }
         let mut faults = None;
         let kind = if name == "faulty" {
@@ -361,7 +376,7 @@ fn edits(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-const COUNT: &str = "write a whole number, for example 8";
+const COUNT: &str = "write a whole number of at least 0, for example 8";
 const BYTES: &str = "write a size with its unit, for example 64MiB, 512KiB, 100kB or 4096B";
 const SPAN: &str = "write a time with its unit, for example 30s, 250ms or 24h";
 
@@ -546,6 +561,15 @@ fn on_demand(text: &str) -> Result<bool, &'static str> {
     }
 }
 
+/// A time of at most a second, or a full second.
+fn credit(text: &str) -> Result<Span, &'static str> {
+    const REMEDY: &str = "write a time of at most 1s, for example 20ms, or full";
+    if text == "full" {
+        return Ok(FULL_CREDIT);
+    }
+    span(text).map_err(|_| REMEDY).and_then(|span| if span <= FULL_CREDIT { Ok(span) } else { Err(REMEDY) })
+}
+
 fn positive_span(text: &str) -> Result<Span, &'static str> {
     match span(text)? {
         Span::ZERO => Err("write a time above zero"),
@@ -575,6 +599,9 @@ fn segment(text: &str) -> Result<u64, &'static str> {
         _ => Err("write a size from 64KiB to 1GiB"),
     }
 }
+
+/// What sets a channel's lanes, by each backend's own word too.
+const LANES: &[&str] = &["lanes", "partitions", "queues", "shards", "endpoints"];
 
 /// The parameter that names a preset.
 const AS: &str = "as";
@@ -613,7 +640,7 @@ const LOG: &[Parameter] = parameters! {
     "isolation", "what members are handed of transactions: read-uncommitted, or read-committed; by the contract"
         => log.isolation = isolation;
     "transaction_timeout", "how long a transaction may be open before it is taken back; 60s"
-        => log.transaction_timeout = span;
+        => log.transaction_timeout = positive_span;
     "idempotence", "whether what a producer with a name publishes again is known: on or off; on" => log.idempotence = on_or_off;
     "producer_expiration", "how long after its last record a producer is remembered; 24h"
         => log.producer_expiration = positive_span;
@@ -625,12 +652,12 @@ const LOG: &[Parameter] = parameters! {
     "assignment", "when members change, take back only partitions that move, or all: cooperative or eager"
         => log.assignment = assignment;
     "max_in_flight", "records of one producer that may wait to be stored; 65536" => log.max_in_flight = count_u32;
-    "max_message", "the largest record; 1MiB" => log.max_message_bytes = bytes_u32;
+    "max_message", "the largest record, its key and headers included; 1048588B" => log.max_message_bytes = bytes_u32;
 };
 
 const QUEUE: &[Parameter] = parameters! {
     "queues", "queues of each channel; 8" => lanes = lanes;
-    "visibility_timeout", "how long a member may hold a message; 30s" => queue.visibility_timeout = span;
+    "visibility_timeout", "how long a member may hold a message; 30s" => queue.visibility_timeout = positive_span;
     "prefetch", "unsettled messages a member may hold; 0 for as many as granted" => queue.prefetch = count_u32;
     "window", "unacknowledged publishes of one client; 65536" => queue.window = count_u32;
     "max_message", "the largest message; 16MiB" => queue.max_message_bytes = bytes_u32;
@@ -651,6 +678,7 @@ const SHARD: &[Parameter] = parameters! {
     "shards", "shards of each stream; 8" => lanes = lanes;
     "write_records", "records per second that a shard takes; 1000" => shard.write_records_per_s = count_u32;
     "write_bytes", "bytes per second that a shard takes; 1MiB" => shard.write_bytes_per_s = bytes_u32;
+    "initial_credit", "of each limit, what is there when a shard begins: so long a time's worth, or full; 20ms" => shard.initial_credit = credit;
     "read_bytes", "bytes per second that an application reads from a shard; 2MiB" => shard.read_bytes_per_s = bytes_u32;
     "hash", "what finds a key's shard: md5, as the service, or xxh3, which costs less; md5" => shard.hash = key_hash;
     "readers", "how applications read: fan-out (each its own limit) or polling (calls and bytes shared); fan-out"
@@ -670,7 +698,7 @@ const SHARD: &[Parameter] = parameters! {
 const DIRECT: &[Parameter] = parameters! {
     "endpoints", "endpoints of each service; 8" => lanes = lanes;
     "answer", "when a caller has its answer: stored (the request), or served (its work); stored" => direct.answer = answer;
-    "try_timeout", "with served, when a request is sent again; the timeout" => direct.try_timeout = |text| span(text).map(Some);
+    "try_timeout", "with served, when a request is sent again; the timeout" => direct.try_timeout = |text| positive_span(text).map(Some);
     "deadlines", "with served, refuse what nobody waits for any more: on or off; on" => direct.deadlines = on_or_off;
     "overflow", "when no receiver has room: refuse the request, or block the caller; refuse" => direct.overflow = overflow;
     "breaker_failures", "failures of 100 calls that open a circuit breaker, 0 for never; 50" => direct.breaker.failures = count_u32;
@@ -680,7 +708,7 @@ const DIRECT: &[Parameter] = parameters! {
     "retries", "how often a request that was not taken, or not answered in time, is tried again; 3" => direct.retries = count_u32;
     "backoff", "the wait before the first retry; 20ms" => direct.backoff = span;
     "max_backoff", "the longest wait before a retry; 500ms" => direct.max_backoff = span;
-    "timeout", "when a caller gives up; 1s" => direct.timeout = span;
+    "timeout", "when a caller gives up; 1s" => direct.timeout = positive_span;
     "max_message", "the largest request; 1MiB" => direct.max_message_bytes = bytes_u32;
 };
 
@@ -721,6 +749,13 @@ mod tests {
         assert_eq!((shard.lanes(), shard.options.shard.on_demand), (Some(2), Some(Span::from_secs(900))));
         assert!(error("shard?scale_after=5s").contains("write mode=on-demand beside it"));
         assert_eq!(BackendUrl::parse("shard?hash=xxh3").unwrap().options.shard.hash, KeyHash::Xxh3);
+        let credit = |text| BackendUrl::parse(text).unwrap().options.shard.initial_credit;
+        assert_eq!(credit("shard?as=kinesis"), Span::from_millis(20));
+        assert_eq!((credit("shard?initial_credit=0s"), credit("shard?initial_credit=full")), (Span::ZERO, FULL_CREDIT));
+        assert_eq!(BackendUrl::parse("shard").unwrap().with_full_buckets().options.shard.initial_credit, FULL_CREDIT);
+        let remedy = "write a time of at most 1s, for example 20ms, or full";
+        assert_eq!(error("shard?initial_credit=2s"), format!("`initial_credit=2s`: {remedy}"));
+        assert_eq!(error("shard?initial_credit=none"), format!("`initial_credit=none`: {remedy}"));
         assert_eq!(error("shard?hash=sha1"), "`hash=sha1`: write md5 or xxh3");
         assert_eq!(error("shard?readers=push"), "`readers=push`: write fan-out or polling");
         let url = BackendUrl::parse("shard?write_records=10&retention=forever").unwrap();
@@ -783,6 +818,11 @@ mod tests {
         assert_eq!(error("queue?visibility_timeout=soon"), format!("`visibility_timeout=soon`: {SPAN}"));
         assert_eq!(error("log?partitions"), "`partitions` needs a value; write partitions=…");
         assert_eq!(error("log?lanes=1&lanes=2"), "`lanes` is given twice; keep one");
+        assert_eq!(error("shard?lanes=4&shards=8"), "`lanes` and `shards` set the same; keep one");
+        assert_eq!(error("direct?retries=-1"), "`retries=-1`: write a whole number of at least 0, for example 8");
+        for zero in ["direct?timeout=0s", "direct?try_timeout=0s", "queue?visibility_timeout=0s"] {
+            assert!(error(zero).ends_with("=0s`: write a time above zero"), "{}", error(zero));
+        }
     }
 
     #[test]

@@ -114,6 +114,8 @@ fn start(
     // Small segments on files, so that every case of any size rolls them.
     let on_files = contract.storage != Storage::Memory && name != "null";
     let mut parameters: Vec<String> = on_files.then(|| "segment=64KiB".to_owned()).into_iter().collect();
+    // As after a pause: the cases are about what a limit does, and publish at once.
+    parameters.extend(name.starts_with("shard").then(|| "initial_credit=full".to_owned()));
     match tuning {
         Tuning::Usual => (),
         Tuning::Lease(span) => parameters.push(format!("visibility_timeout={}ms", span.0 / 1_000_000)),

@@ -6,7 +6,7 @@ use brokerlab_model::conformance::{Rig, Tuning};
 use brokerlab_model::direct::{DirectModel, DirectOptions};
 use brokerlab_model::log::{Cleanup, LogModel, LogOptions};
 use brokerlab_model::queue::{QueueModel, QueueOptions};
-use brokerlab_model::shard::{ShardModel, ShardOptions};
+use brokerlab_model::shard::{FULL_CREDIT, ShardModel, ShardOptions};
 use brokerlab_model::{Bare, Broker, Client, Contract, Model, ModelKind, Span, Storage, Time, Unsupported, Worker};
 
 /// A model with its worker and a time that moves when nobody has anything to do.
@@ -22,7 +22,8 @@ struct BareRig {
 fn start(kind: ModelKind, contract: Contract, tuning: Tuning) -> Result<(Bare, Vec<Box<dyn Worker>>), Unsupported> {
     let mut queue = QueueOptions::default();
     let mut log = LogOptions::default();
-    let mut shard = ShardOptions::default();
+    // As after a pause: the cases are about what a limit does, and publish at once.
+    let mut shard = ShardOptions { initial_credit: FULL_CREDIT, ..ShardOptions::default() };
     let mut bound = 256 << 20;
     match tuning {
         Tuning::Usual => {}

@@ -3,7 +3,8 @@
 //! A record goes to the shard whose range holds the MD5 of its partition key. Each shard takes so many records and so many
 //! bytes per second, as token buckets of one second. Where no order is asked, a record over the limit is throttled alone and
 //! the rest of the batch goes on, as with PutRecords. Where an order is asked, the batch is cut short before it, as with
-//! PutRecord and SequenceNumberForOrdering: nothing overtakes, and the producer is told when it may go on.
+//! PutRecord and SequenceNumberForOrdering: nothing overtakes, and the producer is told when it may go on. A shard begins with little in
+//! its buckets ([`INITIAL_CREDIT`]): a steady stream has no burst left, and one that has just begun is not to look as if it had.
 //!
 //! Shards are shared out among an application's workers as leases; a worker that is silent for the failover time loses its leases, and
 //! settling checkpoints through a sequence number. Reading is enhanced fan-out: each application is pushed to, with a read limit
@@ -37,7 +38,7 @@ mod throttle;
 
 pub use self::hash_range::KeyHash;
 use self::hash_range::{KeyCache, hash_without_key};
-pub use self::options::{ON_DEMAND_SHARDS, Readers, SCALES_WITHIN, ShardOptions};
+pub use self::options::{FULL_CREDIT, INITIAL_CREDIT, ON_DEMAND_SHARDS, Readers, SCALES_WITHIN, ShardOptions};
 use self::reshape::ShardRanges;
 use self::scaling::Scaling;
 use self::throttle::{Waiting, WriteLimits};

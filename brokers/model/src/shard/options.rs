@@ -31,6 +31,13 @@ pub enum Readers {
 /// How long the service may take until a shard that is too full is split.
 pub const SCALES_WITHIN: Span = Span::from_secs(15 * 60);
 
+/// Of so long a time, what a shard's token buckets hold when it begins, unless something else is set: enough for arrivals that come in
+/// clumps, and too little to carry more than the limits over any window that is measured.
+pub const INITIAL_CREDIT: Span = Span::from_millis(20);
+
+/// What they hold after a pause: a second's worth, and never more.
+pub const FULL_CREDIT: Span = Span::from_secs(1);
+
 /// The shards of a new data stream in on-demand mode: 4 MB/s of writing.
 pub const ON_DEMAND_SHARDS: u32 = 4;
 
@@ -45,6 +52,10 @@ pub struct ShardOptions {
     pub write_records_per_s: u32,
     /// Bytes per second that a shard takes, partition keys included.
     pub write_bytes_per_s: u32,
+    /// Of so long a time, what the buckets of a shard and of an application that reads it hold when they begin, the shards of a split
+    /// or merge among them; one record in any case, and [`FULL_CREDIT`] at most. A bucket that nobody has drawn on lets a second's
+    /// worth through at once, and a window shorter than that would show no limit at all.
+    pub initial_credit: Span,
     /// How applications read.
     pub readers: Readers,
     /// Bytes per second that are read from each shard: by each application (fan-out), or by all together (polling).
@@ -81,6 +92,7 @@ impl Default for ShardOptions {
             hash: KeyHash::Md5,
             write_records_per_s: 1_000,
             write_bytes_per_s: 1 << 20,
+            initial_credit: INITIAL_CREDIT,
             readers: Readers::FanOut,
             read_bytes_per_s: 2 << 20,
             read_calls_per_s: 5,
@@ -179,6 +191,11 @@ impl ShardOptions {
             .add("write_records_per_s", self.write_records_per_s, "records that a shard takes, as the service's")
             .add("write_bytes_per_s", self.write_bytes_per_s, "bytes that a shard takes, as the service's")
             .add("read_bytes_per_s", self.read_bytes_per_s, self.reading().1)
+            .add(
+                "initial_credit",
+                self.initial_credit,
+                "of each limit, what is there when a shard begins; a second's worth after a pause",
+            )
             .add("readers", self.reading().0, "how applications read")
             .add("initial_position", "TRIM_HORIZON", "a new application begins with the oldest record that is kept")
             .add("max_in_flight", self.max_in_flight, "records of one producer that may wait to be stored");
@@ -315,7 +332,7 @@ impl ShardOptions {
 
     fn reads(&self) -> Reads {
         match self.readers {
-            Readers::FanOut => Reads::Each { bytes_per_s: self.read_bytes_per_s },
+            Readers::FanOut => Reads::Each { bytes_per_s: self.read_bytes_per_s, credit: self.initial_credit },
             Readers::Polling => Reads::Shared(Calls {
                 per_s: self.read_calls_per_s.max(1),
                 bytes_per_s: self.read_bytes_per_s.max(1),

@@ -2,7 +2,7 @@
 //!
 //! Leaves out what is right at any time, which the trials against the reference show.
 
-use super::{Readers, ShardModel, ShardOptions};
+use super::{FULL_CREDIT, Readers, ShardModel, ShardOptions};
 use crate::batch::{ChannelId, ChannelSpec, Control, LaneId, Publishes, Token};
 use crate::broker::{ClientSpec, Role};
 use crate::completion::{Answer, Event};
@@ -120,8 +120,14 @@ impl Rig {
 
 /// Polling, and as much writing as one likes.
 fn polling() -> ShardOptions {
-    let writes = ShardOptions { write_records_per_s: 1 << 20, write_bytes_per_s: 1 << 30, ..ShardOptions::default() };
-    ShardOptions { readers: Readers::Polling, failover_time: None, ..writes }
+    ShardOptions {
+        write_records_per_s: 1 << 20,
+        write_bytes_per_s: 1 << 30,
+        initial_credit: FULL_CREDIT,
+        readers: Readers::Polling,
+        failover_time: None,
+        ..ShardOptions::default()
+    }
 }
 
 #[test]

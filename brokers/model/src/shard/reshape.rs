@@ -7,6 +7,7 @@
 
 use super::ShardModel;
 use super::hash_range::HashRanges;
+use super::options::ShardOptions;
 use super::throttle::WriteLimits;
 use crate::batch::{Control, LaneId, Token};
 use crate::completion::{Refusal, Status};
@@ -117,9 +118,10 @@ impl ShardModel {
         Ok(ReshapeRecord { channel, first, change: Reshape::Merge { lane, with } })
     }
 
-    /// A shard's full limits.
+    /// The limits of a shard that begins.
     pub(super) fn new_limits(&self, now: Time) -> WriteLimits {
-        WriteLimits::full(self.options.write_records_per_s, self.options.write_bytes_per_s, now)
+        let ShardOptions { write_records_per_s, write_bytes_per_s, initial_credit, .. } = self.options;
+        WriteLimits::with(write_records_per_s, write_bytes_per_s, initial_credit, now)
     }
 
     /// Does again to the ranges what a journal says was done to them.

@@ -5,8 +5,8 @@
 use proptest::prelude::*;
 
 use super::reference::reference;
-use super::{Readers, ShardModel, ShardOptions};
-use crate::batch::{Accepted, Blocked, ChannelId, ChannelSpec, Control, Publishes, Token};
+use super::{FULL_CREDIT, Readers, ShardModel, ShardOptions};
+use crate::batch::{Accepted, Blocked, ChannelId, ChannelSpec, Control, LaneId, Publishes, Token};
 use crate::broker::{ClientSpec, Role};
 use crate::completion::{Event, Refusal, Status};
 use crate::contract::{Contract, Delivery, Order};
@@ -45,12 +45,14 @@ fn options() -> impl Strategy<Value = ShardOptions> {
     let reads = (prop_oneof![Just(Readers::FanOut), Just(Readers::Polling)], prop_oneof![slow, fast]);
     let on_demand = prop_oneof![2 => Just(None), 1 => Just(Some(Span(40)))];
     let retention = prop_oneof![Just(None), Just(Some(Span(90)))];
-    (limits(), reads, on_demand, retention).prop_map(|(writes, reads, on_demand, retention)| {
+    let credit = prop_oneof![2 => Just(FULL_CREDIT), 1 => Just(Span(300_000_000)), 1 => Just(Span::ZERO)];
+    (limits(), reads, on_demand, retention, credit).prop_map(|(writes, reads, on_demand, retention, initial_credit)| {
         let (write_records_per_s, write_bytes_per_s) = writes;
         let (readers, (read_bytes_per_s, read_calls_per_s, read_call, failover_time)) = reads;
         ShardOptions {
             write_records_per_s,
             write_bytes_per_s,
+            initial_credit,
             readers,
             read_bytes_per_s,
             read_calls_per_s,
@@ -133,9 +135,41 @@ fn records(count: u64, bytes: u32) -> Publishes {
     batch
 }
 
+/// As after a pause.
+fn full() -> ShardOptions {
+    ShardOptions { initial_credit: FULL_CREDIT, ..ShardOptions::default() }
+}
+
+/// How many of as many small records as that are written at `now`.
+fn written(model: &mut ShardModel, now: Time, count: u64, out: &mut Effects) -> u64 {
+    out.clear();
+    let _ = model.publish(now, 1, &records(count, 100), out);
+    let throttled = out.outcomes.iter().filter(|(_, outcome)| outcome.status == Status::Throttled).count();
+    count - throttled as u64
+}
+
+#[test]
+fn a_shard_begins_with_little_credit_and_so_a_short_window_shows_its_limit() {
+    let (mut model, mut out) = one_shard(&ShardOptions::default(), Contract::default());
+    let mut over = |model: &mut ShardModel, from: u64, steps: u64| {
+        (from..from + steps).map(|ms| written(model, Time(ms * 1_000_000), 40, &mut out)).sum::<u64>()
+    };
+    assert_eq!(over(&mut model, 0, 1), 20, "what comes at once when it begins is not throttled, a second's worth is");
+    assert_eq!(over(&mut model, 1, 200), 200, "then a record each millisecond, whoever looks for how long");
+    assert_eq!(written(&mut model, Time(5_000_000_000), 2_000, &mut out), 1_000, "after a pause it has its burst");
+}
+
+#[test]
+fn the_shards_of_a_split_begin_with_little_credit_too() {
+    let (mut model, mut out) = one_shard(&ShardOptions::default(), Contract::default());
+    let later = Time(5_000_000_000);
+    model.control(later, 0, Token(1), &Control::Split { lane: LaneId(0), at: None }, &mut out);
+    assert_eq!(written(&mut model, later, 2_000, &mut out), 20, "all records have one key");
+}
+
 #[test]
 fn put_records_fails_in_part_and_the_rest_is_written() {
-    let (mut model, mut out) = one_shard(&ShardOptions::default(), Contract::default());
+    let (mut model, mut out) = one_shard(&full(), Contract::default());
     let took = model.publish(Time(0), 1, &records(1_300, 100), &mut out);
     assert_eq!(took, Accepted { taken: 1_300, blocked: None });
     let written = |write: &Write| if let Write::Messages { count, .. } = write { *count } else { 0 };
@@ -152,7 +186,7 @@ fn put_records_fails_in_part_and_the_rest_is_written() {
 #[test]
 fn where_order_is_asked_the_batch_is_cut_and_the_producer_is_told_when_to_go_on() {
     let contract = Contract { order: Order::PerKey, ..Contract::default() };
-    let (mut model, mut out) = one_shard(&ShardOptions::default(), contract);
+    let (mut model, mut out) = one_shard(&full(), contract);
     let mut batch = records(1_002, 100);
     let took = model.publish(Time(0), 1, &batch, &mut out);
     assert_eq!(took, Accepted { taken: 1_000, blocked: Some(Blocked::RateLimit) });
@@ -171,7 +205,7 @@ fn where_order_is_asked_the_batch_is_cut_and_the_producer_is_told_when_to_go_on(
 #[test]
 fn a_large_record_waits_for_bytes_and_one_above_a_seconds_worth_is_too_large() {
     let contract = Contract { order: Order::Total, ..Contract::default() };
-    let (mut model, mut out) = one_shard(&ShardOptions::default(), contract);
+    let (mut model, mut out) = one_shard(&full(), contract);
     let megabyte = 1 << 20;
     let took = model.publish(Time(0), 1, &records(2, megabyte), &mut out);
     assert_eq!(took, Accepted { taken: 1, blocked: Some(Blocked::RateLimit) });
@@ -184,7 +218,7 @@ fn a_large_record_waits_for_bytes_and_one_above_a_seconds_worth_is_too_large() {
 
 #[test]
 fn an_application_reads_two_megabytes_per_second_and_shard_and_never_more() {
-    let options = ShardOptions { write_records_per_s: 1 << 20, write_bytes_per_s: 1 << 30, ..ShardOptions::default() };
+    let options = ShardOptions { write_records_per_s: 1 << 20, write_bytes_per_s: 1 << 30, ..full() };
     let (mut model, mut out) = one_shard(&options, Contract::default());
     let (count, bytes) = (10_000u64, 1_024);
     let took = model.publish(Time(0), 1, &records(count, bytes), &mut out);

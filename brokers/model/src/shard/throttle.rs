@@ -5,7 +5,7 @@
 use crate::completion::Event;
 use crate::machine::Effects;
 use crate::stream::Bucket;
-use crate::time::Time;
+use crate::time::{Span, Time};
 
 /// A shard's two write limits. A record needs both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +15,9 @@ pub(super) struct WriteLimits {
 }
 
 impl WriteLimits {
-    pub(super) fn full(records_per_s: u32, bytes_per_s: u32, now: Time) -> Self {
-        Self { records: Bucket::full(records_per_s, now), bytes: Bucket::full(bytes_per_s, now) }
+    /// Limits that begin with what comes in over `credit`; one record in any case.
+    pub(super) fn with(records_per_s: u32, bytes_per_s: u32, credit: Span, now: Time) -> Self {
+        Self { records: Bucket::with(records_per_s, credit, 1, now), bytes: Bucket::with(bytes_per_s, credit, 0, now) }
     }
 
     /// Lets a record of `bytes` through, or says when it would get through.
@@ -97,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_record_needs_both_limits() {
-        let mut limits = WriteLimits::full(2, 1_000, Time(0));
+        let mut limits = WriteLimits::with(2, 1_000, Span::from_secs(1), Time(0));
         assert_eq!(limits.admit(Time(0), 900), Ok(()));
         assert_eq!(limits.admit(Time(0), 900), Err(Time(800_000_000)));
         assert_eq!(limits.admit(Time(0), 100), Ok(()));

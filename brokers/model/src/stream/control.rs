@@ -201,7 +201,7 @@ impl Stream {
     /// A group's place in a new lane.
     pub(super) fn new_cursor(&self, now: Time) -> Cursor {
         match self.config.reads {
-            Reads::Each { bytes_per_s } => Cursor::new(Some(super::Bucket::full(bytes_per_s, now))),
+            Reads::Each { bytes_per_s, credit } => Cursor::new(Some(super::Bucket::with(bytes_per_s, credit, 0, now))),
             Reads::Unlimited | Reads::Shared(_) => Cursor::new(None),
         }
     }

@@ -20,6 +20,8 @@ pub(crate) enum Reads {
     Each {
         /// At least 1.
         bytes_per_s: u32,
+        /// Of so long a time, what is there when a lane or a group begins.
+        credit: Span,
     },
     /// All groups together.
     Shared(Calls),

@@ -15,6 +15,7 @@ impl Reference {
     /// Takes over what the model did, in the order in which a host would: writes, events, deliveries; and then looks at what it
     /// left undone.
     pub(super) fn observe(&mut self, now: Time, mut expected: Expected, did: &Effects) -> Verdicts {
+        self.rules.begin(now, self.lanes.len());
         for write in &did.writes {
             if let Write::Trim { lane, below } = *write {
                 self.trimmed(now, lane, below)?;

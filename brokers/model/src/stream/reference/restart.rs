@@ -77,6 +77,7 @@ impl Reference {
                 self.place_lane(known, lane, made.channel, hashes, parents.clone());
             }
         }
+        self.rules.begin(now, self.lanes.len());
         self.restart_identities(now, known);
     }
 

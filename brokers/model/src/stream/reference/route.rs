@@ -29,6 +29,8 @@ pub enum Rules {
         admitted: BTreeMap<u32, Vec<(Time, u32)>>,
         /// How many records had no key so far.
         without_key: u64,
+        /// By lane, when it began.
+        began: Vec<Time>,
         /// When the first record was let through that does not count for an earlier interval, on demand.
         begun: Option<Time>,
     },
@@ -42,7 +44,7 @@ impl Rules {
 
     /// The shard stream's rules.
     pub fn shard(options: ShardOptions) -> Self {
-        Self::Shard { options, admitted: BTreeMap::new(), without_key: 0, begun: None }
+        Self::Shard { options, admitted: BTreeMap::new(), without_key: 0, began: Vec::new(), begun: None }
     }
 
     /// Nothing was routed or let through yet.
@@ -50,10 +52,18 @@ impl Rules {
     pub(super) fn restarted(&mut self) {
         match self {
             Self::Log { sticky, .. } => sticky.clear(),
-            Self::Shard { admitted, without_key, begun, .. } => {
+            Self::Shard { admitted, without_key, began, begun, .. } => {
                 admitted.clear();
+                began.clear();
                 (*without_key, *begun) = (0, None);
             }
+        }
+    }
+
+    /// There are so many lanes now; those that are new begin.
+    pub(super) fn begin(&mut self, now: Time, lanes: usize) {
+        if let Self::Shard { began, .. } = self {
+            began.resize(lanes, now);
         }
     }
 
@@ -173,7 +183,7 @@ impl Rules {
                 sticky.insert(first, (call, lane));
                 Ok(first + lane)
             }
-            Self::Shard { options, admitted, without_key, begun } => {
+            Self::Shard { options, admitted, without_key, began, begun } => {
                 if bytes > options.max_message_bytes.min(options.write_bytes_per_s) {
                     return Err(Status::Refused(Refusal::TooLarge));
                 }
@@ -185,8 +195,9 @@ impl Rules {
                 let inside = |&&(_, (low, high)): &&(u32, (u128, u128))| (low..=high).contains(&hash);
                 let &(shard, _) = lanes.iter().find(inside).expect("the ranges cover every hash");
                 let log = admitted.entry(shard).or_default();
-                let records = allows(log, options.write_records_per_s, now, 1, |_| 1);
-                let fits = records && allows(log, options.write_bytes_per_s, now, bytes, |bytes| bytes);
+                let began = (began[shard as usize], options.initial_credit);
+                let records = allows(log, (options.write_records_per_s, 1), began, now, 1, |_| 1);
+                let fits = records && allows(log, (options.write_bytes_per_s, 0), began, now, bytes, |bytes| bytes);
                 if fits {
                     log.push((now, bytes));
                     begun.get_or_insert(now);
@@ -198,12 +209,20 @@ impl Rules {
     }
 }
 
-/// Whether a bucket of one second's `rate` has `need`, counted from its first use on.
-fn allows(log: &[(Time, u32)], rate: u32, now: Time, need: u32, cost: impl Fn(u32) -> u32) -> bool {
+/// Whether a bucket of one second's `rate` has `need`, counted from when it began, with what `credit` brings and `least` in any case.
+fn allows(
+    log: &[(Time, u32)],
+    (rate, least): (u32, u32),
+    (began, credit): (Time, Span),
+    now: Time,
+    need: u32,
+    cost: impl Fn(u32) -> u32,
+) -> bool {
     const SECOND: i128 = 1_000_000_000;
     let capacity = i128::from(rate) * SECOND;
-    let mut level = capacity;
-    let mut at = log.first().map_or(now, |&(time, _)| time);
+    let credited = i128::from(rate) * i128::from(credit.0);
+    let mut level = capacity.min(credited.max(i128::from(least) * SECOND));
+    let mut at = began;
     for &(time, bytes) in log {
         level = capacity.min(level + i128::from(time.since(at).0) * i128::from(rate));
         level -= i128::from(cost(bytes)) * SECOND;
