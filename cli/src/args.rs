@@ -40,7 +40,8 @@ pub(crate) struct ProfileArgs {
     /// Seed of every random stream; the profile's own when it is not given.
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// The measured window of a run or of one visit, for example 10s.
+    /// The measured window of a run or of one visit, for example 10s. The warm-up before it becomes a quarter of it where the profile's is
+    /// longer.
     #[arg(long, value_name = "D")]
     pub duration: Option<String>,
     /// Overrides any field of the profile; checked as the file is. Repeatable.
@@ -120,7 +121,7 @@ pub(crate) struct DriveArgs {
 /// What is written and said.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct OutputArgs {
-    /// Folder for report.html and results.json.
+    /// Folder for report.html and results.json; those of an earlier command in it are replaced.
     #[arg(long, value_name = "DIR", default_value = "brokerlab-out")]
     pub out: PathBuf,
     /// One JSON document on standard output; progress goes to standard error.

@@ -92,6 +92,10 @@ fn listed(listed: &brokerlab_embedded::Listed) -> serde_json::Value {
         "orders": orders(listed.kind.name()),
         "features": capabilities.features,
         "absent": absent(capabilities),
+        "by_parameter": by_parameter(listed.kind, capabilities)
+            .iter()
+            .map(|(feature, name)| json!({ "feature": feature, "parameter": name }))
+            .collect::<Vec<_>>(),
         "max_message_bytes": capabilities.max_message_bytes,
         "limits": limits(capabilities),
         "parameters": listed.parameters()
@@ -124,6 +128,29 @@ fn absent(capabilities: &Capabilities) -> Vec<Feature> {
     Feature::ALL.iter().copied().filter(|feature| !capabilities.has(*feature)).collect()
 }
 
+/// What a backend has by a parameter that has to be written, with the parameter.
+fn by_parameter(kind: Kind, plain: &Capabilities) -> Vec<(Feature, &'static str)> {
+    const SET: &[(&str, &str)] = &[
+        ("priorities", "9"),
+        ("max_length", "1"),
+        ("deduplication", "5min"),
+        ("message_groups", "on"),
+        ("dead_letter", "channel"),
+    ];
+    let with = |&(name, value): &(&'static str, &str)| {
+        let url = BackendUrl::parse(&format!("{}?{name}={value}", kind.name())).ok()?;
+        Some((name, brokerlab_embedded::capabilities(&url, &Contract::default()).ok()?))
+    };
+    let mut found: Vec<(Feature, &'static str)> = Vec::new();
+    for (name, capabilities) in SET.iter().filter_map(with) {
+        let new = |feature: &&Feature| capabilities.has(**feature) && !plain.has(**feature);
+        found.extend(Feature::ALL.iter().filter(new).map(|feature| (*feature, name)));
+    }
+    // A log that is not compacted says that it can be.
+    found.extend((kind == Kind::Log).then_some((Feature::Compaction, "cleanup")));
+    found
+}
+
 /// The orders that an embedded backend keeps by itself.
 fn orders(name: &str) -> Vec<Order> {
     let Ok(url) = BackendUrl::parse(name) else { return Vec::new() };
@@ -131,17 +158,24 @@ fn orders(name: &str) -> Vec<Order> {
     Order::ALL.iter().copied().filter(keeps).collect()
 }
 
+/// A backend in the table: name, orders, what it has, and what it has by a parameter.
+type Column<'c> = (&'c str, Vec<Order>, &'c Capabilities, Vec<(Feature, &'static str)>);
+
 /// One line for each order and feature, one column for each backend, real ones last.
 fn table(text: &mut String) {
     let embedded = catalogue();
     let live = documented();
-    let mut columns: Vec<(&str, Vec<Order>, &Capabilities)> =
-        embedded.iter().map(|of| (of.kind.name(), orders(of.kind.name()), &of.capabilities)).collect();
-    columns.extend(live.iter().map(|of| (of.capabilities.name, of.orders.clone(), &of.capabilities)));
+    let mut columns: Vec<Column<'_>> = embedded
+        .iter()
+        .map(|of| (of.kind.name(), orders(of.kind.name()), &of.capabilities, by_parameter(of.kind, &of.capabilities)))
+        .collect();
+    columns.extend(live.iter().map(|of| (of.capabilities.name, of.orders.clone(), &of.capabilities, Vec::new())));
+    let longest = |by: &[(Feature, &str)]| by.iter().map(|(_, parameter)| parameter.len() + 1).max().unwrap_or(0);
+    let widths: Vec<usize> = columns.iter().map(|(.., by)| (longest(by) + 2).max(10)).collect();
     let mut row = |what: &str, marks: Vec<String>| {
         let _ = write!(text, "  {what:<34}");
-        for mark in marks {
-            let _ = write!(text, "{mark:<10}");
+        for (mark, width) in marks.iter().zip(&widths) {
+            let _ = write!(text, "{mark:<width$}");
         }
         text.truncate(text.trim_end().len());
         text.push('\n');
@@ -149,12 +183,17 @@ fn table(text: &mut String) {
     let mark = |has: bool| if has { "yes" } else { "-" }.to_owned();
     row("", columns.iter().map(|(name, ..)| (*name).to_owned()).collect());
     for (order, what) in [(Order::PerKey, "order of a key"), (Order::Total, "one order for all")] {
-        row(what, columns.iter().map(|(_, orders, _)| mark(orders.contains(&order))).collect());
+        row(what, columns.iter().map(|(_, orders, ..)| mark(orders.contains(&order))).collect());
     }
     for feature in Feature::ALL {
-        row(feature.name(), columns.iter().map(|(.., of)| mark(of.has(*feature))).collect());
+        let of_column = |(_, _, of, by): &Column<'_>| {
+            let setting = by.iter().find(|(known, _)| known == feature);
+            setting.map_or_else(|| mark(of.has(*feature)), |(_, parameter)| format!("?{parameter}"))
+        };
+        row(feature.name(), columns.iter().map(of_column).collect());
     }
-    row("largest message, bytes", columns.iter().map(|(.., of)| of.max_message_bytes.to_string()).collect());
+    row("largest message, bytes", columns.iter().map(|(_, _, of, _)| of.max_message_bytes.to_string()).collect());
+    text.push_str("  ?name: by that parameter, which is not set unless you write it.\n");
     text.push_str(
         "  Windows over a stream are computed by a group's consumers (analytics of a profile's group), on any backend alike.\n",
     );

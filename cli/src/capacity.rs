@@ -38,7 +38,8 @@ Examples:
   brokerlab capacity --backend kafka://127.0.0.1:29092 --rate 2k/s --precision 25%     # some twenty probes of 30 s and warm-up
 
 A rate passes when two of three probes meet the objectives, keep the contract and are not saturated. The consumers' work is divided
-by the load, as if consumers were added. Exit codes: 0 an answer for every backend; 3 a contract was broken, or a backend meets the
+by the load, as if consumers were added. A search takes some ten to twenty probes of each backend and of `null`, the harness's own ceiling:
+with 5 s each about three minutes for one backend and eight for four; --probe and --precision shorten it. Exit codes: 0 an answer for every backend; 3 a contract was broken, or a backend meets the
 objectives at no rate that was tried (\"below\") or not in its soak; 4 the same where not the backend but the machine or the generator
 was the reason; 1 failure or cut short; 2 bad input.")]
 pub(crate) struct CapacityArgs {
@@ -81,7 +82,7 @@ pub(crate) fn capacity(args: &CapacityArgs) -> anyhow::Result<Exit> {
         )));
     }
     let kept = session.keepers(&urls)?;
-    let rows = plan::rows_searched(&kept);
+    let rows = session.with_fitting_control(plan::rows_searched(&kept), &kept);
     session.note_consumers_of("probes");
     session.result.notes.push(
         "lanes are held at every rate: those of the backend's parameters or --lanes, or else what the profile's own rate needs"

@@ -59,7 +59,7 @@ pub(crate) fn compare(args: &CompareArgs) -> anyhow::Result<Exit> {
         plan::rows_alone(&kept)
     } else {
         session.note_consumers_of("staircases");
-        plan::rows(&kept)
+        session.with_fitting_control(plan::rows(&kept), &kept)
     };
     if session.is_live() && !args.thorough && args.rows.profile.duration.is_none() {
         depth.stretch_to_live(session.window());

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::args::{DriveArgs, WaitingArg};
 use crate::exit::Exit;
-use crate::{drive, progress};
+use crate::{drive, folder, progress};
 
 /// How long pacing and the other processes are watched.
 const WATCHED: Span = Span::from_secs(2);
@@ -42,13 +42,13 @@ struct Answer {
 }
 
 pub(crate) fn doctor(args: &DoctorArgs) -> anyhow::Result<Exit> {
-    let folder = args.data.clone().unwrap_or_else(std::env::temp_dir);
+    let data = args.data.clone().unwrap_or_else(std::env::temp_dir);
     let waiting = drive::waiting(&DriveArgs { waiting: args.waiting, ..DriveArgs::default() }, false)?;
     let wall = WallClock::new();
     let before = Look::now(&wall);
     let pacing = look::pacing(waiting, WATCHED);
     let machine = Look::now(&wall).fitness_since(&before);
-    let answers = [clock(), paced(&pacing), flushed(&folder)?, stolen(&machine), shared(&machine)];
+    let answers = [clock(), paced(&pacing), flushed(&data)?, stolen(&machine), shared(&machine)];
     if args.json {
         let rows: Vec<_> = answers
             .iter()
@@ -106,12 +106,13 @@ fn paced(lateness: &hdrhistogram::Histogram<u64>) -> Answer {
     }
 }
 
-fn flushed(folder: &std::path::Path) -> anyhow::Result<Answer> {
-    let facts = brokerlab_embedded::StorageFacts::below(folder, Storage::Fsync);
+fn flushed(data: &std::path::Path) -> anyhow::Result<Answer> {
+    let facts = brokerlab_embedded::StorageFacts::below(data, Storage::Fsync);
     let on =
         format!("{} on {}, write cache {} ({})", facts.file_system, facts.device, facts.write_cache, facts.fsync_note);
-    let times = look::flushing(folder, FLUSHES)
-        .with_context(|| format!("can't write to {}; name another folder with --data", folder.display()))?;
+    let times = look::flushing(data, FLUSHES).map_err(|error| {
+        folder::trouble(error, format!("can't write to {}; name another folder with --data", data.display()))
+    })?;
     let at = |q| Span(times.value_at_quantile(q));
     let memory = ["tmpfs", "ramfs"].contains(&facts.file_system.as_str());
     Ok(Answer {

@@ -1,6 +1,7 @@
 //! From flags to a checked profile and to how it is driven: what `run`, `compare` and their children share.
 
 use brokerlab_host::Waiting;
+use brokerlab_model::Span;
 use brokerlab_workloads::profile::{self, Profile, ProfileError};
 
 use crate::args::{DriveArgs, ProfileArgs, WaitingArg};
@@ -53,11 +54,18 @@ fn short_forms(args: &ProfileArgs) -> Vec<(&'static str, &'static str, String)> 
 /// A fault of a short form, told by the flag that was typed instead of the override that it stands for.
 fn as_typed(mut error: ProfileError, args: &ProfileArgs) -> ProfileError {
     let Some(path) = error.file.strip_prefix("--set ").map(str::to_owned) else { return error };
+    if let Some(remedy) = short_form_meant(&error) {
+        error.remedy = remedy;
+    }
     let stands = |(flag, at, value): (&'static str, &str, String)| {
         let value = value.trim();
         (at == path && error.excerpt.text == format!("{path}={value}")).then(|| (flag, value.to_owned()))
     };
     let Some((flag, value)) = short_forms(args).into_iter().find_map(stands) else { return error };
+    if flag == "size" && ["sizes", ""].contains(&error.key.as_str()) {
+        "write a size such as 512B or 1KiB; another distribution is --set 'sizes={ kind = \"uniform\", … }'"
+            .clone_into(&mut error.remedy);
+    }
     error.file = format!("--{flag}");
     error.excerpt.text = format!("--{flag} {value}");
     let before = path.chars().count() + 1;
@@ -70,9 +78,48 @@ fn as_typed(mut error: ProfileError, args: &ProfileArgs) -> ProfileError {
     error
 }
 
+/// What to write where a key that is none is, or nearly is, a short form of the command line.
+pub(crate) fn short_form_meant(error: &ProfileError) -> Option<String> {
+    let typed = error.key.as_str();
+    let near =
+        |short: &str| typed == short || (typed.len() > 2 && (short.starts_with(typed) || typed.starts_with(short)));
+    let unknown = error.message == format!("unknown key `{typed}`");
+    let (short, path) =
+        profile::set_paths().iter().find(|(short, path)| short != path && near(short)).filter(|_| unknown)?;
+    Some(format!("write {path}=…, which is what --{short} sets"))
+}
+
 /// The profile with its overrides.
 pub(crate) fn load(args: &ProfileArgs, sets: &Sets) -> anyhow::Result<Profile> {
-    Profile::load_with(&args.profile, sets).map_err(|error| BadInput::error(as_typed(error, args)))
+    Profile::load_with(&args.profile, sets)
+        .map_err(|error| too_short(args, sets, &error).unwrap_or_else(|| BadInput::error(as_typed(error, args))))
+}
+
+/// What is wrong with a `--duration` that a profile's pauses or spikes don't fit into: the least that they do.
+fn too_short(args: &ProfileArgs, sets: &Sets, error: &ProfileError) -> Option<anyhow::Error> {
+    let asked = args.duration.as_deref().filter(|_| !error.file.starts_with("--set "))?;
+    let fits = |length: Span| {
+        let longer = sets.iter().map(|(path, value)| match path.as_str() {
+            "duration" => (path.clone(), format!("{}us", length.0 / 1_000)),
+            _ => (path.clone(), value.clone()),
+        });
+        Profile::load_with(&args.profile, &longer.collect::<Sets>()).is_ok()
+    };
+    let own: Sets = sets.iter().filter(|(path, _)| path != "duration").cloned().collect();
+    let (mut low, mut high) = (0, Profile::load_with(&args.profile, &own).ok()?.duration.0.div_ceil(1_000_000));
+    if !fits(Span::from_millis(high)) {
+        return None;
+    }
+    while low + 1 < high {
+        let middle = low.midpoint(high);
+        if fits(Span::from_millis(middle)) { high = middle } else { low = middle }
+    }
+    Some(BadInput::error(format!(
+        "--duration {asked}: too short for the profile, {}: {}; --duration must be at least {}",
+        error.key,
+        error.message,
+        Span::from_millis(high)
+    )))
 }
 
 /// How many loops: as asked, or one per core less one that is left for storage and the system.
@@ -148,6 +195,42 @@ mod tests {
         let set = vec!["arrivals.rate=20q/s".to_owned()];
         let long = fault(&ProfileArgs { profile: profile(), set, ..ProfileArgs::default() });
         assert!(long.starts_with("--set arrivals.rate:1:15: "), "{long}");
+    }
+
+    /// Why the arguments make no profile.
+    fn told(args: &ProfileArgs) -> String {
+        load(args, &sets(args).unwrap()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_remedy_says_what_can_be_written() {
+        let of = |size: &str| ProfileArgs {
+            profile: "order-processing".to_owned(),
+            size: Some(size.to_owned()),
+            ..ProfileArgs::default()
+        };
+        for size in ["10", "fixed"] {
+            assert!(told(&of(size)).contains("write a size such as 512B"), "{}", told(&of(size)));
+        }
+        for set in ["rate=2k/s", "rat=2k/s"] {
+            let profile = "order-processing".to_owned();
+            let told = told(&ProfileArgs { profile, set: vec![set.to_owned()], ..ProfileArgs::default() });
+            assert!(told.contains("write arrivals.rate=…, which is what --rate sets"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_duration_that_a_pause_does_not_fit_into_is_told_with_the_least_that_does() {
+        let of = |duration: &str| ProfileArgs {
+            profile: "pub-sub-fanout".to_owned(),
+            duration: Some(duration.to_owned()),
+            ..ProfileArgs::default()
+        };
+        let told = told(&of("100ms"));
+        assert!(told.starts_with("--duration 100ms: too short for the profile, pauses.0"), "{told}");
+        let (_, least) = told.split_once("--duration must be at least ").unwrap();
+        let least = least.replace(' ', "");
+        assert!(load(&of(&least), &sets(&of(&least)).unwrap()).is_ok(), "{least}");
     }
 
     #[test]

@@ -3,10 +3,12 @@
 //!
 //! Leaves out the contract, which the backend answers itself.
 
-use brokerlab_embedded::{BackendUrl, Kind, capabilities};
+use std::path::Path;
+
+use brokerlab_embedded::{BackendUrl, Kind, StorageFacts, capabilities};
 use brokerlab_host::check_bindings;
 use brokerlab_host::started::Started;
-use brokerlab_model::Capabilities;
+use brokerlab_model::{Capabilities, Feature, Order, Storage};
 use brokerlab_workloads::profile::Profile;
 
 use crate::exit::BadInput;
@@ -23,8 +25,38 @@ pub(crate) fn check(url: &BackendUrl, lanes: u32, profile: &Profile) -> anyhow::
     check_bounds(url)?;
     if let Ok(capabilities) = capabilities(url, &profile.contract) {
         check_routing(&capabilities, profile)?;
+        check_delay(url, &capabilities, profile)?;
     }
     check_message(url, profile)
+}
+
+/// A message with a delay of its own comes after later ones, so where an order is kept every publish would be refused.
+fn check_delay(url: &BackendUrl, capabilities: &Capabilities, profile: &Profile) -> anyhow::Result<()> {
+    let ordered = profile.contract.order != Order::None || capabilities.has(Feature::MessageGroups);
+    if profile.headers.delay.0.is_empty() || !capabilities.has(Feature::Delay) || !ordered {
+        return Ok(());
+    }
+    Err(BadInput::error(format!(
+        "headers.delay: a message's own delay would break the order that {url} keeps, and each of its publishes is refused; remove it, or ask \
+         for order none without message groups"
+    )))
+}
+
+/// A flush to a file system in memory proves nothing.
+pub(crate) fn check_storage(url: &BackendUrl, folder: &Path, profile: &Profile) -> anyhow::Result<()> {
+    let storage = profile.contract.storage;
+    if storage != Storage::Fsync || url.kind() == Kind::Null {
+        return Ok(());
+    }
+    let on = StorageFacts::below(folder, storage).file_system;
+    if !["tmpfs", "ramfs"].contains(&on.as_str()) {
+        return Ok(());
+    }
+    let parent = folder.parent().unwrap_or(folder).display();
+    Err(BadInput::error(format!(
+        "{parent} is on {on}, which lives in memory: a flush there proves nothing; name a folder on a disk with --data, or ask for storage = \
+         page-cache"
+    )))
 }
 
 /// Whether declared faults have a server of their own to act on.
@@ -157,6 +189,19 @@ mod tests {
         for url in ["log", "shard", "direct", "null"] {
             let told = refused(url, 1, &sets).unwrap();
             assert!(told.contains(&format!("{url} has no routing")) && told.contains("take a backend with"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_delay_of_a_message_is_refused_where_an_order_is_kept() {
+        let delayed = ("headers.delay", "10ms");
+        let per_key = ("contract", "per-key");
+        assert_eq!(refused("queue", 1, &[delayed]), None);
+        assert_eq!(refused("queue?as=sqs-fifo", 1, &[per_key]), None);
+        assert_eq!(refused("log", 1, &[delayed, per_key]), None, "it heeds no delay");
+        for (url, sets) in [("queue?as=sqs-fifo", &[delayed][..]), ("queue", &[delayed, per_key])] {
+            let told = refused(url, 1, sets).unwrap();
+            assert!(told.starts_with("headers.delay: ") && told.contains("remove it"), "{told}");
         }
     }
 

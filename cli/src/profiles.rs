@@ -125,6 +125,9 @@ fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
         match profile.lanes(shard) {
             Ok(lanes) => {
                 let _ = writeln!(text, "  lanes        {lanes} ({label})");
+                if shard {
+                    text.push_str(&of_shards(&profile, lanes));
+                }
             }
             Err(error) => return Err(BadInput::error(error)),
         }
@@ -138,6 +141,25 @@ fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
     let _ = writeln!(text, "  digest       {digest} (first {digested} messages)");
     progress::print(&text);
     Ok(Exit::Success)
+}
+
+/// How much of a shard stream's documented limits the profile asks, on a line, with a remark where that is too much.
+fn of_shards(profile: &Profile, lanes: u32) -> String {
+    let (all, hottest) = profile.shard_use(lanes);
+    let mut text = format!("  shards       the mean rate takes {:.0} % of what they take", all * 100.0);
+    if all > 0.9 {
+        text.push_str(": no room for arrivals or keys that are uneven; give more with --lanes");
+    }
+    if let Some(one) = hottest.filter(|one| *one > 0.9) {
+        let _ = write!(
+            text,
+            "; the most frequent key alone takes {:.0} % of one shard{}",
+            one * 100.0,
+            if one > 1.0 { ", which is throttled however many there are" } else { "" }
+        );
+    }
+    text.push('\n');
+    text
 }
 
 fn print_digest(args: &DigestArgs) -> anyhow::Result<Exit> {

@@ -3,7 +3,7 @@
 //! Leaves out the order of visits (`plan`) and the end (`finish`).
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -26,7 +26,7 @@ use crate::fixed::Case;
 use crate::plan::{Depth, Row};
 use crate::progress::Progress;
 use crate::task::Task;
-use crate::{backends, facts, fits, fixed, interrupt};
+use crate::{backends, control_row, facts, fits, fixed, folder, interrupt};
 
 /// How long write-back of an earlier visit is waited for.
 const WRITE_BACK_WAIT: Span = Span::from_millis(100);
@@ -64,6 +64,8 @@ pub(crate) struct Session {
     pub(crate) live: LiveAsked,
     met: Vec<Met>,
     servers: Vec<Server>,
+    /// A result of an earlier command is there, and is not gone on with.
+    pub(crate) replaces: bool,
     /// What was found so far.
     pub(crate) result: ResultFile,
 }
@@ -88,10 +90,13 @@ impl Session {
         let hops = backends.iter().map(|text| Ok(Backend::parse(text)?.transport(drive.transport)));
         let hops = hops.collect::<anyhow::Result<Vec<_>>>()?;
         let waiting = drive::waiting(drive, hops.iter().any(|hop| *hop != Transport::InProcess.name()))?;
-        std::fs::create_dir_all(&output.out)
-            .and_then(|()| tempfile::tempfile_in(&output.out).map(drop))
-            .with_context(|| format!("can't write into {}; name another folder with --out", output.out.display()))?;
-        let folder = data_folder(drive)?;
+        std::fs::create_dir_all(&output.out).and_then(|()| tempfile::tempfile_in(&output.out).map(drop)).map_err(
+            |error| {
+                let told = format!("can't write into {}; name another folder with --out", output.out.display());
+                folder::trouble(error, told)
+            },
+        )?;
+        let folder = folder::for_data(drive.data.as_deref())?;
         let quiet = output.quiet || output.json;
         let started = facts::utc_ns();
         let result = ResultFile {
@@ -117,7 +122,7 @@ impl Session {
             notes: Vec::new(),
             cut_short: None,
         };
-        Ok(Self {
+        let session = Self {
             stopped: interrupt::flag()?,
             profile: loaded,
             sets,
@@ -134,8 +139,20 @@ impl Session {
             live: LiveAsked { accept_weaker: drive.accept_weaker, existing: drive.existing, warm: drive.no_warm_up },
             met: Vec::new(),
             servers: Vec::new(),
+            replaces: output.out.join("results.json").exists(),
             result,
-        })
+        };
+        session.say_what_was_left();
+        Ok(session)
+    }
+
+    /// Says which data were left by commands that were killed.
+    fn say_what_was_left(&self) {
+        let left = folder::left_behind(self.folder.path());
+        if !left.is_empty() {
+            let names: Vec<String> = left.iter().map(|path| path.display().to_string()).collect();
+            self.say(&format!("left by commands that were killed, remove what you don't need: {}", names.join(", ")));
+        }
     }
 
     /// The same for a command over several backends.
@@ -170,6 +187,7 @@ impl Session {
         let answer = match &backend {
             Backend::Embedded(url) => {
                 fits::check(url, lanes, profile)?;
+                fits::check_storage(url, self.folder.path(), profile)?;
                 honour(url, &profile.contract).map(drop)
             }
             Backend::Live(url) => self.meet(text, url, profile)?,
@@ -245,9 +263,14 @@ impl Session {
         self.met.iter().find(|met| met.text == url).map(|met| met.server.as_str())
     }
 
-    /// What is asked of a backend: the profile's contract, unless the user accepted less of a real broker.
+    /// What is asked of a backend: the profile's contract, unless the user accepted less of a real broker or the control row keeps less.
     fn contract(&self, url: &str, profile: &Profile) -> Contract {
-        self.met(url, profile.contract).map_or(profile.contract, |met| met.contract)
+        let asked = profile.contract;
+        match self.met(url, asked) {
+            Some(met) => met.contract,
+            None if url == control_row::CONTROL => control_row::kept(asked).unwrap_or(asked),
+            None => asked,
+        }
     }
 
     /// Whether real brokers are among the rows.
@@ -458,6 +481,9 @@ impl Session {
         if self.stopped.load(Ordering::Relaxed) {
             self.cut_short("interrupted");
         }
+        if self.replaces {
+            self.progress.note("this takes the place of an earlier result; --out DIR keeps both");
+        }
         if self.left_dirty > DIRTY_WORTH_A_NOTE {
             self.result.notes.push(format!(
                 "write-back of earlier visits was not done after {WRITE_BACK_WAIT}: up to {:.1} MB were left when a visit began",
@@ -489,16 +515,6 @@ fn said(measured: &Measurement) -> String {
     };
     let cut = measured.cut_short.as_ref().map_or_else(String::new, |why| format!(", then {why}"));
     format!("{:.0} messages/s acknowledged of {:.0} due{cut}", rates.achieved_per_s, rates.offered_per_s)
-}
-
-/// A folder for the data of all visits, removed at the end. A folder that is named and not there is not made: it may be a slip,
-/// and then another disk would be measured.
-fn data_folder(drive: &DriveArgs) -> anyhow::Result<tempfile::TempDir> {
-    let parent: PathBuf = drive.data.clone().unwrap_or_else(std::env::temp_dir);
-    tempfile::Builder::new()
-        .prefix("brokerlab-")
-        .tempdir_in(&parent)
-        .with_context(|| format!("can't store in {}; make that folder, or name another with --data", parent.display()))
 }
 
 fn record(profile: &Profile, sets: &Sets) -> ProfileRecord {

@@ -2,7 +2,7 @@
 //!
 //! The counts do not depend on the machine, so any increase is a change of the program. Leaves out anything timed.
 
-use crate::result::{FixedCase, ResultFile};
+use crate::result::{Command, FixedCase, ResultFile};
 
 /// How the fixed cases of a result stand against a base.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,6 +72,17 @@ pub fn against(base: &ResultFile, new: &ResultFile) -> AgainstReport {
     let mut report = AgainstReport::default();
     if base.fixed_cases.is_empty() {
         report.incomparable.push("the base holds no fixed case; write a new base with `compare`".to_owned());
+    }
+    let kind = match new.command {
+        Command::Run | Command::Compare => None,
+        Command::Capacity => Some("capacity"),
+        Command::Sweep => Some("sweep"),
+    };
+    if let Some(kind) = kind.filter(|_| new.fixed_cases.is_empty()) {
+        report
+            .incomparable
+            .push(format!("a {kind}'s result holds no fixed case; hold one of `run` or `compare` against the base"));
+        return report;
     }
     for old in &base.fixed_cases {
         match new.fixed_cases.iter().find(|case| case.backend == old.backend) {

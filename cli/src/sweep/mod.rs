@@ -84,6 +84,7 @@ pub(crate) fn sweep(args: &SweepArgs) -> anyhow::Result<Exit> {
         return Err(session.nobody_keeps(&contracts));
     }
     if args.resume {
+        session.replaces = false;
         resume::take(&mut session, &args.rows.output.out, &rows, &points, &mut due)?;
     }
     let visited = |at: &usize| due.iter().any(|due| due.row == *at);

@@ -8,6 +8,7 @@ use std::path::Path;
 use brokerlab_workloads::measurement::Varied;
 use brokerlab_workloads::profile::{self, ProfileError};
 
+use crate::drive;
 use crate::exit::BadInput;
 
 /// More points than this are a slip rather than a plan.
@@ -47,6 +48,7 @@ impl Source {
             && point.0.iter().any(|setting| setting.path == path)
         {
             error.file = format!("{} {path}", self.name);
+            error.remedy = drive::short_form_meant(&error).unwrap_or(error.remedy);
         }
         BadInput::error(error)
     }

@@ -1,5 +1,7 @@
 //! A comparison of two backends: both controls, every visit, one page and one result, and the same page from that result.
 
+use serde_json::Value;
+
 use crate::lab::{Lab, assert_every_due_message_is_accounted_for};
 
 #[test]
@@ -68,4 +70,50 @@ fn a_backend_that_can_t_keep_the_contract_is_left_out_and_said() {
     let result = lab.json("out/results.json");
     assert_eq!(result["refusals"].as_array().unwrap().len(), 1);
     assert_eq!(result["cells"].as_array().unwrap().len(), 6);
+}
+
+/// A short comparison of one backend with its controls: how it ended, its result and the rows that it visited.
+fn compared(lab: &Lab, flags: &[&str]) -> (String, Value, Vec<String>) {
+    let usual = ["compare", "--duration", "50ms", "--rate", "2k/s", "--out", "out"];
+    let ended = lab.brokerlab(&[&usual[..], flags].concat());
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let result = lab.json("out/results.json");
+    assert!(result["cut_short"].is_null(), "{}", result["cut_short"]);
+    let mut rows: Vec<String> = result["cells"]
+        .as_array()
+        .expect("cells")
+        .iter()
+        .map(|cell| cell["row"].as_str().expect("a row").to_owned())
+        .collect();
+    rows.sort_unstable();
+    rows.dedup();
+    (result["notes"].to_string(), result, rows)
+}
+
+#[test]
+fn the_control_row_runs_under_what_it_keeps_where_that_is_less_and_this_is_said() {
+    let lab = Lab::new();
+    let (notes, result, rows) = compared(&lab, &["--backend", "log", "--contract", "exactly-once"]);
+    assert_eq!(rows, ["log", "log (again)", "null"]);
+    assert!(notes.contains("the control row null runs under at-least-once"), "{notes}");
+    assert_eq!(result["contract"]["delivery"], "exactly-once");
+}
+
+#[test]
+fn a_control_row_that_has_no_routing_is_left_out_of_a_profile_with_bindings() {
+    let lab = Lab::new();
+    let bindings = "groups.0.bindings=[{ kind = \"everything\" }]";
+    let (notes, _, rows) = compared(&lab, &["--backend", "queue", "--set", bindings]);
+    assert_eq!(rows, ["queue", "queue (again)"]);
+    assert!(notes.contains("no control row") && notes.contains("null has no routing"), "{notes}");
+}
+
+#[test]
+fn a_setting_that_the_fixed_case_does_not_go_through_is_no_fault_of_the_backend() {
+    let lab = Lab::new();
+    let ended = lab.run("queue?delay=20s", &["--duration", "50ms", "--rate", "100/s", "--set", "drain_limit=100ms"]);
+    assert!(!ended.err.contains("fault of the backend") && ![1, 2].contains(&ended.code), "{ended:?}");
+    let result = lab.json("out/results.json");
+    assert_eq!(result["fixed_cases"].as_array().unwrap().len(), 0);
+    assert!(result["notes"].to_string().contains("no exact counts of queue?delay=20s"), "{}", result["notes"]);
 }

@@ -124,9 +124,9 @@ fn a_folder_that_can_t_be_written_is_named_with_the_flag_that_chooses_another() 
     lab.write("file", "mine");
     let run = ["run", "--backend", "log", "--duration", "50ms"];
     let failed = lab.brokerlab(&[&run[..], &["--out", "file/below"]].concat());
-    failed.fails(1, &["can't write into file/below", "--out"]);
+    failed.fails(2, &["can't write into file/below", "--out"]);
     let failed = lab.brokerlab(&[&run[..], &["--out", "out", "--data", "file/below"]].concat());
-    failed.fails(1, &["can't store in file/below", "--data"]);
+    failed.fails(2, &["can't store in file/below", "--data"]);
     assert_eq!(lab.text("file"), "mine");
     let lab = with_result();
     lab.write("file", "mine");
@@ -138,7 +138,8 @@ fn a_folder_that_can_t_be_written_is_named_with_the_flag_that_chooses_another() 
 fn a_data_folder_that_is_not_there_is_not_made() {
     let lab = Lab::new();
     let failed = lab.run("log", &["--data", "slip"]);
-    failed.fails(1, &["can't store in slip", "make that folder", "--data"]);
+    failed.fails(2, &["can't store in slip", "make that folder", "--data"]);
+    lab.brokerlab(&["doctor", "--data", "slip"]).fails(2, &["can't write to slip", "--data"]);
     assert!(!lab.path("slip").exists());
 }
 

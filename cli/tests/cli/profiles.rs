@@ -65,6 +65,12 @@ fn an_override_is_checked_as_the_file_is() {
     assert_eq!(faster.code, 0, "{faster:?}");
     assert!(faster.out.contains("75000 messages/s"), "{}", faster.out);
     assert!(faster.out.contains("the backlog will grow"), "{}", faster.out);
+    let usual = lab.brokerlab(&["profiles", "check", "order-processing"]);
+    assert!(usual.out.contains("the mean rate takes 100 % of what they take: no room"), "{}", usual.out);
+    assert!(usual.out.contains("the most frequent key alone takes 12"), "{}", usual.out);
+    let slower =
+        lab.brokerlab(&["profiles", "check", "order-processing", "--set", "arrivals.rate=10k/s", "--set", "lanes=20"]);
+    assert!(slower.out.contains("takes 50 % of what they take\n"), "{}", slower.out);
 }
 
 #[test]
@@ -81,6 +87,14 @@ fn backends_say_what_they_are_and_which_contracts_they_keep() {
     assert_eq!(marks("one order for all")[..4], ["yes", "yes", "yes", "-"], "log, queue, shard, direct");
     assert_eq!(marks("seek to a position")[..4], ["yes", "-", "yes", "-"]);
     assert_eq!(marks("lease with timeout")[..4], ["-", "yes", "-", "-"]);
+    for name in ["priorities", "message_groups", "deduplication", "max_length", "dead_letter"] {
+        assert!(
+            overview.out.lines().any(|line| line.contains(&format!("-         ?{name} "))),
+            "{name}: {}",
+            overview.out
+        );
+    }
+    assert!(overview.out.lines().any(|line| line.contains("  ?cleanup  -  ")), "{}", overview.out);
     let ladder = lab.brokerlab(&["backends", "--ladder"]);
     assert!(ladder.out.contains("  direct: refused") && ladder.out.contains("  log: kept by"), "{}", ladder.out);
     let one = lab.brokerlab(&["backends", "--contract", "at-least-once,per-key,fsync,decoupled"]);

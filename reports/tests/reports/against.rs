@@ -46,3 +46,16 @@ fn another_case_digest_or_backend_can_not_be_compared() {
     none.fixed_cases.clear();
     assert_eq!(against(&none, &none).exit_code(), 2, "a base without cases compares nothing");
 }
+
+#[test]
+fn a_result_of_a_search_or_sweep_says_that_it_holds_no_fixed_case() {
+    use brokerlab_reports::result::Command;
+    let base = synthetic::empty(Command::Run);
+    for (command, kind) in [(Command::Sweep, "a sweep's result"), (Command::Capacity, "a capacity's result")] {
+        let mut new = synthetic::empty(command);
+        new.fixed_cases.clear();
+        let report = against(&base, &new);
+        assert_eq!((report.exit_code(), report.incomparable.len()), (2, 1));
+        assert!(report.incomparable[0].starts_with(kind), "{:?}", report.incomparable);
+    }
+}

@@ -176,6 +176,39 @@ impl Profile {
         Ok(needed.ceil().max(1.0) as u32)
     }
 
+    /// How much of their documented limits a shard stream's shards have to take at the mean rate, `lanes` of each channel: all of them
+    /// together, and the one of the most frequent key, where keys are drawn; 1 is all that they take.
+    pub fn shard_use(&self, lanes: u32) -> (f64, Option<f64>) {
+        let channels = f64::from(self.channels.len());
+        let rate = self.mean_rate() / channels;
+        let of_one = (rate / SHARD_MESSAGES).max(rate * self.mean_size() / SHARD_BYTES);
+        (of_one / f64::from(lanes), self.most_frequent_key().map(|share| of_one * share))
+    }
+
+    /// Which share of the messages has the most frequent key; unknown of a trace's.
+    fn most_frequent_key(&self) -> Option<f64> {
+        // Beyond so many keys a sum is an integral as well.
+        const SUMMED: u64 = 100_000;
+        match self.keys {
+            Keys::Uniform { count } | Keys::Sequential { count } => Some(1.0 / count as f64),
+            Keys::Zipf { count, exponent } => {
+                let summed: f64 = (1..=count.min(SUMMED)).map(|r| (r as f64).powf(-exponent)).sum();
+                let (from, to) = (SUMMED.min(count) as f64, count as f64);
+                let rest = if (exponent - 1.0).abs() < 1e-9 {
+                    (to / from).ln()
+                } else {
+                    (to.powf(1.0 - exponent) - from.powf(1.0 - exponent)) / (1.0 - exponent)
+                };
+                Some(1.0 / (summed + rest))
+            }
+            Keys::HotSet { count, hot, share } => {
+                let cold = (1.0 - share) / count.saturating_sub(hot).max(1) as f64;
+                Some((share / hot.max(1) as f64).max(cold))
+            }
+            Keys::Trace => None,
+        }
+    }
+
     /// Mean rate without the rate factor.
     fn written_rate(&self) -> f64 {
         match &self.arrivals {
