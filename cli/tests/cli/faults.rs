@@ -14,7 +14,7 @@ fn check(lab: &Lab, backend: &str, contract: &str, more: &[&str]) -> Value {
     args.extend(more);
     let ended = lab.run(backend, &args);
     assert_eq!(ended.code, 3, "{ended:?}");
-    assert!(ended.out.contains("faulty broke its contract: workers: "), "{}", ended.out);
+    assert!(ended.out.contains(&format!("{backend} broke its contract: workers: ")), "{}", ended.out);
     lab.cell()["groups"][0]["check"].clone()
 }
 
