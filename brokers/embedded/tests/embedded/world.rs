@@ -36,7 +36,7 @@ impl World {
     }
 
     pub(crate) fn open(url: &str, contract: Contract, data: Option<&Path>) -> Self {
-        let url = BackendUrl::parse(url).expect("a backend");
+        let url = BackendUrl::parse(url).expect("a backend").with_full_buckets();
         let mut broker = open(&url, &contract, &Place { data }).expect("it opens");
         let workers = broker.workers();
         let (clients, seen) = (Vec::new(), Vec::new());
@@ -48,7 +48,7 @@ impl World {
         let data = self.data();
         let Self { folder, broker, clients, workers, .. } = self;
         drop((clients, workers, broker));
-        let url = BackendUrl::parse(url).expect("a backend");
+        let url = BackendUrl::parse(url).expect("a backend").with_full_buckets();
         let (mut broker, _) = reopen(&url, &contract, &data).expect("it opens again");
         let workers = broker.workers();
         Self { broker, clients: Vec::new(), seen: Vec::new(), workers, now: Time(1), next_token: 0, folder }
