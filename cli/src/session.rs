@@ -15,7 +15,7 @@ use brokerlab_live::LiveUrl;
 use brokerlab_model::{Contract, Span, Unsupported};
 use brokerlab_reports::figures::and_list;
 use brokerlab_reports::result::{Command, Objectives, ProfileRecord, ResultFile, SCHEMA_VERSION};
-use brokerlab_workloads::measurement::{Measurement, Point};
+use brokerlab_workloads::measurement::{ABORTED, Measurement, Point};
 use brokerlab_workloads::profile::Profile;
 
 use crate::args::{DriveArgs, OutputArgs, ProfileArgs, RowsArgs, TransportArg};
@@ -380,8 +380,9 @@ impl Session {
     pub(crate) fn measure(&mut self, row: &Row, task: &Task) -> anyhow::Result<()> {
         let measured = self.measured(row, task)?;
         let interrupted = measured.cut_short.is_some() && self.stopped.load(Ordering::Relaxed);
-        let finding = task.may_go_too_far() && !interrupted;
-        if let Some(why) = measured.cut_short.as_ref().filter(|_| !finding) {
+        // A backend that stopped is none: nobody knows how far it would have gone.
+        let finding = |why: &&String| task.may_go_too_far() && !interrupted && why.starts_with(ABORTED);
+        if let Some(why) = measured.cut_short.as_ref().filter(|why| !finding(why)) {
             self.result.cut_short.get_or_insert_with(|| why.clone());
         }
         // A cell that stands for a load by itself says nothing of that load when it was broken off: half of it is no median's business.

@@ -10,7 +10,7 @@ use brokerlab_model::{LaneId, Span, Time};
 use brokerlab_workloads::Scheduled;
 use brokerlab_workloads::analytics::Consumed;
 use brokerlab_workloads::check::{Arrived, MessageId};
-use brokerlab_workloads::measurement::World;
+use brokerlab_workloads::measurement::{ABORTED, World};
 use brokerlab_workloads::profile::{Count, Metric, Objective};
 use brokerlab_workloads::record::{Delay, Moments, Plan, Recorder, Unacknowledged};
 
@@ -332,7 +332,7 @@ impl<'a> Books<'a> {
             }
             Objective::Count { at_most, .. } => watched.over > at_most,
         })?;
-        Some(format!("abort_on: `{}` is missed", missed.objective))
+        Some(format!("{ABORTED}: `{}` is missed", missed.objective))
     }
 }
 

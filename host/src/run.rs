@@ -25,6 +25,8 @@ use crate::wait::{Waiter, Waiting};
 
 /// How often progress is told.
 const PROGRESS_EVERY: Span = Span::from_millis(100);
+/// How often the backend is asked whether it has stopped.
+const STOPPED_EVERY: Span = Span::from_millis(10);
 
 /// Runs one workload against `broker` and returns what was measured.
 ///
@@ -119,9 +121,18 @@ pub fn run_around(
             .and_then(|()| drive(broker, spec, clock, stop, progress, around, administrator, quick));
         closed.store(true, Ordering::Release);
         ended
-    })?;
+    })
+    .map_err(|error| because_stopped(broker, error))?;
     ended.dirty_bytes_at_start = dirty;
     Ok(measurement(broker, spec, settings, clock, ended))
+}
+
+/// Whoever was refused because the backend has stopped is told that, and why.
+fn because_stopped(broker: &dyn Broker, error: RunError) -> RunError {
+    match (error, broker.stopped()) {
+        (RunError::Administration { .. } | RunError::Connect { .. }, Some(why)) => RunError::Stopped(why),
+        (error, _) => error,
+    }
 }
 
 /// Groups with bindings need a backend that routes.
@@ -188,10 +199,14 @@ fn drive(
             work_before = broker.work();
             around.tell(Moment::Begins);
         };
-        let mut teller = Teller::new(progress);
+        let (mut teller, mut look) = (Teller::new(progress), Time::ZERO);
         let led = start_together(&mut leader, expected, Some(begin)).and_then(|missing| {
             leader.run(&mut |shared, now| {
                 teller.pass(shared, now);
+                if now >= look {
+                    look = now + STOPPED_EVERY;
+                    cut_if_stopped(broker, shared, now);
+                }
                 if still_due.is_nothing(shared, now) {
                     shared.end();
                 }
@@ -212,10 +227,19 @@ fn drive(
         }
         Ok::<_, RunError>((loops, missing, declared))
     })?;
+    // What failed last, a run that was about to end has not seen.
+    cut_if_stopped(broker, shared, clock.now());
     around.tell(Moment::Ends);
     let after = Look::beside(clock, &spec.servers);
     let work = broker.work().since(&work_before);
     Ok(Ended::gather(shared, loops, Left { missing, declared, work }, (&before, &after), administrator))
+}
+
+/// Ends the run when the backend takes nothing more: what was measured until then is kept.
+fn cut_if_stopped(broker: &dyn Broker, shared: &Shared<'_>, now: Time) {
+    if let Some(why) = broker.stopped() {
+        shared.cut(now, format!("the backend stopped: {why}"));
+    }
 }
 
 /// Ends the run when it goes out of scope, also by a panic: nobody waits for a loop that is gone.

@@ -145,6 +145,9 @@ pub enum RunError {
         /// How it ended.
         why: String,
     },
+    /// The backend takes nothing more and never will.
+    #[error("the backend stopped: {0}")]
+    Stopped(String),
     /// The profile has bindings and the backend no routing.
     #[error(
         "group {group} has bindings, and {backend} has no routing: every group gets everything there; take a backend with \"routing by bindings\" \

@@ -23,6 +23,9 @@ pub enum World {
     Simulated,
 }
 
+/// How the reason begins for which a run was ended early by an objective that it watches.
+pub const ABORTED: &str = "abort_on";
+
 /// Whether figures were taken with a clock or computed on a virtual one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -139,7 +142,7 @@ pub struct Measurement {
     pub fitness: FitnessRecord,
     /// What happened uninvited, and findings that are no failure: idle members, throttling, pauses.
     pub notes: Vec<String>,
-    /// Whether the run was ended before its time (Ctrl-C, `abort_on`), and by what.
+    /// Whether the run was ended before its time (Ctrl-C, [`abort_on`](ABORTED), a backend that stopped), and by what.
     pub cut_short: Option<String>,
     /// The consumers' pauses that the profile declared.
     #[serde(default)]

@@ -21,6 +21,9 @@ pub trait Embedded: Broker {
 
     /// The error of its storage, after which it takes nothing more.
     fn storage_error(&self) -> Option<StoreError>;
+
+    /// Writes what nobody has waited for so far; the error of its storage, if it has had one by now. Its workers have ended.
+    fn end(&mut self) -> Option<StoreError>;
 }
 
 impl Embedded for EngineBroker {
@@ -31,6 +34,10 @@ impl Embedded for EngineBroker {
     fn storage_error(&self) -> Option<StoreError> {
         self.storage_error()
     }
+
+    fn end(&mut self) -> Option<StoreError> {
+        self.finish()
+    }
 }
 
 impl Embedded for NullBroker {
@@ -39,6 +46,10 @@ impl Embedded for NullBroker {
     }
 
     fn storage_error(&self) -> Option<StoreError> {
+        None
+    }
+
+    fn end(&mut self) -> Option<StoreError> {
         None
     }
 }

@@ -18,7 +18,7 @@ pub mod url;
 
 pub use backends::{Embedded, Listed, OpenError, Place, bare, capabilities, catalogue, honour, open, reopen};
 pub use engine::{EngineBroker, EngineClient};
-pub use loopback::{LoopbackBroker, LoopbackClient, Server};
+pub use loopback::{LoopbackBroker, LoopbackClient, ServeError, Server};
 pub use null::{NullBroker, NullClient};
 pub use presets::Preset;
 pub use store::{Disk, Limits, ScanReport, StorageFacts, Store, StoreError, SystemDisk, verify};

@@ -578,6 +578,9 @@ pub enum Blocked {
     /// No receiver has room, and the caller waits for one rather than be rejected.
     #[error("every receiver's service queue is full")]
     Receivers,
+    /// The storage failed: nothing is taken again, and [`Broker::stopped`](crate::Broker::stopped) says why.
+    #[error("the storage failed, nothing more is taken")]
+    Storage,
 }
 
 /// What `submit` took. The batch has been advanced by `taken`.

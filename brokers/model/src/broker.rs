@@ -42,6 +42,12 @@ pub trait Broker: Debug {
     fn untold_limits(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// Why it takes nothing more and never will, with the remedy: its storage has failed. Never blocks; a broker across the network may
+    /// know of it a little later. None by default.
+    fn stopped(&self) -> Option<String> {
+        None
+    }
 }
 
 /// One producer connection, one member of a consumer group, or the administrator.

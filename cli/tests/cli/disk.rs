@@ -4,7 +4,7 @@
 use std::io::Write as _;
 use std::process::{Command, Output};
 
-use crate::lab::{BINARY, Lab};
+use crate::lab::{BINARY, Lab, assert_every_due_message_is_accounted_for, count};
 
 /// The exit code by which the script says that nothing could be mounted.
 const NOT_PERMITTED: i32 = 77;
@@ -85,4 +85,44 @@ fn a_folder_that_can_only_be_read_is_named_with_the_flag_that_chooses_another() 
 #[test]
 fn a_flush_is_refused_where_the_disk_is_memory() {
     refused_on_a_disk("", "fsync", 2, &["small", "tmpfs", "lives in memory", "--data", "page-cache"]);
+}
+
+/// The flags of a load that fills a disk of 12 MiB in its first half.
+const TOO_MUCH: &str = "--rate 20k/s --size 1KiB --duration 1s --quiet --out out --data small";
+
+#[test]
+fn a_disk_that_fills_in_mid_run_ends_it_with_the_storage_s_words_and_keeps_what_was_measured() {
+    for transport in ["in-process", "loopback"] {
+        let lab = Lab::new();
+        let args = format!("run --backend log?segment=1MiB {TOO_MUCH} --transport {transport}");
+        let Some(output) = on_a_small_disk(&lab, "12m", "", &args) else { return };
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(1), "{out}{err}");
+        for word in ["the backend stopped: ", "/segment-", "No space left on device", "free space"] {
+            assert!(out.contains(word), "`{word}` is not in: {out}{err}");
+        }
+        assert!(out.contains("left: report.html results.json good good"), "{out}");
+        let cell = lab.cell();
+        assert!(cell["cut_short"].as_str().is_some_and(|why| why.contains("No space left on device")), "{cell}");
+        assert_every_due_message_is_accounted_for(&cell);
+        assert!(count(&cell["counts"], "acknowledged") > 0);
+        assert_eq!(count(&cell["groups"][0]["check"], "lost"), 0, "{cell}");
+    }
+}
+
+#[test]
+fn a_row_whose_disk_fills_ends_a_comparison_with_1_and_takes_nothing_from_the_others() {
+    let lab = Lab::new();
+    let args = format!("compare --alone --backend log?segment=1MiB --backend null {TOO_MUCH}");
+    let Some(output) = on_a_small_disk(&lab, "12m", "", &args) else { return };
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{out}{err}");
+    let result = lab.json("out/results.json");
+    assert!(result["cut_short"].as_str().is_some_and(|why| why.contains("No space left on device")), "{result}");
+    let cells = result["cells"].as_array().expect("cells");
+    let (log, null): (Vec<_>, Vec<_>) = cells.iter().partition(|cell| cell["backend"] == "log");
+    assert_eq!((log.len(), null.len()), (6, 6), "{out}");
+    assert!(
+        log.iter().all(|cell| cell["cut_short"].is_string()) && null.iter().all(|cell| cell["cut_short"].is_null())
+    );
 }

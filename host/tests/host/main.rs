@@ -11,6 +11,7 @@ mod oracle;
 mod outage;
 #[cfg(target_os = "linux")]
 mod started;
+mod stopped;
 mod toy;
 
 use std::sync::atomic::AtomicBool;

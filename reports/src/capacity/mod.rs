@@ -9,7 +9,7 @@ mod search;
 pub use held::Limit;
 pub use search::{End, Limits, Next, Search, Tried};
 
-use brokerlab_workloads::measurement::{Measurement, Point};
+use brokerlab_workloads::measurement::{ABORTED, Measurement, Point};
 use brokerlab_workloads::profile::Objective;
 use brokerlab_workloads::record::DecodeError;
 use brokerlab_workloads::validity::SAMPLES_BEYOND;
@@ -19,9 +19,6 @@ use crate::figures;
 use crate::live::Strength;
 use crate::result::Objectives;
 use crate::rows::{Role, Row, Stair};
-
-/// How the reason begins for which a visit ended early by an objective that it watches.
-const ABORTED: &str = "abort_on";
 
 /// What was found for one backend.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

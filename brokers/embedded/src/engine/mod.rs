@@ -3,22 +3,24 @@
 //! Each batch takes the engine's lock once; a poll that would find nothing takes none. Leaves out clocks and threads: the host
 //! brings time and runs the workers. One payload copy per message: from the batch into the frame being built.
 
+mod client;
 mod worker;
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use brokerlab_model::{
-    Accepted, Batch, Broker, Capabilities, Client, ClientSpec, Completions, ConnectError, Contract, Control, Deliver,
-    Deliveries, Effects, Failure, Heartbeat, Journal, LaneId, Model, Publishes, SeekTo, Settings, Settlement, Span,
-    Storage, Tally, Time, Token, Unsupported, WaitOn, WorkCounts, Worker, Write,
+    Accepted, Broker, Capabilities, Client, ClientSpec, ConnectError, Contract, Control, Deliver, Deliveries, Effects,
+    Failure, Heartbeat, Journal, LaneId, Model, Publishes, SeekTo, Settings, Settlement, Span, Storage, Tally, Time,
+    Token, Unsupported, WorkCounts, Worker, Write,
 };
 
+pub use client::EngineClient;
+
 use crate::handoff::{Bell, Mailboxes, Origin};
-use crate::store::{Limits, ScanReport, StorageFacts, Store, StoreError, SystemDisk};
+use crate::store::{Disk, Limits, ScanReport, StorageFacts, Store, StoreError, SystemDisk};
 
 /// A model hosted on a store, as a backend.
 #[derive(Debug)]
@@ -98,6 +100,16 @@ impl EngineBroker {
         dir: Option<&Path>,
     ) -> Result<Self, StoreError> {
         Self::host(model, storage, limits, Store::create(storage, limits, dir)?)
+    }
+
+    /// Hosts `model` on the empty folder of a disk; with storage in memory the disk is left alone.
+    pub fn open_on(
+        model: Box<dyn Model>,
+        storage: Storage,
+        limits: Limits,
+        disk: Arc<dyn Disk>,
+    ) -> Result<Self, StoreError> {
+        Self::host(model, storage, limits, Store::create_on(storage, limits, disk)?)
     }
 
     /// Hosts `model` on the folder `dir` in which an earlier run may have left a journal, with the same model, options and contract.
@@ -180,6 +192,13 @@ impl EngineBroker {
         self.shared.lock().store.error().cloned()
     }
 
+    /// Writes what nobody has waited for so far, as the engine's end does, and says whether all went well until then.
+    pub(crate) fn finish(&self) -> Option<StoreError> {
+        let mut state = self.shared.lock();
+        state.store.end();
+        state.store.error().cloned()
+    }
+
     /// Bytes that the store holds in memory now.
     pub fn held_bytes(&self) -> u64 {
         self.shared.lock().store.held_bytes()
@@ -256,78 +275,13 @@ impl Broker for EngineBroker {
         self.shared.lock().model.tallies()
     }
 
+    fn stopped(&self) -> Option<String> {
+        self.storage_error().map(|error| error.to_string())
+    }
+
     fn work(&self) -> WorkCounts {
         let state = self.shared.lock();
         WorkCounts { round_trips: state.round_trips, ..state.store.counts() }
-    }
-}
-
-/// One client of an engine.
-#[derive(Debug)]
-pub struct EngineClient {
-    shared: Arc<Shared>,
-    number: u32,
-    placement: usize,
-    mail: Arc<AtomicBool>,
-    bell: Arc<OwnedFd>,
-    heartbeat: Heartbeat,
-}
-
-impl EngineClient {
-    /// Says that it is there.
-    #[cold]
-    fn beat(&mut self, now: Time) {
-        let mut state = self.shared.lock();
-        let at = state.clock(now);
-        let origin = Origin::Loop(self.placement);
-        let State { model, effects, .. } = &mut *state;
-        model.heard(at, self.number, effects);
-        state.perform(at, None, origin);
-        self.shared.publish_hints(&mut state, origin);
-        drop(state);
-    }
-}
-
-impl Client for EngineClient {
-    fn submit(&mut self, now: Time, batch: &mut Batch) -> Accepted {
-        let origin = Origin::Loop(self.placement);
-        let mut state = self.shared.lock();
-        let now = state.clock(now);
-        let accepted = match batch {
-            Batch::Publish(publishes) => state.publish(now, self.number, publishes, origin),
-            Batch::Settle(settlements) => {
-                for settlement in settlements.iter_mut() {
-                    settlement.receipt.epoch = settlement.receipt.epoch.wrapping_sub(state.epochs);
-                }
-                state.settle(now, self.number, settlements, origin)
-            }
-            Batch::Control(controls) => state.control(now, self.number, controls, origin),
-        };
-        self.shared.publish_hints(&mut state, origin);
-        drop(state);
-        batch.advance(accepted.taken);
-        accepted
-    }
-
-    fn poll(&mut self, now: Time, completions: &mut Completions) {
-        if self.heartbeat.beats(now) {
-            self.beat(now);
-        }
-        if self.mail.load(Ordering::Acquire) {
-            self.shared.lock().boxes.collect(self.number, completions);
-        }
-    }
-
-    /// At once when something waits to be polled, else when a sign of life is due; the model's own deadlines are a worker's.
-    fn next_deadline(&self) -> Option<Time> {
-        if self.mail.load(Ordering::Acquire) {
-            return Some(Time::ZERO);
-        }
-        self.heartbeat.due()
-    }
-
-    fn wait_on(&self) -> WaitOn<'_> {
-        WaitOn::Read(self.bell.as_fd())
     }
 }
 

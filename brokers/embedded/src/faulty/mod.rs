@@ -129,6 +129,10 @@ impl Broker for FaultyBroker {
     fn untold_limits(&self) -> Vec<String> {
         self.inner.untold_limits()
     }
+
+    fn stopped(&self) -> Option<String> {
+        self.inner.stopped()
+    }
 }
 
 impl Embedded for FaultyBroker {
@@ -138,5 +142,9 @@ impl Embedded for FaultyBroker {
 
     fn storage_error(&self) -> Option<StoreError> {
         self.inner.storage_error()
+    }
+
+    fn end(&mut self) -> Option<StoreError> {
+        self.inner.end()
     }
 }

@@ -5,6 +5,7 @@
 //! the operations do.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 
 use brokerlab_model::{
     Accepted, Batch, Blocked, Client, Completions, Control, Event, Failure, LaneId, Outcome, Publishes, Refusal, Role,
@@ -132,10 +133,14 @@ pub(super) fn refused_by_nobody(batch: &Batch, ready: &mut Completions) -> Accep
     Accepted { taken: batch.len(), blocked: None }
 }
 
+/// Why the engine at the other end takes nothing more, once a client of it was told.
+pub(super) type Stopped = Arc<OnceLock<String>>;
+
 /// See the module.
 #[derive(Debug)]
 pub struct LoopbackClient {
     pipe: Pipe,
+    stopped: Stopped,
     open: Open,
     /// Why the server's engine does not take what was sent.
     held: Option<Blocked>,
@@ -159,6 +164,7 @@ impl LoopbackClient {
         url: &str,
         contract: &str,
         message_bytes: u32,
+        stopped: Stopped,
     ) -> std::io::Result<Self> {
         let mut pipe = Pipe::connect(to)?;
         put_hello(pipe.out(), &Asker::Client(role.clone()), url, contract);
@@ -166,6 +172,7 @@ impl LoopbackClient {
         pipe.write()?;
         Ok(Self {
             pipe,
+            stopped,
             open: Open::default(),
             held: None,
             lost: false,
@@ -268,6 +275,8 @@ impl LoopbackClient {
             Reply::Welcome(Ok(())) => {}
             Reply::Welcome(Err(refused)) => self.reasons.note(&refused.why),
             Reply::Held(held) => self.held = held,
+            // The first one told is enough: all speak of one engine.
+            Reply::Stopped(why) => drop(self.stopped.set(why)),
             Reply::Completions(there, mut came) => {
                 let ahead = there.minus(now);
                 self.ahead = Some(self.ahead.map_or(ahead, |known| known.max(ahead)));

@@ -15,7 +15,7 @@ use super::pipe::Pipe;
 use super::wire::http::{self, Meant, Target, decoded};
 use super::wire::{
     self, Asker, Hello, LENGTH, Refused, Request, VERSION, WireError, put_completions, put_counts, put_held,
-    put_tallies, put_welcome, read_request,
+    put_stopped, put_tallies, put_welcome, read_request,
 };
 use crate::backends::Embedded;
 
@@ -63,12 +63,24 @@ pub(super) struct Connection {
     held: Option<Blocked>,
     /// Operations that the engine took and has not ended.
     open: u64,
+    /// Whether it was told that the engine has stopped.
+    told: bool,
 }
 
 impl Connection {
     pub(super) fn new(pipe: Pipe, number: u32) -> Self {
         let (due, weight) = (VecDeque::new(), Due::default());
-        Self { pipe: Some(pipe), number, side: Side::Unknown, calls: None, due, weight, held: None, open: 0 }
+        Self {
+            pipe: Some(pipe),
+            number,
+            side: Side::Unknown,
+            calls: None,
+            due,
+            weight,
+            held: None,
+            open: 0,
+            told: false,
+        }
     }
 
     /// What comes and goes there, while there is an end of the connection, and anything is read.
@@ -369,6 +381,14 @@ impl Connection {
         }
         ended.clear();
         true
+    }
+
+    /// Tells a client once that the engine has stopped, and why. A caller who speaks HTTP hears it of each request.
+    pub(super) fn stop(&mut self, why: &str) {
+        if let (Side::Client(_), None, Some(pipe), false) = (&self.side, &self.calls, &mut self.pipe, self.told) {
+            put_stopped(pipe.out(), why);
+            self.told = true;
+        }
     }
 
     /// Writes what the kernel takes.

@@ -22,7 +22,7 @@ pub mod wire;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use brokerlab_model::direct::Overflow;
@@ -33,7 +33,7 @@ use brokerlab_model::{
 
 pub use caller::Caller;
 pub use client::LoopbackClient;
-pub use server::Server;
+pub use server::{ServeError, Server};
 
 use crate::backends;
 use crate::engine::bytes_text;
@@ -56,6 +56,7 @@ pub struct LoopbackBroker {
     capabilities: Capabilities,
     taken: BTreeSet<u32>,
     counting: Mutex<Counting>,
+    stopped: client::Stopped,
 }
 
 /// A connection that only counts, and what it was told last.
@@ -76,6 +77,7 @@ impl LoopbackBroker {
             capabilities: backends::capabilities(url, contract)?,
             taken: BTreeSet::new(),
             counting: Mutex::default(),
+            stopped: client::Stopped::default(),
         })
     }
 
@@ -164,7 +166,10 @@ impl Broker for LoopbackBroker {
         let connected: Box<dyn Client> = match self.call(client) {
             Some(caller) => Box::new(caller.map_err(failed)?),
             None => {
-                Box::new(LoopbackClient::connect(self.address, &client.role, &url, &contract, bytes).map_err(failed)?)
+                let stopped = Arc::clone(&self.stopped);
+                let connected = LoopbackClient::connect(self.address, &client.role, &url, &contract, bytes, stopped)
+                    .map_err(failed)?;
+                Box::new(connected)
             }
         };
         self.taken.insert(client.number);
@@ -192,5 +197,10 @@ impl Broker for LoopbackBroker {
             counting.tallies = tallies;
         }
         counting.tallies.clone()
+    }
+
+    /// As its clients were told.
+    fn stopped(&self) -> Option<String> {
+        self.stopped.get().cloned()
     }
 }

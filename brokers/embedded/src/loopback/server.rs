@@ -7,6 +7,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use brokerlab_model::direct::Answer;
@@ -19,6 +20,7 @@ use super::connection::{Connection, Served};
 use super::pipe::Pipe;
 use super::wire;
 use crate::backends::Embedded;
+use crate::store::StoreError;
 use crate::url::{BackendUrl, Kind};
 
 /// Connections that may wait to be accepted: a host connects its clients in one go.
@@ -27,6 +29,17 @@ const BACKLOG: i32 = 4_096;
 const LONGEST_SLEEP: Span = Span::from_millis(20);
 /// What the engine did not take is offered again after this.
 const ASK_AGAIN: Span = Span::from_millis(1);
+
+/// Why a server did not serve until its end, or lost something by then.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ServeError {
+    /// It could not wait.
+    #[error("can't wait for connections: {0}")]
+    Wait(Arc<io::Error>),
+    /// Its backend has stopped on the way: its clients were told, and what was stored before could still be read.
+    #[error(transparent)]
+    Stopped(#[from] StoreError),
+}
 
 /// A backend behind loopback connections.
 #[derive(Debug)]
@@ -78,8 +91,9 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop` has something to read or ends. `clock` is the server's time.
-    pub fn run(mut self, clock: &(dyn Fn() -> Time + Sync), stop: BorrowedFd<'_>) -> io::Result<()> {
+    /// Serves until `stop` ends. `clock` is the server's time. A backend that stops on the way is served on, so that its clients hear of
+    /// it and read what is there, and is an error at the end.
+    pub fn run(mut self, clock: &(dyn Fn() -> Time + Sync), stop: BorrowedFd<'_>) -> Result<(), ServeError> {
         let (blocking, quick): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.workers).into_iter().partition(|worker| worker.blocks());
         self.workers = quick;
@@ -93,6 +107,8 @@ impl Server {
             over.store(true, Ordering::Release);
             ended
         })
+        .map_err(|error| ServeError::Wait(Arc::new(error)))?;
+        self.broker.end().map_or(Ok(()), |error| Err(error.into()))
     }
 
     fn serve(&mut self, clock: &dyn Fn() -> Time, stop: BorrowedFd<'_>) -> io::Result<()> {
@@ -120,8 +136,12 @@ impl Server {
         for worker in workers {
             moved |= worker.run(now);
         }
+        let stopped = broker.stopped();
         for connection in connections.iter_mut() {
             moved |= connection.answer(now, scratch);
+            if let Some(why) = &stopped {
+                connection.stop(why);
+            }
             connection.write(now);
         }
         connections.retain(|connection| !connection.is_over());

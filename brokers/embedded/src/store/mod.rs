@@ -201,7 +201,7 @@ impl Store {
     /// message of any size.
     pub fn room(&mut self, batch: &Publishes) -> (usize, Option<Blocked>) {
         if self.error.is_some() {
-            return (0, Some(Blocked::Data));
+            return (0, Some(Blocked::Storage));
         }
         let bytes = batch.bytes();
         let frame = |messages: usize, bytes: usize| (FRAME_HEADER + FRAME_ALIGN + messages * RECORD + bytes) as u64;

@@ -242,7 +242,8 @@ fn an_error_of_the_storage_fails_what_waits_and_stops_the_engine() {
     let batch = numbered(&mut world, channel, 0..10, 10);
     let mut batch = Batch::Publish(batch);
     let accepted = world.clients[producer].submit(world.now, &mut batch);
-    assert_eq!((accepted.taken, accepted.blocked), (0, Some(Blocked::Data)));
+    assert_eq!((accepted.taken, accepted.blocked), (0, Some(Blocked::Storage)));
+    assert_eq!(world.broker.stopped(), Some(error.to_string()));
     for _ in 0..10 {
         world.step();
     }

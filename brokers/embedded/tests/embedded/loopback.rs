@@ -6,12 +6,16 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use brokerlab_embedded::{BackendUrl, LoopbackBroker, Place, Server, open};
+use brokerlab_embedded::store::SimulatedDisk;
+use brokerlab_embedded::store::disk::Fault;
+use brokerlab_embedded::{BackendUrl, Disk, EngineBroker, Limits, LoopbackBroker, Place, Server, open};
+use brokerlab_model::log::{LogModel, LogOptions};
 use brokerlab_model::{
     Accepted, Batch, Blocked, Broker as _, ChannelId, ChannelSpec, Client, ClientSpec, Completions, Contract, Control,
-    Event, Failure, Publishes, Refusal, Role, Status, Time, Token,
+    Event, Failure, Publishes, Refusal, Role, Status, Storage, Time, Token,
 };
 
 use crate::world::{contract, folder};
@@ -36,7 +40,10 @@ fn serve(url: &str, contract: Contract) -> (Server, SocketAddr) {
 impl Pair {
     pub(crate) fn new(url: &str) -> Self {
         let contract = contract("memory");
-        let (server, address) = serve(url, contract);
+        Self::of(url, contract, serve(url, contract))
+    }
+
+    fn of(url: &str, contract: Contract, (server, address): (Server, SocketAddr)) -> Self {
         let broker = LoopbackBroker::new(&BackendUrl::parse(url).expect("it works here"), &contract, address)
             .expect("it works here");
         Self { server: Some(server), broker, clients: Vec::new(), seen: Vec::new(), tokens: 0 }
@@ -135,6 +142,57 @@ fn what_was_under_way_when_the_server_ends_is_unknown_once_and_nothing_more_is_t
     assert_eq!(pair.ended(producer, close), Status::Done);
     assert_eq!((pair.seen[1].outcomes.len(), pair.seen[1].events.len()), (13, 1), "each once");
     assert_eq!(pair.clients[producer].reasons().len(), 1);
+}
+
+/// A log on a disk that can be made to fail.
+fn on_a_disk() -> (Pair, Arc<SimulatedDisk>) {
+    let (contract, disk) = (contract("fsync"), Arc::new(SimulatedDisk::new(1)));
+    let model = LogModel::new(LogOptions::default(), contract).expect("it works here");
+    let on = Arc::clone(&disk) as Arc<dyn Disk>;
+    let broker = EngineBroker::open_on(Box::new(model), Storage::Fsync, Limits::default(), on).expect("it works here");
+    let url = BackendUrl::parse("log").expect("it works here");
+    let server = Server::bind(&url, &contract, Box::new(broker)).expect("it works here");
+    let address = server.address().expect("it works here");
+    (Pair::of("log", contract, (server, address)), disk)
+}
+
+#[test]
+fn an_engine_that_stops_is_told_to_who_is_there_and_to_who_comes_and_is_the_server_s_end() {
+    let (mut pair, disk) = on_a_disk();
+    let administrator = pair.channel();
+    let producer = pair.connect(Role::Producer);
+    assert_eq!(pair.publish(producer, 10).taken, 10);
+    pair.until(|pair| pair.seen[producer].outcomes.len() == 10);
+    assert_eq!(pair.broker.stopped(), None);
+    disk.plan(Fault::Flush, 0);
+    assert_eq!(pair.publish(producer, 10).taken, 10);
+    pair.until(|pair| pair.seen[producer].outcomes.len() == 20);
+    let status =
+        |range: std::ops::Range<usize>| pair.seen[producer].outcomes[range].iter().map(|outcome| outcome.status);
+    assert!(status(0..10).all(|status| status == Status::Done));
+    assert!(status(10..20).all(|status| status == Status::Failed(Failure::Storage)));
+    pair.until(|pair| pair.broker.stopped().is_some());
+    let why = pair.broker.stopped().unwrap();
+    assert!(why.starts_with("simulated/segment-") && why.contains("nothing more is taken"), "{why}");
+    // What is sent before the server's answer to the first of it is held back there, and no more goes out.
+    assert_eq!(pair.publish(producer, 3).taken, 3);
+    for _ in 0..10 {
+        pair.turn(Time(1));
+        let Pair { clients, seen, .. } = &mut pair;
+        clients[producer].poll(Time(1), &mut seen[producer]);
+    }
+    assert_eq!(pair.publish(producer, 3), Accepted { taken: 0, blocked: Some(Blocked::Storage) });
+    let asked = pair.ask(administrator, Control::Describe(ChannelId(0)));
+    pair.until(|pair| pair.seen[administrator].answers.iter().any(|(token, _)| *token == asked));
+    let url = BackendUrl::parse("log").unwrap();
+    pair.broker = LoopbackBroker::new(&url, &contract("fsync"), pair.address()).unwrap();
+    pair.connect(Role::Administrator);
+    pair.until(|pair| pair.broker.stopped().is_some());
+    assert_eq!(pair.broker.stopped().as_deref(), Some(why.as_str()));
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    drop(ours);
+    let ended = pair.server.take().unwrap().run(&|| Time(2), theirs.as_fd());
+    assert_eq!(ended.unwrap_err().to_string(), why);
 }
 
 #[test]

@@ -12,12 +12,12 @@ mod request;
 use brokerlab_model::{Blocked, Failure, Refusal, Status};
 
 pub use reply::{Refused, Reply, read_reply};
-pub(super) use reply::{put_completions, put_counts, put_held, put_tallies, put_welcome};
+pub(super) use reply::{put_completions, put_counts, put_held, put_stopped, put_tallies, put_welcome};
 pub use request::{Asker, Hello, Request, read_request};
 pub(super) use request::{put_control, put_counting, put_hello, put_publishes, put_settlements, put_tallying};
 
 /// The layout's version; a peer of another one is refused.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Bytes before a frame's kind: its length, kind and body counted.
 pub const LENGTH: usize = 4;
 /// A frame of several messages is closed when its bytes pass this.
@@ -107,7 +107,7 @@ const FAILURES: [Failure; 6] = [
     Failure::Disconnected,
 ];
 
-const HOLDS: [Blocked; 7] = [
+const HOLDS: [Blocked; 8] = [
     Blocked::Window,
     Blocked::Memory,
     Blocked::Data,
@@ -115,6 +115,7 @@ const HOLDS: [Blocked; 7] = [
     Blocked::Disconnected,
     Blocked::Broker,
     Blocked::Receivers,
+    Blocked::Storage,
 ];
 
 /// The place of a word in its list.
@@ -157,6 +158,7 @@ const fn hold_code(blocked: Blocked) -> u8 {
         Blocked::Disconnected => 4,
         Blocked::Broker => 5,
         Blocked::Receivers => 6,
+        Blocked::Storage => 7,
     }
 }
 
@@ -206,7 +208,7 @@ mod tests {
         }
         assert_eq!((codes.len(), status_of([1, 14]), status_of([5, 0])), (23, None, None));
         assert!(HOLDS.into_iter().all(|hold| hold_of(hold_code(hold)) == Some(hold)));
-        assert_eq!(hold_of(7), None);
+        assert_eq!(hold_of(8), None);
     }
 
     #[test]

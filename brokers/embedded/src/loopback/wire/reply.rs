@@ -22,6 +22,7 @@ const COMPLETIONS: u8 = 66;
 const HELD: u8 = 67;
 const COUNTS: u8 = 68;
 const TALLIES: u8 = 69;
+const STOPPED: u8 = 70;
 
 /// Bytes of an outcome, an event, a delivery's columns, and a lane's state.
 const OUTCOME: usize = 18;
@@ -51,6 +52,8 @@ pub enum Reply {
     Counts(WorkCounts),
     /// What the backend has counted of its own.
     Tallies(Vec<Tally>),
+    /// The backend takes nothing more and never will; why, with the remedy. Sent once, and to who comes later.
+    Stopped(String),
 }
 
 /// Why a client is not let in by the engine, for its end of the connection.
@@ -97,6 +100,10 @@ pub(in crate::loopback) fn put_tallies(out: &mut Vec<u8>, tallies: &[Tally]) {
             put_u64(out, *count);
         }
     });
+}
+
+pub(in crate::loopback) fn put_stopped(out: &mut Vec<u8>, why: &str) {
+    put_frame(out, STOPPED, |out| put_text(out, why));
 }
 
 /// Appends what came back. Deliveries of more than a frame's bytes go in several; events stand in the first, and how operations ended
@@ -226,6 +233,7 @@ pub fn read_reply(frame: &[u8]) -> Result<Reply, WireError> {
         HELD => read_held(body),
         COUNTS => read_counts(body),
         TALLIES => read_tallies(body),
+        STOPPED => read_stopped(body),
         _ => None,
     };
     read.ok_or(WireError::Malformed(kind))
@@ -273,6 +281,12 @@ fn read_tallies(mut body: Reader<'_>) -> Option<Reply> {
     let tallies = (0..count).map(|_| Some(Tally { name: body.text()?, count: body.u64()? })).collect::<Option<_>>()?;
     body.end()?;
     Some(Reply::Tallies(tallies))
+}
+
+fn read_stopped(mut body: Reader<'_>) -> Option<Reply> {
+    let why = body.text()?;
+    body.end()?;
+    Some(Reply::Stopped(why))
 }
 
 fn read_completions(mut body: Reader<'_>) -> Option<Reply> {
@@ -465,6 +479,7 @@ mod tests {
         let tallies = [("tries", u64::MAX), ("", 0)].map(|(name, count)| Tally { name: name.to_owned(), count });
         put_tallies(&mut out, &tallies);
         put_tallies(&mut out, &[]);
+        put_stopped(&mut out, "no space");
         let read = read_all(&out);
         assert!(matches!(&read[0], Reply::Welcome(Ok(()))));
         assert!(matches!(&read[1], Reply::Welcome(Err(why)) if *why == refused));
@@ -473,5 +488,6 @@ mod tests {
         assert!(matches!(&read[4], Reply::Counts(read) if *read == counts));
         assert!(matches!(&read[5], Reply::Tallies(read) if *read == tallies));
         assert!(matches!(&read[6], Reply::Tallies(read) if read.is_empty()));
+        assert!(matches!(&read[7], Reply::Stopped(why) if why == "no space"));
     }
 }

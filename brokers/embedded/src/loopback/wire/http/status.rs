@@ -94,6 +94,7 @@ pub(super) const fn hold_word(held: Option<Blocked>) -> &'static str {
         Some(Blocked::Disconnected) => "disconnected",
         Some(Blocked::Broker) => "broker",
         Some(Blocked::Receivers) => "receivers",
+        Some(Blocked::Storage) => "storage",
     }
 }
 
