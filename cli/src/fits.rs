@@ -8,7 +8,7 @@ use std::path::Path;
 use brokerlab_embedded::{BackendUrl, Kind, StorageFacts, capabilities};
 use brokerlab_host::check_bindings;
 use brokerlab_host::started::Started;
-use brokerlab_model::{Capabilities, Feature, Order, Storage};
+use brokerlab_model::{Capabilities, Feature, Order, PLACES_MAX, Storage};
 use brokerlab_workloads::profile::Profile;
 
 use crate::exit::BadInput;
@@ -21,7 +21,7 @@ const DATA_LEAST: u64 = 2 << 20;
 /// Refuses what can't fit: lanes, bounds of memory and data, the largest message.
 pub(crate) fn check(url: &BackendUrl, lanes: u32, profile: &Profile) -> anyhow::Result<()> {
     check_faults(url, profile)?;
-    check_lanes(url, lanes, profile.channels.len())?;
+    check_lanes(url, lanes, profile)?;
     check_bounds(url)?;
     if let Ok(capabilities) = capabilities(url, &profile.contract) {
         check_routing(&capabilities, profile)?;
@@ -78,15 +78,22 @@ fn check_faults(url: &BackendUrl, profile: &Profile) -> anyhow::Result<()> {
     )))
 }
 
-fn check_lanes(url: &BackendUrl, lanes: u32, channels: u32) -> anyhow::Result<()> {
+fn check_lanes(url: &BackendUrl, lanes: u32, profile: &Profile) -> anyhow::Result<()> {
+    let (channels, name) = (profile.channels.len(), url.kind().name());
     let (all, most) = (u64::from(lanes) * u64::from(channels), u64::from(url.max_lanes()));
-    if all <= most {
-        return Ok(());
+    if all > most {
+        return Err(BadInput::error(format!(
+            "{lanes} lanes for each of {channels} channels: {name} has at most {most} over all channels; lower --lanes"
+        )));
     }
-    Err(BadInput::error(format!(
-        "{lanes} lanes for each of {channels} channels: {} has at most {most} over all channels; lower --lanes",
-        url.kind().name()
-    )))
+    let groups = profile.groups.len();
+    if all * groups as u64 > PLACES_MAX {
+        return Err(BadInput::error(format!(
+            "{lanes} lanes for each of {channels} channels, read by {groups} groups: {name} has at most {PLACES_MAX} lanes times groups; lower \
+             --lanes"
+        )));
+    }
+    Ok(())
 }
 
 fn check_bounds(url: &BackendUrl) -> anyhow::Result<()> {
@@ -213,6 +220,17 @@ mod tests {
         let two = [("channels", "{ names = [\"a\", \"b\"] }")];
         assert_eq!(refused("shard", 10_000, &two), None);
         assert!(refused("shard", 10_001, &two).unwrap().contains("each of 2 channels"));
+        let groups = |count: u32| {
+            let groups: Vec<String> = (0..count).map(|n| format!("{{ name = \"g{n}\", members = 1 }}")).collect();
+            format!("[{}]", groups.join(", "))
+        };
+        let (eight, nine) = (groups(8), groups(9));
+        assert_eq!(refused("queue", 131_072, &[("groups", &eight)]), None);
+        let told = refused("queue", 131_072, &[("groups", &nine)]).unwrap();
+        assert!(
+            told.contains("read by 9 groups: queue has at most 1048576 lanes times groups; lower --lanes"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -7,11 +7,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use brokerlab_model::Span;
 use brokerlab_model::direct::{Answer, DirectOptions, Overflow};
 use brokerlab_model::log::{Assignment, Cleanup, Isolation, LogOptions};
 use brokerlab_model::queue::{DeadLetter, OutOfBounds, Overflow as FullQueue, QueueOptions};
 use brokerlab_model::shard::{FULL_CREDIT, KeyHash, ON_DEMAND_SHARDS, Readers, SCALES_WITHIN, ShardOptions};
+use brokerlab_model::{LANES_MAX, Span};
 
 use crate::faulty::Faults;
 use crate::presets::{self, Preset};
@@ -248,12 +248,12 @@ impl BackendUrl {
         self.options.transport
     }
 
-    /// How many lanes it can have over all channels. Where the model has no bound of its own, what a machine can hold.
+    /// How many lanes it can have over all channels.
     pub fn max_lanes(&self) -> u32 {
         match self.kind {
             Kind::Log => self.options.log.max_partitions,
             Kind::Shard => self.options.shard.max_shards,
-            Kind::Queue | Kind::Direct | Kind::Null => 1 << 17,
+            Kind::Queue | Kind::Direct | Kind::Null => LANES_MAX,
         }
     }
 

@@ -78,6 +78,12 @@ pub enum Refusal {
         "a compacted log keeps the latest message of each key, and this one has none; give it a key, or use cleanup=delete"
     )]
     NoKey,
+    /// Over all channels it would have more lanes, or more places of groups in them, than it takes.
+    #[error(
+        "over all channels the backend takes fewer lanes, or fewer groups times lanes; ask for fewer lanes or groups, or for a higher quota \
+         where the backend has one"
+    )]
+    TooManyLanes,
 }
 
 /// Why an operation failed.

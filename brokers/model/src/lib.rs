@@ -33,6 +33,7 @@ pub mod headers;
 pub mod heartbeat;
 pub mod identity;
 pub mod journal;
+mod lane_room;
 pub mod log;
 pub mod machine;
 pub mod queue;
@@ -65,6 +66,7 @@ pub use headers::{HeaderBlock, HeaderError, Headers};
 pub use heartbeat::Heartbeat;
 pub use identity::Identity;
 pub use journal::{Journal, JournalError, Together};
+pub use lane_room::{LANES_MAX, PLACES_MAX};
 pub use machine::{
     ChannelRecord, Deliver, Effects, GROUPS_MAX, Model, NAME_BYTES_MAX, Record, Reshape, ReshapeRecord, Write,
 };

@@ -121,15 +121,29 @@ fn a_hundred_thousand_lanes_take_and_hand_out_a_message_each() {
 
 #[test]
 fn more_lanes_than_a_model_can_have_are_refused() {
-    for (url, lanes) in [("log", 200_000), ("shard", 100_000)] {
+    for (url, most) in [("log", 1 << 17), ("queue", 1 << 17), ("shard", 20_000), ("direct", 1 << 17)] {
         let mut world = World::open_anywhere(url, contract("memory"));
         let administrator = world.connect(Role::Administrator);
-        let spec = ChannelSpec { name: "c".into(), lanes, groups: vec!["g".into()], ..ChannelSpec::default() };
-        let token = world.control(administrator, Control::Create(spec));
-        steps(&mut world, 2);
-        let outcome = world.seen[administrator].outcomes.iter().find(|outcome| outcome.token == token);
-        assert!(matches!(outcome.map(|o| o.status), Some(Status::Refused(_))), "{url}: {outcome:?}");
+        let mut refused = |lanes, groups| {
+            let groups = (0..groups).map(|number| format!("g{number}")).collect();
+            let spec = ChannelSpec { name: "c".into(), lanes, groups, ..ChannelSpec::default() };
+            let token = world.control(administrator, Control::Create(spec));
+            steps(&mut world, 2);
+            let outcome = world.seen[administrator].outcomes.iter().find(|outcome| outcome.token == token);
+            assert_eq!(outcome.map(|o| o.status), Some(Status::Refused(Refusal::TooManyLanes)), "{url}");
+        };
+        refused(most + 1, 1);
+        // Groups times lanes are at most 1,048,576.
+        refused(most, 60);
         world.create(administrator, 2, &["g"]);
+        let mut refused = |lanes| {
+            let spec = ChannelSpec { name: "d".into(), lanes, groups: vec!["g".into()], ..ChannelSpec::default() };
+            let token = world.control(administrator, Control::Create(spec));
+            steps(&mut world, 2);
+            let outcome = world.seen[administrator].outcomes.iter().find(|outcome| outcome.token == token);
+            outcome.map(|o| o.status) == Some(Status::Refused(Refusal::TooManyLanes))
+        };
+        assert!(refused(most - 1) && !refused(most - 2), "{url}: the lanes of all channels count");
     }
 }
 

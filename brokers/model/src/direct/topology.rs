@@ -10,6 +10,7 @@ use crate::direct::breaker::{Breaker, BreakerState};
 use crate::direct::callers::Part;
 use crate::direct::requests::{LegStage, NONE, Requests, Stage};
 use crate::direct::{Channel, DirectModel, Group, Lane, Registration, refused};
+use crate::lane_room::{LANES_MAX, LaneRoom};
 use crate::machine::{ChannelRecord, Effects, Record, Write};
 use crate::slots::NOBODY;
 use crate::time::Time;
@@ -25,6 +26,13 @@ impl DirectModel {
         self.channels.get(channel.0 as usize).filter(|channel| !channel.gone).ok_or(Refusal::NoSuchLane)
     }
 
+    /// Whether there is room for a service's endpoints.
+    fn has_lanes(&self, spec: &ChannelSpec) -> Result<(), Refusal> {
+        let places = self.channels.iter().map(|of| of.lanes as usize * of.group_names.len()).sum();
+        let room = LaneRoom::beside(LANES_MAX, self.lanes.len(), places);
+        room.takes(spec.lanes, spec.distinct_groups().len())
+    }
+
     pub(super) fn create(&mut self, slot: u32, token: Token, spec: &ChannelSpec, out: &mut Effects) {
         let number = self.peers.get(slot).number;
         let exists = self.channels.iter().any(|channel| !channel.gone && channel.name == spec.name);
@@ -32,7 +40,8 @@ impl DirectModel {
             Err(refusal) => Some(refusal),
             Ok(()) if !spec.is_plain() => Some(Refusal::Unsupported),
             Ok(()) if exists => Some(Refusal::Exists),
-            Ok(()) => (!spec.is_in_bounds()).then_some(Refusal::OutOfRange),
+            Ok(()) if !spec.is_in_bounds() => Some(Refusal::OutOfRange),
+            Ok(()) => self.has_lanes(spec).err(),
         };
         if let Some(refusal) = refusal {
             out.outcomes.push((number, refused(token, refusal)));

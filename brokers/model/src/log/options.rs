@@ -4,6 +4,7 @@
 
 use crate::capabilities::{Capabilities, Feature, Limit, ModelKind, Settings, Words};
 use crate::contract::{Contract, Delivery, Order};
+use crate::lane_room::LANES_MAX;
 use crate::stream::{CompactionRules, GroupRules, IdempotenceRules, Reads, StreamConfig, TransactionRules, kept_for};
 use crate::time::Span;
 
@@ -103,7 +104,7 @@ impl Default for LogOptions {
             max_keys: 5_033_164,
             compaction_chunk: (1 << 20, 1_024, Span::from_millis(1)),
             index_entries: 2_048,
-            max_partitions: 1 << 17,
+            max_partitions: LANES_MAX,
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use crate::batch::{ChannelId, ChannelSpec, LaneId, Token};
 use crate::completion::{Answer, Description, GivenUp, LaneState, Outcome, Refusal, Status};
+use crate::lane_room::{LANES_MAX, LaneRoom};
 use crate::machine::{ChannelRecord, Effects, Record, Write};
 use crate::queue::backlog::Backlog;
 use crate::queue::clients::Part;
@@ -35,13 +36,19 @@ impl QueueModel {
         if of.dead_letters_to.is_some() { Err(Refusal::Exists) } else { Ok(()) }
     }
 
+    /// Whether there is room for a channel's queues.
+    fn has_lanes(&self, spec: &ChannelSpec) -> Result<(), Refusal> {
+        let room = LaneRoom::beside(LANES_MAX, self.lanes.len(), self.backlogs.len());
+        room.takes(spec.lanes, spec.distinct_groups().len())
+    }
+
     pub(super) fn create(&mut self, slot: u32, token: Token, spec: &ChannelSpec, out: &mut Effects) {
         let exists = self.channels.iter().any(|channel| !channel.gone && channel.name == spec.name);
         let refusal = match self.administrator(slot) {
             Err(refusal) => Some(refusal),
             Ok(()) if exists => Some(Refusal::Exists),
             Ok(()) if !spec.is_in_bounds() => Some(Refusal::OutOfRange),
-            Ok(()) => self.takes_letters(spec).err(),
+            Ok(()) => self.takes_letters(spec).and_then(|()| self.has_lanes(spec)).err(),
         };
         if let Some(refusal) = refusal {
             out.outcomes.push((self.clients.get(slot).number, refused(token, refusal)));

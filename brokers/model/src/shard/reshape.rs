@@ -104,8 +104,9 @@ impl ShardModel {
     /// Splits a shard's range, if there is room for another shard.
     pub(super) fn split(&mut self, shard: LaneId, at: Option<u128>) -> Result<ReshapeRecord, Refusal> {
         let channel = self.stream.reshapable(shard)?;
-        let (first, room) = (self.stream.next_lane(), self.stream.lane_room());
-        let ranges = self.ranges[channel.0 as usize].as_mut().filter(|_| room > 0).ok_or(Refusal::OutOfRange)?;
+        self.stream.may_split(channel)?;
+        let first = self.stream.next_lane();
+        let ranges = self.ranges[channel.0 as usize].as_mut().ok_or(Refusal::OutOfRange)?;
         let at = ranges.split(shard, at, first).ok_or(Refusal::OutOfRange)?;
         Ok(ReshapeRecord { channel, first, change: Reshape::Split { lane: shard, at } })
     }

@@ -168,9 +168,10 @@ impl Stream {
         if self.channels.iter().any(|channel| !channel.gone && channel.name == spec.name) {
             return Err(Refusal::Exists);
         }
-        if !spec.is_in_bounds() || spec.lanes > self.lane_room() || (self.config.single_lane && spec.lanes > 1) {
+        if !spec.is_in_bounds() || (self.config.single_lane && spec.lanes > 1) {
             return Err(Refusal::OutOfRange);
         }
+        self.lane_room().takes(spec.lanes, spec.distinct_groups().len())?;
         let made = ChannelRecord::new(spec, self.channels.len(), self.lanes.len());
         self.add_channel(now, &made);
         let outcome = Outcome { token, status: Status::Done, lane: made.first, position: u64::from(made.channel.0) };
@@ -287,6 +288,7 @@ fn stale_if_moved(refusal: Refusal) -> Refusal {
         | Refusal::WrongRole
         | Refusal::Closed
         | Refusal::Unroutable
-        | Refusal::NoKey => refusal,
+        | Refusal::NoKey
+        | Refusal::TooManyLanes => refusal,
     }
 }

@@ -9,6 +9,7 @@ use super::lane::{Lane, NOBODY};
 use super::{Part, Source, Stream};
 use crate::batch::{ChannelId, LaneId, Token};
 use crate::completion::{Outcome, Refusal, Status};
+use crate::lane_room::LaneRoom;
 use crate::machine::{Effects, Record, ReshapeRecord, Write};
 use crate::time::Time;
 
@@ -29,9 +30,16 @@ impl Stream {
         if at.is_closed() || self.config.single_lane { Err(Refusal::OutOfRange) } else { Ok(channel) }
     }
 
-    /// How many lanes may still be made.
-    pub(crate) fn lane_room(&self) -> u32 {
-        self.config.max_lanes.saturating_sub(self.lanes.len() as u32 - self.closed)
+    /// How many lanes may still be made. Those that take nothing more are no lanes of a quota, but groups keep their places in them.
+    pub(crate) fn lane_room(&self) -> LaneRoom {
+        let places = self.channels.iter().map(|of| (of.lanes as usize + of.later.len()) * of.groups.len()).sum();
+        LaneRoom::beside(self.config.max_lanes, self.lanes.len() - self.closed as usize, places)
+    }
+
+    /// Whether a lane may be split: one lane more, and two more places for each group.
+    pub(crate) fn may_split(&self, channel: ChannelId) -> Result<(), Refusal> {
+        let room = self.lane_room();
+        room.takes(1, 2 * self.channel(channel).map_or(0, |of| of.groups.len()))
     }
 
     /// The number of the next lane.

@@ -81,7 +81,7 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-const REFUSALS: [Refusal; 14] = [
+const REFUSALS: [Refusal; 15] = [
     Refusal::Unsupported,
     Refusal::NoSuchLane,
     Refusal::NotAssigned,
@@ -96,6 +96,7 @@ const REFUSALS: [Refusal; 14] = [
     Refusal::OutOfSequence,
     Refusal::Fenced,
     Refusal::NoKey,
+    Refusal::TooManyLanes,
 ];
 
 const FAILURES: [Failure; 6] = [
@@ -135,6 +136,7 @@ const fn refusal_code(refusal: Refusal) -> u8 {
         Refusal::OutOfSequence => 11,
         Refusal::Fenced => 12,
         Refusal::NoKey => 13,
+        Refusal::TooManyLanes => 14,
     }
 }
 
@@ -206,7 +208,7 @@ mod tests {
             assert!(!codes.contains(&code), "{status:?}");
             codes.push(code);
         }
-        assert_eq!((codes.len(), status_of([1, 14]), status_of([5, 0])), (23, None, None));
+        assert_eq!((codes.len(), status_of([1, 15]), status_of([5, 0])), (24, None, None));
         assert!(HOLDS.into_iter().all(|hold| hold_of(hold_code(hold)) == Some(hold)));
         assert_eq!(hold_of(8), None);
     }

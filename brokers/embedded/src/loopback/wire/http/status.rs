@@ -27,7 +27,7 @@ pub(super) const fn line(status: Status, accepted: bool) -> (u16, &'static str) 
             | Refusal::OutOfSequence => (409, "Conflict"),
             Refusal::Closed => (410, "Gone"),
             Refusal::TooLarge => (413, "Content Too Large"),
-            Refusal::NoKey => (422, "Unprocessable Content"),
+            Refusal::NoKey | Refusal::TooManyLanes => (422, "Unprocessable Content"),
             Refusal::Unsupported => (501, "Not Implemented"),
         },
     }
@@ -62,6 +62,7 @@ pub(super) const fn word(status: Status) -> &'static str {
             Refusal::OutOfSequence => "out-of-sequence",
             Refusal::Fenced => "fenced",
             Refusal::NoKey => "no-key",
+            Refusal::TooManyLanes => "too-many-lanes",
         },
     }
 }
