@@ -205,6 +205,18 @@ impl Broker for NullBroker {
     }
 }
 
+/// Its number is free again if it was closed.
+impl Drop for NullClient {
+    fn drop(&mut self) {
+        // After a panic under the lock nothing is handed out any more.
+        if let Ok(mut state) = self.state.lock()
+            && state.known(self.number).is_none_or(|known| known.closed)
+        {
+            state.boxes.leave(self.number);
+        }
+    }
+}
+
 impl Client for NullClient {
     fn submit(&mut self, _now: Time, batch: &mut Batch) -> Accepted {
         let mut state = lock(&self.state);

@@ -160,6 +160,16 @@ struct BareClient {
     heartbeat: Heartbeat,
 }
 
+/// Its mailbox goes with it; the model knows whether it was closed.
+impl Drop for BareClient {
+    fn drop(&mut self) {
+        // After a panic under the lock nothing is handed out any more.
+        if let Ok(mut state) = self.state.lock() {
+            state.boxes[self.number as usize] = None;
+        }
+    }
+}
+
 impl Client for BareClient {
     fn submit(&mut self, now: Time, batch: &mut Batch) -> Accepted {
         let mut state = locked(&self.state);

@@ -37,6 +37,16 @@ impl EngineClient {
     }
 }
 
+/// Its mailbox goes with it. The model knows whether it was closed: of one that was not, it keeps the number and what it holds.
+impl Drop for EngineClient {
+    fn drop(&mut self) {
+        // After a panic under the lock nothing is handed out any more.
+        if let Ok(mut state) = self.shared.state.lock() {
+            state.boxes.leave(self.number);
+        }
+    }
+}
+
 impl Client for EngineClient {
     fn submit(&mut self, now: Time, batch: &mut Batch) -> Accepted {
         let origin = Origin::Loop(self.placement);

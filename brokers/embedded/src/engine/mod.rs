@@ -250,7 +250,7 @@ impl Broker for EngineBroker {
         let State { model, effects, .. } = &mut *state;
         if let Err(error) = model.connect(now, client, effects) {
             state.effects.clear();
-            state.boxes.refuse(client.number);
+            state.boxes.leave(client.number);
             return Err(error);
         }
         state.perform(now, None, Origin::Connect);

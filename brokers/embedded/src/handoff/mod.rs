@@ -40,6 +40,16 @@ struct Loop {
     due: bool,
 }
 
+impl Loop {
+    /// One of its clients has no mail any more.
+    fn collected(&mut self) {
+        self.with_mail -= 1;
+        if self.with_mail == 0 {
+            self.bell.drain();
+        }
+    }
+}
+
 /// Who has caused a step; nobody is woken for what his own thread did.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Origin {
@@ -89,9 +99,16 @@ impl Mailboxes {
         Ok(Door { mail, bell: self.loops[placement].bell.fd(), placement })
     }
 
-    /// Takes back the mailbox of a client that the model did not let in.
-    pub(crate) fn refuse(&mut self, number: u32) {
-        self.boxes[number as usize] = None;
+    /// Takes back the mailbox of a client that is there no more, or that the model did not let in; what was not collected is nobody's.
+    pub(crate) fn leave(&mut self, number: u32) {
+        let Some(mailbox) = self.boxes.get_mut(number as usize).and_then(Option::take) else { return };
+        if mailbox.blocked {
+            self.blocked.retain(|&blocked| blocked != number);
+        }
+        if mailbox.mail.load(Ordering::Relaxed) {
+            self.loops[mailbox.placement].collected();
+        }
+        while self.boxes.pop_if(|last| last.is_none()).is_some() {}
     }
 
     fn placement(&mut self, placement: u32) -> Result<usize, StoreError> {
@@ -136,10 +153,7 @@ impl Mailboxes {
         take(&mut mailbox.completions, completions);
         let l = &mut self.loops[mailbox.placement];
         l.thread = Some(std::thread::current().id());
-        l.with_mail -= 1;
-        if l.with_mail == 0 {
-            l.bell.drain();
-        }
+        l.collected();
     }
 
     /// Notes that a client waits for room.
@@ -182,4 +196,52 @@ fn take(from: &mut Completions, to: &mut Completions) {
     from.deliveries.clear();
     to.answers.append(&mut from.answers);
     to.events.append(&mut from.events);
+}
+
+#[cfg(test)]
+mod tests {
+    use brokerlab_model::{Event, LaneId};
+
+    use super::*;
+
+    const OTHER: Origin = Origin::Connect;
+
+    fn fill(boxes: &mut Mailboxes, number: u32) -> bool {
+        let completions = boxes.fill(number, OTHER);
+        completions.map(|completions| completions.events.push(Event::LaneLost(LaneId(number)))).is_some()
+    }
+
+    #[test]
+    fn who_left_gives_back_the_number_the_mail_and_the_place_in_the_line_for_room() {
+        let mut boxes = Mailboxes::default();
+        for turn in 0..1_000 {
+            let numbers = [0, 1, 2].map(|number| boxes.open(number, 0).map(|_| number).unwrap());
+            assert!(matches!(boxes.open(1, 0), Err(ConnectError::NumberTaken(1))));
+            assert!(fill(&mut boxes, 1) && fill(&mut boxes, 2));
+            boxes.block(1);
+            boxes.leave(1);
+            assert!(!fill(&mut boxes, 1), "nobody is there");
+            assert_eq!((boxes.boxes.len(), boxes.loops[0].with_mail, boxes.any_blocked()), (3, 1, false), "{turn}");
+            let mut completions = Completions::default();
+            boxes.collect(2, &mut completions);
+            assert_eq!((completions.events.len(), boxes.loops[0].with_mail), (1, 0));
+            for number in numbers {
+                boxes.leave(number);
+            }
+            assert_eq!((boxes.boxes.len(), boxes.loops.len()), (0, 1));
+        }
+    }
+
+    #[test]
+    fn a_new_client_under_an_old_number_finds_nothing_of_the_one_before() {
+        let mut boxes = Mailboxes::default();
+        let old = boxes.open(7, 0).unwrap();
+        assert!(fill(&mut boxes, 7));
+        boxes.leave(7);
+        let new = boxes.open(7, 0).unwrap();
+        assert!(old.mail.load(Ordering::Relaxed) && !new.mail.load(Ordering::Relaxed));
+        let mut completions = Completions::default();
+        boxes.collect(7, &mut completions);
+        assert!(completions.is_empty());
+    }
 }

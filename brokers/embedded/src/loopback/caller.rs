@@ -14,6 +14,7 @@ use brokerlab_model::{
 
 use super::client::{Reasons, WINDOW, WINDOW_BYTES, refused_by_nobody};
 use super::pipe::Pipe;
+use super::registration::Number;
 use super::wire::http::{Answer, Meant, PART_BYTES, Post, Target, put_post, read_answer};
 
 /// A request that was sent: whose, and how many bytes its message has, if it has one. Nobody's is the first one, which opens.
@@ -41,6 +42,8 @@ pub struct Caller {
     largest: u64,
     /// How long a request waits for the service to take it.
     timeout: Option<Span>,
+    /// Its number, as long as it lives.
+    _number: Number,
 }
 
 impl Caller {
@@ -50,6 +53,7 @@ impl Caller {
         meant: Meant<'_>,
         message_bytes: u32,
         timeout: Option<Span>,
+        number: Number,
     ) -> std::io::Result<Self> {
         let mut pipe = Pipe::connect(to)?;
         put_post(pipe.out(), &Post::bare(Target::Open(meant)));
@@ -66,6 +70,7 @@ impl Caller {
             reasons: Reasons::default(),
             largest: longest_body(message_bytes) as u64,
             timeout,
+            _number: number,
         })
     }
 

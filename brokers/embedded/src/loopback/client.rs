@@ -5,14 +5,14 @@
 //! the operations do.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
 
 use brokerlab_model::{
-    Accepted, Batch, Blocked, Client, Completions, Control, Event, Failure, LaneId, Outcome, Publishes, Refusal, Role,
+    Accepted, Batch, Blocked, Client, Completions, Control, Event, Failure, LaneId, Outcome, Publishes, Refusal,
     SeekTo, Settlement, Status, Time, Token, WaitOn,
 };
 
 use super::pipe::Pipe;
+use super::registration::Registration;
 use super::wire::{
     self, Asker, LENGTH, Reply, WireError, put_control, put_hello, put_publishes, put_settlements, read_reply,
 };
@@ -23,7 +23,7 @@ pub(super) const WINDOW: usize = 1_024;
 pub(super) const WINDOW_BYTES: u64 = 1 << 20;
 /// Settlements that may be unanswered.
 const SETTLEMENTS: usize = 1 << 16;
-/// Of as many things a client says what they were about.
+/// Registration as many things a client says what they were about.
 const REASONS: usize = 8;
 
 /// An operation that was sent.
@@ -133,14 +133,11 @@ pub(super) fn refused_by_nobody(batch: &Batch, ready: &mut Completions) -> Accep
     Accepted { taken: batch.len(), blocked: None }
 }
 
-/// Why the engine at the other end takes nothing more, once a client of it was told.
-pub(super) type Stopped = Arc<OnceLock<String>>;
-
 /// See the module.
 #[derive(Debug)]
 pub struct LoopbackClient {
     pipe: Pipe,
-    stopped: Stopped,
+    registration: Registration,
     open: Open,
     /// Why the server's engine does not take what was sent.
     held: Option<Blocked>,
@@ -160,19 +157,18 @@ pub struct LoopbackClient {
 impl LoopbackClient {
     pub(super) fn connect(
         to: SocketAddr,
-        role: &Role,
-        url: &str,
-        contract: &str,
+        asker: &Asker,
+        (url, contract): (&str, &str),
         message_bytes: u32,
-        stopped: Stopped,
+        registration: Registration,
     ) -> std::io::Result<Self> {
         let mut pipe = Pipe::connect(to)?;
-        put_hello(pipe.out(), &Asker::Client(role.clone()), url, contract);
+        put_hello(pipe.out(), asker, url, contract);
         // The server hears of its clients in the order in which they connect.
         pipe.write()?;
         Ok(Self {
             pipe,
-            stopped,
+            registration,
             open: Open::default(),
             held: None,
             lost: false,
@@ -276,7 +272,7 @@ impl LoopbackClient {
             Reply::Welcome(Err(refused)) => self.reasons.note(&refused.why),
             Reply::Held(held) => self.held = held,
             // The first one told is enough: all speak of one engine.
-            Reply::Stopped(why) => drop(self.stopped.set(why)),
+            Reply::Stopped(why) => drop(self.registration.stopped.set(why)),
             Reply::Completions(there, mut came) => {
                 let ahead = there.minus(now);
                 self.ahead = Some(self.ahead.map_or(ahead, |known| known.max(ahead)));

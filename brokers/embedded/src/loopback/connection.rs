@@ -93,6 +93,11 @@ impl Connection {
         self.calls.as_ref().is_none_or(|calls| calls.is_over() || calls.reads(self.weight))
     }
 
+    /// Its number at the engine.
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
     /// Whether nobody needs it any more: the client has gone, and what it had asked has ended.
     pub(super) fn is_over(&self) -> bool {
         self.pipe.is_none() && self.open == 0

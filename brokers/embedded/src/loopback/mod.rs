@@ -17,10 +17,10 @@ mod calls;
 mod client;
 mod connection;
 mod pipe;
+mod registration;
 mod server;
 pub mod wire;
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -39,6 +39,7 @@ use crate::backends;
 use crate::engine::bytes_text;
 use crate::url::{BackendUrl, Kind};
 use pipe::Pipe;
+use registration::{Number, Numbers, Registration, Stopped};
 use wire::http::Meant;
 use wire::{Asker, LENGTH, Reply, put_counting, put_hello, put_tallying};
 
@@ -54,9 +55,9 @@ pub struct LoopbackBroker {
     url: BackendUrl,
     contract: Contract,
     capabilities: Capabilities,
-    taken: BTreeSet<u32>,
+    taken: Numbers,
     counting: Mutex<Counting>,
-    stopped: client::Stopped,
+    stopped: Stopped,
 }
 
 /// A connection that only counts, and what it was told last.
@@ -75,9 +76,9 @@ impl LoopbackBroker {
             url: url.clone(),
             contract: *contract,
             capabilities: backends::capabilities(url, contract)?,
-            taken: BTreeSet::new(),
+            taken: Numbers::default(),
             counting: Mutex::default(),
-            stopped: client::Stopped::default(),
+            stopped: Stopped::default(),
         })
     }
 
@@ -119,17 +120,14 @@ impl LoopbackBroker {
         reply
     }
 
-    /// A client that calls a service by HTTP, where this one is a service and it calls.
-    fn call(&self, client: &ClientSpec) -> Option<std::io::Result<Caller>> {
-        let calls = self.url.kind() == Kind::Direct && client.role == Role::Producer;
-        calls.then(|| {
-            let (url, contract) = (self.url.to_string(), self.contract.to_string());
-            let meant = Meant { backend: url.as_bytes(), contract: contract.as_bytes() };
-            let options = self.url.options.direct;
-            // A caller who is to be held back waits for as long as it takes.
-            let timeout = (options.overflow == Overflow::Refuse).then_some(options.timeout);
-            Caller::connect(self.address, meant, self.capabilities.max_message_bytes, timeout)
-        })
+    /// A client that calls the service by HTTP.
+    fn call(&self, number: Number) -> std::io::Result<Caller> {
+        let (url, contract) = (self.url.to_string(), self.contract.to_string());
+        let meant = Meant { backend: url.as_bytes(), contract: contract.as_bytes() };
+        let options = self.url.options.direct;
+        // A caller who is to be held back waits for as long as it takes.
+        let timeout = (options.overflow == Overflow::Refuse).then_some(options.timeout);
+        Caller::connect(self.address, meant, self.capabilities.max_message_bytes, timeout, number)
     }
 }
 
@@ -157,23 +155,19 @@ impl Broker for LoopbackBroker {
     }
 
     fn connect(&mut self, _now: Time, client: &ClientSpec) -> Result<Box<dyn Client>, ConnectError> {
-        if self.taken.contains(&client.number) {
-            return Err(ConnectError::NumberTaken(client.number));
+        let number = Number::take(client.number, &self.taken).ok_or(ConnectError::NumberTaken(client.number))?;
+        let failed = |error| ConnectError::System(format!("{}: {error}", self.address));
+        if self.url.kind() == Kind::Direct && client.role == Role::Producer {
+            // A service is called; everything else of it is as of every backend.
+            return Ok(Box::new(self.call(number).map_err(failed)?));
         }
         let (url, contract) = (self.url.to_string(), self.contract.to_string());
+        let asker = Asker::Client(client.role.clone());
+        let registration = Registration { _number: number, stopped: Arc::clone(&self.stopped) };
         let bytes = self.capabilities.max_message_bytes;
-        let failed = |error| ConnectError::System(format!("{}: {error}", self.address));
-        let connected: Box<dyn Client> = match self.call(client) {
-            Some(caller) => Box::new(caller.map_err(failed)?),
-            None => {
-                let stopped = Arc::clone(&self.stopped);
-                let connected = LoopbackClient::connect(self.address, &client.role, &url, &contract, bytes, stopped)
-                    .map_err(failed)?;
-                Box::new(connected)
-            }
-        };
-        self.taken.insert(client.number);
-        Ok(connected)
+        Ok(Box::new(
+            LoopbackClient::connect(self.address, &asker, (&url, &contract), bytes, registration).map_err(failed)?,
+        ))
     }
 
     /// None: the engine's are in its process.

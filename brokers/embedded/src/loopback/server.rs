@@ -48,8 +48,10 @@ pub struct Server {
     broker: Box<dyn Embedded>,
     workers: Vec<Box<dyn Worker>>,
     connections: Vec<Connection>,
-    /// Numbers are given out once, so that nobody is taken for another.
-    next: u32,
+    /// How many numbers were given out.
+    numbers: u32,
+    /// Those of them whose connections have ended, with everything that was asked there: they are given out again.
+    free: Vec<u32>,
     served: Served,
     scratch: Completions,
 }
@@ -75,7 +77,8 @@ impl Server {
             workers: broker.workers(),
             broker,
             connections: Vec::new(),
-            next: 0,
+            numbers: 0,
+            free: Vec::new(),
             served: Served {
                 url: url.to_string(),
                 contract: contract.to_string(),
@@ -125,7 +128,7 @@ impl Server {
     /// One pass over everything that is there to be done, without waiting. Returns whether anything was.
     pub fn turn(&mut self, now: Time) -> bool {
         let mut moved = self.accept();
-        let Self { connections, broker, workers, served, scratch, .. } = self;
+        let Self { connections, broker, workers, served, scratch, free, .. } = self;
         for connection in connections.iter_mut() {
             moved |= connection.receive(now, &mut **broker, served);
         }
@@ -144,7 +147,7 @@ impl Server {
             }
             connection.write(now);
         }
-        connections.retain(|connection| !connection.is_over());
+        free.extend(connections.extract_if(.., |connection| connection.is_over()).map(|over| over.number()));
         moved
     }
 
@@ -155,8 +158,9 @@ impl Server {
                 Ok((stream, _)) => {
                     // One that is gone already needs nothing.
                     if let Ok(pipe) = Pipe::accepted(stream) {
-                        self.connections.push(Connection::new(pipe, self.next));
-                        self.next += 1;
+                        let number = self.free.pop().unwrap_or(self.numbers);
+                        self.numbers = self.numbers.max(number + 1);
+                        self.connections.push(Connection::new(pipe, number));
                     }
                     any = true;
                 }
@@ -165,6 +169,11 @@ impl Server {
                 Err(_) => return any,
             }
         }
+    }
+
+    /// How many numbers its clients have had: as many as were connected at once.
+    pub fn numbers(&self) -> u32 {
+        self.numbers
     }
 
     /// When there is something to do that no descriptor tells of.

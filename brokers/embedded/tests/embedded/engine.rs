@@ -6,8 +6,8 @@ use std::sync::Arc;
 use brokerlab_embedded::store::Entry;
 use brokerlab_embedded::{Limits, Store, SystemDisk};
 use brokerlab_model::{
-    Batch, Blocked, ChannelId, Client, Control, Failure, LaneId, Record, Role, SeekTo, Span, Status, Storage, Time,
-    WaitOn, WorkCounts,
+    Batch, Blocked, ChannelId, Client, ClientSpec, ConnectError, Control, Failure, LaneId, Record, Role, SeekTo, Span,
+    Status, Storage, Time, Token, WaitOn, WorkCounts,
 };
 use rustix::event::{PollFd, PollFlags, Timespec};
 
@@ -248,6 +248,27 @@ fn an_error_of_the_storage_fails_what_waits_and_stops_the_engine() {
         world.step();
     }
     assert_eq!(world.broker.work().since(&before), WorkCounts::default(), "nothing is tried again");
+}
+
+#[test]
+fn a_number_is_free_again_once_its_client_was_closed_and_is_gone() {
+    for url in ["log", "queue", "shard", "direct", "null"] {
+        let mut world = World::open_anywhere(url, contract("memory"));
+        let spec = ClientSpec { number: 7, role: Role::Producer, placement: 0 };
+        let taken = |world: &mut World| match world.broker.connect(world.now, &spec) {
+            Ok(_) => panic!("{url}: it was free"),
+            Err(error) => assert_eq!(error, ConnectError::NumberTaken(7), "{url}"),
+        };
+        for _ in 0..3 {
+            let mut client = world.broker.connect(world.now, &spec).unwrap();
+            taken(&mut world);
+            let close = Batch::Control(vec![(Token(1), Control::Close)]);
+            assert_eq!(client.submit(world.now, &mut { close }).taken, 1);
+            taken(&mut world);
+        }
+        drop(world.broker.connect(world.now, &spec).unwrap());
+        taken(&mut world);
+    }
 }
 
 #[test]

@@ -250,6 +250,33 @@ fn who_goes_without_a_word_leaves_what_it_held_to_others() {
 }
 
 #[test]
+fn numbers_are_given_out_again_however_a_client_ends() {
+    for url in ["log", "queue", "shard", "direct"] {
+        let mut pair = Pair::new(url);
+        pair.channel();
+        for turn in 0..50 {
+            let (producer, member) = (pair.connect(Role::Producer), pair.member(4));
+            assert_eq!(pair.publish(producer, 4).taken, 4);
+            pair.until(|pair| pair.seen[member].deliveries.len() == 4);
+            if turn % 2 == 0 {
+                for client in [producer, member] {
+                    let close = pair.ask(client, Control::Close);
+                    assert_eq!(pair.ended(client, close), Status::Done, "{url}");
+                }
+            }
+            // Otherwise their connections end without a word, and with what they were given.
+            pair.clients.truncate(producer);
+            pair.seen.truncate(producer);
+            for _ in 0..20 {
+                pair.turn(Time(1));
+            }
+        }
+        let numbers = pair.server.as_ref().unwrap().numbers();
+        assert!(numbers <= 5, "{url}: {numbers} numbers for three clients at a time");
+    }
+}
+
+#[test]
 fn bytes_that_are_no_frames_end_their_own_connection_only() {
     let mut pair = Pair::new("log");
     let address = pair.server.as_ref().unwrap().address().unwrap();
