@@ -6,7 +6,7 @@ use brokerlab_model::direct::DirectModel;
 use brokerlab_model::log::LogModel;
 use brokerlab_model::queue::QueueModel;
 use brokerlab_model::shard::ShardModel;
-use brokerlab_model::{Bare, Broker, Capabilities, Contract, Model, Settings, Storage, Unsupported};
+use brokerlab_model::{Bare, Broker, Capabilities, Contract, Model, Settings, Span, Storage, Unsupported};
 
 use crate::engine::{EngineBroker, add_storage_settings};
 use crate::faulty::FaultyBroker;
@@ -125,6 +125,11 @@ fn model(url: &BackendUrl, contract: Contract) -> Result<Option<Box<dyn Model>>,
 /// What the backend is and can do with its parameters, under `contract`. Opens nothing.
 pub fn capabilities(url: &BackendUrl, contract: &Contract) -> Result<Capabilities, Unsupported> {
     Ok(model(url, *contract)?.map_or_else(null::capabilities, |model| model.capabilities().clone()))
+}
+
+/// How long a member of the backend may be silent before its session is over, where one can be. Opens nothing.
+pub(crate) fn session_timeout(url: &BackendUrl, contract: Contract) -> Result<Option<Span>, Unsupported> {
+    Ok(model(url, contract)?.and_then(|model| model.session_timeout()))
 }
 
 /// The settings by which the backend would keep `contract`, or what is missing. Opens nothing.

@@ -20,6 +20,11 @@ impl Heartbeat {
             Role::Member { .. } => model.session_timeout(),
             Role::Producer | Role::Administrator => None,
         };
+        Self::within(session, now)
+    }
+
+    /// Three from `now` on in so long a session; without one, none.
+    pub fn within(session: Option<Span>, now: Time) -> Self {
         session.map_or(Self { every: Span::ZERO, due: Time::NEVER }, |session| {
             let every = Span((session.0 / 3).max(1));
             Self { every, due: now + every }

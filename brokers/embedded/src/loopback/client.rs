@@ -7,14 +7,14 @@
 use std::net::SocketAddr;
 
 use brokerlab_model::{
-    Accepted, Batch, Blocked, Client, Completions, Control, Event, Failure, LaneId, Outcome, Publishes, Refusal,
-    SeekTo, Settlement, Status, Time, Token, WaitOn,
+    Accepted, Batch, Blocked, Client, Completions, Control, Event, Failure, Heartbeat, LaneId, Outcome, Publishes,
+    Refusal, SeekTo, Settlement, Status, Time, Token, WaitOn,
 };
 
 use super::pipe::Pipe;
 use super::registration::Registration;
 use super::wire::{
-    self, Asker, LENGTH, Reply, WireError, put_control, put_hello, put_publishes, put_settlements, read_reply,
+    self, Asker, LENGTH, Reply, WireError, put_beat, put_control, put_hello, put_publishes, put_settlements, read_reply,
 };
 
 /// Publishes of one client that may be unanswered.
@@ -138,6 +138,8 @@ pub(super) fn refused_by_nobody(batch: &Batch, ready: &mut Completions) -> Accep
 pub struct LoopbackClient {
     pipe: Pipe,
     registration: Registration,
+    /// Its signs of life: a member whose process hangs gives none, and its session ends at the server.
+    heartbeat: Heartbeat,
     open: Open,
     /// Why the server's engine does not take what was sent.
     held: Option<Blocked>,
@@ -160,7 +162,7 @@ impl LoopbackClient {
         asker: &Asker,
         (url, contract): (&str, &str),
         message_bytes: u32,
-        registration: Registration,
+        (registration, heartbeat): (Registration, Heartbeat),
     ) -> std::io::Result<Self> {
         let mut pipe = Pipe::connect(to)?;
         put_hello(pipe.out(), asker, url, contract);
@@ -169,6 +171,7 @@ impl LoopbackClient {
         Ok(Self {
             pipe,
             registration,
+            heartbeat,
             open: Open::default(),
             held: None,
             lost: false,
@@ -323,13 +326,19 @@ impl Client for LoopbackClient {
         if self.lost {
             return;
         }
+        if self.heartbeat.beats(now) {
+            put_beat(self.pipe.out());
+        }
         if let Err(why) = self.receive(now, completions) {
             self.lose(&why, completions);
         }
     }
 
     fn next_deadline(&self) -> Option<Time> {
-        (!self.ready.is_empty()).then_some(Time::ZERO)
+        if !self.ready.is_empty() {
+            return Some(Time::ZERO);
+        }
+        self.heartbeat.due().filter(|_| !self.lost)
     }
 
     fn reasons(&self) -> Vec<String> {

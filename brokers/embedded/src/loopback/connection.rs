@@ -65,10 +65,13 @@ pub(super) struct Connection {
     open: u64,
     /// Whether it was told that the engine has stopped.
     told: bool,
+    /// When something came from the client last. To the engine it is there until then, and no longer: what has connected and hangs is
+    /// no member.
+    heard: Time,
 }
 
 impl Connection {
-    pub(super) fn new(pipe: Pipe, number: u32) -> Self {
+    pub(super) fn new(now: Time, pipe: Pipe, number: u32) -> Self {
         let (due, weight) = (VecDeque::new(), Due::default());
         Self {
             pipe: Some(pipe),
@@ -80,6 +83,7 @@ impl Connection {
             held: None,
             open: 0,
             told: false,
+            heard: now,
         }
     }
 
@@ -111,7 +115,8 @@ impl Connection {
     /// When the engine has something for it, unless the client does not read.
     pub(super) fn next_deadline(&self) -> Option<Time> {
         match &self.side {
-            Side::Client(client) if self.has_room() => client.next_deadline(),
+            // Of a sign of life that is due later than anything came there is nothing to wait for.
+            Side::Client(client) if self.has_room() => client.next_deadline().filter(|&at| at <= self.heard),
             Side::Client(_) | Side::Unknown | Side::Refused(_) | Side::Counter => None,
         }
     }
@@ -135,6 +140,9 @@ impl Connection {
         let Some(pipe) = &mut self.pipe else { return false };
         let came = if reads { pipe.read() } else { Ok(0) };
         let (came, ended) = (came.as_ref().is_ok_and(|&bytes| bytes > 0), came.is_err());
+        if came {
+            self.heard = now;
+        }
         let taken = self.take_frames(now, broker, served);
         if ended || taken.is_err() {
             self.leave(now);
@@ -159,6 +167,7 @@ impl Connection {
             match request? {
                 Request::Hello(hello) => self.greet(now, &hello, broker, served)?,
                 Request::Batch(batch) => self.ask(batch)?,
+                Request::Beat => {}
                 Request::Counts => self.count(|out| put_counts(out, &broker.work()))?,
                 Request::Tallies => self.count(|out| put_tallies(out, &broker.tallies()))?,
             }
@@ -369,7 +378,7 @@ impl Connection {
             && self.pipe.as_ref().is_none_or(has_room)
         {
             let before = ended.outcomes.len() + ended.answers.len();
-            client.poll(now, ended);
+            client.poll(self.heard, ended);
             let more = ended.outcomes.len() + ended.answers.len() - before;
             self.open = self.open.saturating_sub(more as u64);
         }

@@ -8,9 +8,10 @@
 //! frames: they take requests from the service as the clients of every other backend do, and nobody calls them.
 //!
 //! What the hop adds: two system calls and a copy on each side for each batch, a wake-up of the other process, and a window of 1,024
-//! publishes or 1 MiB that one client may have unanswered. As long as a connection stands, the server gives its client's signs of life: a
-//! client that hangs keeps what it holds, and one whose connection ends has left. Leaves out who starts the other process, and reconnecting: what was under way
-//! when a connection ends is unknown, and a host that wants to go on makes another broker.
+//! publishes or 1 MiB that one client may have unanswered. A member's signs of life come from its own process, three in the span of a session
+//! when it is polled: one that hangs loses what it holds when its session is over, and one whose connection ends has left. Leaves out who
+//! starts the other process, and reconnecting: what was under way when a connection ends is unknown, and a host that wants to go on makes
+//! another broker.
 
 mod caller;
 mod calls;
@@ -27,8 +28,8 @@ use std::time::Duration;
 
 use brokerlab_model::direct::Overflow;
 use brokerlab_model::{
-    Broker, Capabilities, Client, ClientSpec, ConnectError, Contract, Role, Settings, Tally, Time, Unsupported,
-    WorkCounts, Worker,
+    Broker, Capabilities, Client, ClientSpec, ConnectError, Contract, Heartbeat, Role, Settings, Span, Tally, Time,
+    Unsupported, WorkCounts, Worker,
 };
 
 pub use caller::Caller;
@@ -55,6 +56,8 @@ pub struct LoopbackBroker {
     url: BackendUrl,
     contract: Contract,
     capabilities: Capabilities,
+    /// How long a member may be silent.
+    session: Option<Span>,
     taken: Numbers,
     counting: Mutex<Counting>,
     stopped: Stopped,
@@ -76,6 +79,7 @@ impl LoopbackBroker {
             url: url.clone(),
             contract: *contract,
             capabilities: backends::capabilities(url, contract)?,
+            session: backends::session_timeout(url, *contract)?,
             taken: Numbers::default(),
             counting: Mutex::default(),
             stopped: Stopped::default(),
@@ -154,7 +158,7 @@ impl Broker for LoopbackBroker {
         Ok(settings)
     }
 
-    fn connect(&mut self, _now: Time, client: &ClientSpec) -> Result<Box<dyn Client>, ConnectError> {
+    fn connect(&mut self, now: Time, client: &ClientSpec) -> Result<Box<dyn Client>, ConnectError> {
         let number = Number::take(client.number, &self.taken).ok_or(ConnectError::NumberTaken(client.number))?;
         let failed = |error| ConnectError::System(format!("{}: {error}", self.address));
         if self.url.kind() == Kind::Direct && client.role == Role::Producer {
@@ -164,10 +168,11 @@ impl Broker for LoopbackBroker {
         let (url, contract) = (self.url.to_string(), self.contract.to_string());
         let asker = Asker::Client(client.role.clone());
         let registration = Registration { _number: number, stopped: Arc::clone(&self.stopped) };
+        let session = self.session.filter(|_| matches!(client.role, Role::Member { .. }));
+        let life = (registration, Heartbeat::within(session, now));
         let bytes = self.capabilities.max_message_bytes;
-        Ok(Box::new(
-            LoopbackClient::connect(self.address, &asker, (&url, &contract), bytes, registration).map_err(failed)?,
-        ))
+        let connected = LoopbackClient::connect(self.address, &asker, (&url, &contract), bytes, life);
+        Ok(Box::new(connected.map_err(failed)?))
     }
 
     /// None: the engine's are in its process.

@@ -127,7 +127,7 @@ impl Server {
 
     /// One pass over everything that is there to be done, without waiting. Returns whether anything was.
     pub fn turn(&mut self, now: Time) -> bool {
-        let mut moved = self.accept();
+        let mut moved = self.accept(now);
         let Self { connections, broker, workers, served, scratch, free, .. } = self;
         for connection in connections.iter_mut() {
             moved |= connection.receive(now, &mut **broker, served);
@@ -151,7 +151,7 @@ impl Server {
         moved
     }
 
-    fn accept(&mut self) -> bool {
+    fn accept(&mut self, now: Time) -> bool {
         let mut any = false;
         loop {
             match self.listener.accept() {
@@ -160,7 +160,7 @@ impl Server {
                     if let Ok(pipe) = Pipe::accepted(stream) {
                         let number = self.free.pop().unwrap_or(self.numbers);
                         self.numbers = self.numbers.max(number + 1);
-                        self.connections.push(Connection::new(pipe, number));
+                        self.connections.push(Connection::new(now, pipe, number));
                     }
                     any = true;
                 }

@@ -15,7 +15,7 @@ use brokerlab_embedded::{BackendUrl, Disk, EngineBroker, Limits, LoopbackBroker,
 use brokerlab_model::log::{LogModel, LogOptions};
 use brokerlab_model::{
     Accepted, Batch, Blocked, Broker as _, ChannelId, ChannelSpec, Client, ClientSpec, Completions, Contract, Control,
-    Event, Failure, Publishes, Refusal, Role, Status, Storage, Time, Token,
+    Event, Failure, LaneId, Publishes, Refusal, Role, Span, Status, Storage, Time, Token,
 };
 
 use crate::world::{contract, folder};
@@ -246,6 +246,42 @@ fn who_goes_without_a_word_leaves_what_it_held_to_others() {
         pair.ask(first, Control::Grant(10));
         pair.until(|pair| pair.seen[first].deliveries.len() == 10);
         assert!(pair.seen[first].deliveries.iter().all(|delivery| delivery.payload == [7; 100]), "{url}");
+    }
+}
+
+#[test]
+fn a_member_whose_process_hangs_loses_its_lanes_when_its_session_is_over_and_one_that_is_only_idle_does_not() {
+    for (url, session) in [("log?session_timeout=6s", 6), ("shard?failover_time=6s", 6)] {
+        let mut pair = Pair::new(url);
+        pair.channel();
+        let (producer, member) = (pair.connect(Role::Producer), pair.member(10));
+        assert_eq!(pair.publish(producer, 4).taken, 4);
+        pair.until(|pair| pair.seen[member].deliveries.len() == 4);
+        let lost = |pair: &Pair| pair.seen[member].events.contains(&Event::LaneLost(LaneId(0)));
+        let second = |n: u64| Time(1) + Span::from_secs(n);
+        // Nobody asks anything; both ends are there, and for minutes nothing is lost.
+        for now in 1..120 {
+            for _ in 0..20 {
+                pair.clients[member].poll(second(now), &mut pair.seen[member]);
+                pair.turn(second(now));
+            }
+        }
+        assert!(!lost(&pair), "{url}");
+        // The member's process hangs and its connection stands: the server alone goes on.
+        for now in 120..120 + session - 3 {
+            pair.turn(second(now));
+        }
+        pair.clients[member].poll(second(120 + session - 3), &mut pair.seen[member]);
+        assert!(!lost(&pair), "{url}: its session is not over");
+        for now in 120 + session - 3..130 + 2 * session {
+            pair.turn(second(now));
+        }
+        for _ in 0..20 {
+            pair.turn(second(130 + 2 * session));
+            let Pair { clients, seen, .. } = &mut pair;
+            clients[member].poll(Time(2), &mut seen[member]);
+        }
+        assert!(lost(&pair), "{url}: {:?}", pair.seen[member].events);
     }
 }
 

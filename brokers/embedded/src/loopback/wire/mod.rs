@@ -14,10 +14,12 @@ use brokerlab_model::{Blocked, Failure, Refusal, Status};
 pub use reply::{Refused, Reply, read_reply};
 pub(super) use reply::{put_completions, put_counts, put_held, put_stopped, put_tallies, put_welcome};
 pub use request::{Asker, Hello, Request, read_request};
-pub(super) use request::{put_control, put_counting, put_hello, put_publishes, put_settlements, put_tallying};
+pub(super) use request::{
+    put_beat, put_control, put_counting, put_hello, put_publishes, put_settlements, put_tallying,
+};
 
 /// The layout's version; a peer of another one is refused.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Bytes before a frame's kind: its length, kind and body counted.
 pub const LENGTH: usize = 4;
 /// A frame of several messages is closed when its bytes pass this.

@@ -16,6 +16,7 @@ const SETTLE: u8 = 3;
 const CONTROL: u8 = 4;
 const COUNTS: u8 = 5;
 const TALLIES: u8 = 6;
+const BEAT: u8 = 7;
 
 /// A settlement's bytes.
 const SETTLEMENT: usize = 29;
@@ -55,6 +56,8 @@ pub enum Request {
     Counts,
     /// What has the backend counted of its own?
     Tallies,
+    /// A sign of life of one who has nothing to ask.
+    Beat,
 }
 
 pub(in crate::loopback) fn put_hello(out: &mut Vec<u8>, asker: &Asker, url: &str, contract: &str) {
@@ -84,6 +87,10 @@ pub(in crate::loopback) fn put_counting(out: &mut Vec<u8>) {
 
 pub(in crate::loopback) fn put_tallying(out: &mut Vec<u8>) {
     put_frame(out, TALLIES, |_| {});
+}
+
+pub(in crate::loopback) fn put_beat(out: &mut Vec<u8>) {
+    put_frame(out, BEAT, |_| {});
 }
 
 /// Appends the messages of a batch that have a number in `slots`, from its message `first` on; as many frames as they need.
@@ -217,6 +224,7 @@ pub fn read_request(frame: &[u8]) -> Result<Request, WireError> {
         CONTROL => read_control(body).map(|one| Request::Batch(Batch::Control(vec![one]))),
         COUNTS => body.end().map(|()| Request::Counts),
         TALLIES => body.end().map(|()| Request::Tallies),
+        BEAT => body.end().map(|()| Request::Beat),
         _ => None,
     };
     read.ok_or(WireError::Malformed(kind))
@@ -441,6 +449,7 @@ mod tests {
         }
         put_counting(&mut out);
         put_tallying(&mut out);
+        put_beat(&mut out);
         let mut read = read_all(&out).into_iter();
         for asker in askers {
             let Some(Request::Hello(hello)) = read.next() else { panic!("a hello") };
@@ -454,6 +463,7 @@ mod tests {
             assert_eq!(one, [(Token(17), control)]);
         }
         assert!(matches!(read.next(), Some(Request::Counts)));
-        assert!(matches!(read.next(), Some(Request::Tallies)) && read.next().is_none());
+        assert!(matches!(read.next(), Some(Request::Tallies)));
+        assert!(matches!(read.next(), Some(Request::Beat)) && read.next().is_none());
     }
 }
