@@ -12,6 +12,7 @@ use brokerlab_model::{
 use super::calls::{Calls, Due, Service};
 use super::client::{WINDOW, WINDOW_BYTES};
 use super::pipe::Pipe;
+use super::ready::{Ready, Watch};
 use super::wire::http::{self, Meant, Target, decoded};
 use super::wire::{
     self, Asker, Hello, LENGTH, Refused, Request, VERSION, WireError, put_completions, put_counts, put_held,
@@ -68,6 +69,7 @@ pub(super) struct Connection {
     /// When something came from the client last. To the engine it is there until then, and no longer: what has connected and hangs is
     /// no member.
     heard: Time,
+    watch: Watch,
 }
 
 impl Connection {
@@ -84,12 +86,27 @@ impl Connection {
             open: 0,
             told: false,
             heard: now,
+            watch: Watch::Nothing,
         }
     }
 
-    /// What comes and goes there, while there is an end of the connection, and anything is read.
-    pub(super) fn wait_on(&self) -> Option<WaitOn<'_>> {
-        self.pipe.as_ref().filter(|_| self.reads()).map(Pipe::wait_on)
+    /// Has it watched for what it waits for: what comes and goes there, while there is an end of the connection, and anything is read.
+    pub(super) fn watch(&mut self, now: Time, ready: &Ready) {
+        let Some(pipe) = &self.pipe else { return };
+        let watch = Watch::from(self.reads().then(|| pipe.wait_on()));
+        if watch == self.watch {
+            return;
+        }
+        let before = std::mem::replace(&mut self.watch, watch);
+        if ready.watch(pipe.fd(), self.number, before, watch).is_err() {
+            // Nobody would hear of it again.
+            self.leave(now);
+        }
+    }
+
+    /// Whether requests that were read wait for room, and there is some now: nothing comes that would tell of them.
+    pub(super) fn has_input(&self) -> bool {
+        self.calls.is_some() && self.reads() && self.pipe.as_ref().is_some_and(|pipe| !pipe.input().is_empty())
     }
 
     /// Whether more is read from it now: requests wait in their sockets while there is no room for them.

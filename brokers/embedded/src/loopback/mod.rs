@@ -18,6 +18,7 @@ mod calls;
 mod client;
 mod connection;
 mod pipe;
+mod ready;
 mod registration;
 mod server;
 pub mod wire;

@@ -4,7 +4,7 @@
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use brokerlab_model::WaitOn;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
@@ -126,9 +126,14 @@ impl Pipe {
         Ok(())
     }
 
+    /// Its descriptor.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+
     /// What a host may sleep on.
     pub(super) fn wait_on(&self) -> WaitOn<'_> {
-        let fd = self.stream.as_fd();
+        let fd = self.fd();
         if self.unwritten() > 0 { WaitOn::ReadWrite(fd) } else { WaitOn::Read(fd) }
     }
 }

@@ -1,8 +1,8 @@
 //! The process behind a loopback connection: one backend, one thread over its connections and workers, and a thread for each worker that
 //! may block in a device.
 //!
-//! It is a host without load or measurement: it brings time, waits in one `poll(2)`, and runs what is due. Leaves out clocks, which its
-//! caller has, and processes.
+//! It is a host without load or measurement: it brings time, waits in one `poll(2)`, and runs what is due. Its connections are one
+//! descriptor there, an epoll's, and only those that are ready are read. Leaves out clocks, which its caller has, and processes.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -18,6 +18,7 @@ use super::caller::longest_body;
 use super::calls::Service;
 use super::connection::{Connection, Served};
 use super::pipe::Pipe;
+use super::ready::Ready;
 use super::wire;
 use crate::backends::Embedded;
 use crate::store::StoreError;
@@ -47,10 +48,13 @@ pub struct Server {
     listener: TcpListener,
     broker: Box<dyn Embedded>,
     workers: Vec<Box<dyn Worker>>,
-    connections: Vec<Connection>,
-    /// How many numbers were given out.
-    numbers: u32,
-    /// Those of them whose connections have ended, with everything that was asked there: they are given out again.
+    /// By their numbers.
+    connections: Vec<Option<Connection>>,
+    ready: Ready,
+    /// The numbers of those that are ready, in the turn in hand.
+    turns: Vec<u32>,
+    reads: u64,
+    /// Numbers whose connections have ended, with everything that was asked there: they are given out again.
     free: Vec<u32>,
     served: Served,
     scratch: Completions,
@@ -77,7 +81,9 @@ impl Server {
             workers: broker.workers(),
             broker,
             connections: Vec::new(),
-            numbers: 0,
+            ready: Ready::new()?,
+            turns: Vec::new(),
+            reads: 0,
             free: Vec::new(),
             served: Served {
                 url: url.to_string(),
@@ -127,12 +133,9 @@ impl Server {
 
     /// One pass over everything that is there to be done, without waiting. Returns whether anything was.
     pub fn turn(&mut self, now: Time) -> bool {
-        let mut moved = self.accept(now);
-        let Self { connections, broker, workers, served, scratch, free, .. } = self;
-        for connection in connections.iter_mut() {
-            moved |= connection.receive(now, &mut **broker, served);
-        }
-        for connection in connections.iter_mut() {
+        let mut moved = self.accept(now) | self.receive(now);
+        let Self { connections, ready, broker, workers, scratch, free, .. } = self;
+        for connection in connections.iter_mut().flatten() {
             moved |= connection.submit(now, scratch);
             moved |= connection.answer(now, scratch);
         }
@@ -140,14 +143,37 @@ impl Server {
             moved |= worker.run(now);
         }
         let stopped = broker.stopped();
-        for connection in connections.iter_mut() {
+        for place in connections.iter_mut() {
+            let Some(connection) = place else { continue };
             moved |= connection.answer(now, scratch);
             if let Some(why) = &stopped {
                 connection.stop(why);
             }
             connection.write(now);
+            connection.watch(now, ready);
+            if connection.is_over() {
+                free.push(connection.number());
+                *place = None;
+            }
         }
-        free.extend(connections.extract_if(.., |connection| connection.is_over()).map(|over| over.number()));
+        moved
+    }
+
+    /// Reads what has come, and does it as far as there is room.
+    fn receive(&mut self, now: Time) -> bool {
+        let mut turns = std::mem::take(&mut self.turns);
+        self.ready.take(&mut turns);
+        let waiting = self.connections.iter().flatten().filter(|connection| connection.has_input());
+        turns.extend(waiting.map(Connection::number));
+        let mut moved = false;
+        for number in turns.drain(..) {
+            // One that was in both lists finds nothing the second time.
+            if let Some(Some(connection)) = self.connections.get_mut(number as usize) {
+                self.reads += 1;
+                moved |= connection.receive(now, &mut *self.broker, &self.served);
+            }
+        }
+        self.turns = turns;
         moved
     }
 
@@ -158,9 +184,7 @@ impl Server {
                 Ok((stream, _)) => {
                     // One that is gone already needs nothing.
                     if let Ok(pipe) = Pipe::accepted(stream) {
-                        let number = self.free.pop().unwrap_or(self.numbers);
-                        self.numbers = self.numbers.max(number + 1);
-                        self.connections.push(Connection::new(now, pipe, number));
+                        self.welcome(now, pipe);
                     }
                     any = true;
                 }
@@ -171,27 +195,46 @@ impl Server {
         }
     }
 
+    /// A new connection, under the number of one that is over if there is one.
+    fn welcome(&mut self, now: Time, pipe: Pipe) {
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.connections.push(None);
+            self.connections.len() as u32 - 1
+        });
+        let mut connection = Connection::new(now, pipe, number);
+        connection.watch(now, &self.ready);
+        self.connections[number as usize] = Some(connection);
+    }
+
     /// How many numbers its clients have had: as many as were connected at once.
     pub fn numbers(&self) -> u32 {
-        self.numbers
+        self.connections.len() as u32
+    }
+
+    /// How often it has read from a connection: only where something was.
+    pub fn reads(&self) -> u64 {
+        self.reads
     }
 
     /// When there is something to do that no descriptor tells of.
     pub fn next_deadline(&self, now: Time) -> Time {
         let of_workers = self.workers.iter().filter_map(|worker| worker.next_deadline());
-        let of_connections = self.connections.iter().filter_map(Connection::next_deadline);
-        let held = self.connections.iter().any(Connection::is_held).then(|| now + ASK_AGAIN);
+        let connections = || self.connections.iter().flatten();
+        let of_connections = connections().filter_map(Connection::next_deadline);
+        let held = connections().any(Connection::is_held).then(|| now + ASK_AGAIN);
         of_workers.chain(of_connections).chain(held).min().unwrap_or(Time::NEVER)
     }
 
     /// Sleeps until a descriptor is ready; returns whether `stop` has ended.
     fn sleep(&self, at_most: Span, stop: BorrowedFd<'_>) -> io::Result<bool> {
-        let mut descriptors =
-            vec![PollFd::from_borrowed_fd(stop, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
+        let mut descriptors = vec![
+            PollFd::from_borrowed_fd(stop, PollFlags::IN),
+            PollFd::new(&self.listener, PollFlags::IN),
+            PollFd::new(&self.ready, PollFlags::IN),
+        ];
         let of_workers = self.workers.iter().map(|worker| worker.wait_on());
-        let pipes = self.connections.iter().filter_map(Connection::wait_on);
-        let engine = self.connections.iter().find_map(Connection::engine);
-        for wait_on in of_workers.chain(pipes).chain(engine) {
+        let engine = self.connections.iter().flatten().find_map(Connection::engine);
+        for wait_on in of_workers.chain(engine) {
             match wait_on {
                 WaitOn::Nothing => {}
                 WaitOn::Read(fd) => descriptors.push(PollFd::from_borrowed_fd(fd, PollFlags::IN)),

@@ -286,6 +286,27 @@ fn a_member_whose_process_hangs_loses_its_lanes_when_its_session_is_over_and_one
 }
 
 #[test]
+fn connections_on_which_nothing_happens_are_not_read() {
+    let mut pair = Pair::new("log");
+    pair.channel();
+    let idle: Vec<usize> = (0..200).map(|_| pair.connect(Role::Producer)).collect();
+    let flushes: Vec<Token> = idle.iter().map(|&client| pair.ask(client, Control::Flush)).collect();
+    for (&client, &flush) in idle.iter().zip(&flushes) {
+        assert_eq!(pair.ended(client, flush), Status::Done);
+    }
+    let producer = pair.connect(Role::Producer);
+    let reads = |pair: &Pair| pair.server.as_ref().unwrap().reads();
+    let before = reads(&pair);
+    for batch in 1..=50 {
+        assert_eq!(pair.publish(producer, 10).taken, 10);
+        pair.until(|pair| pair.seen[producer].outcomes.len() == 10 * batch);
+    }
+    // The hello, and each batch in at most a few pieces.
+    let read = reads(&pair) - before;
+    assert!((50..=200).contains(&read), "{read} reads for 50 batches beside 200 idle connections");
+}
+
+#[test]
 fn numbers_are_given_out_again_however_a_client_ends() {
     for url in ["log", "queue", "shard", "direct"] {
         let mut pair = Pair::new(url);
