@@ -796,6 +796,33 @@ mod tests {
             error("queue?delay=20min&as=sqs"),
             "sqs takes delay of at most 15 min; give another value, or leave `as=sqs` out"
         );
+        for (preset, refused) in [
+            (
+                "rabbitmq",
+                "max_message=513MiB prefetch=65536 delay=1s max_in_flight=9 priorities=2 message_groups=on deduplication=1s",
+            ),
+            (
+                "sqs",
+                "max_message=2MiB message_ttl=59s max_in_flight=0 max_deliveries=1001 prefetch=10 max_length=9 priorities=2",
+            ),
+            (
+                "sqs-fifo",
+                "visibility_timeout=13h message_ttl=15d max_in_flight=120001 message_groups=off deduplication=1min",
+            ),
+        ] {
+            for parameter in refused.split(' ') {
+                let (name, told) =
+                    (parameter.split('=').next().unwrap(), error(&format!("queue?as={preset}&{parameter}")));
+                assert!(told.starts_with(&format!("{preset} takes {name} ")), "{told}");
+                assert!(told.ends_with(&format!("give another value, or leave `as={preset}` out")), "{told}");
+            }
+        }
+        for taken in [
+            "rabbitmq&max_message=512MiB&prefetch=65535&message_ttl=1s&max_length=9",
+            "sqs&max_deliveries=1000&delay=15min",
+        ] {
+            assert!(queue(&format!("queue?as={taken}")).preset.is_some());
+        }
         assert_eq!(error("queue?message_ttl=0s"), "`message_ttl=0s`: write a time above zero, or forever");
         assert_eq!(error("queue?overflow=drop"), "`overflow=drop`: write drop-head or reject-publish");
         assert_eq!(error("queue?dead_letter=drop"), "`dead_letter=drop`: write discard, keep or channel");

@@ -242,11 +242,11 @@ impl QueueOptions {
             Feature::FullDepth,
             Feature::RedeliveryCount,
             Feature::ExactCredit,
-            Feature::Delay,
-            Feature::TimeToLive,
             Feature::Routing,
         ];
         let optional = [
+            (self.heeds_delays(), Feature::Delay),
+            (self.heeds_lives(), Feature::TimeToLive),
             (self.max_length > 0, Feature::LengthLimit),
             (self.priorities > 0, Feature::Priorities),
             (self.dead_letter == DeadLetter::Channel, Feature::DeadLetters),

@@ -79,17 +79,49 @@ impl Preset {
     }
 }
 
+/// Whether a setting is within its bounds, its name, and what they are.
+type Bound = (bool, &'static str, &'static str);
+
 impl QueueOptions {
-    /// Whether the settings are within the bounds that the preset's system documents.
+    /// Whether the settings are within the bounds that the preset's system documents, and are such as it has.
     pub fn check(&self) -> Result<(), OutOfBounds> {
-        let Some(preset @ (Preset::Sqs | Preset::SqsFifo)) = self.preset else { return Ok(()) };
+        let Some(preset) = self.preset else { return Ok(()) };
+        let broken = match preset {
+            Preset::RabbitMq => first_broken(&self.rabbitmq_bounds()),
+            Preset::Sqs | Preset::SqsFifo => first_broken(&self.sqs_bounds(preset)),
+        };
+        broken.map_or(Ok(()), |(parameter, bounds)| Err(OutOfBounds { preset: preset.name(), parameter, bounds }))
+    }
+
+    /// RabbitMQ 4: configuration (max_message_size), consumer prefetch (AMQP 0-9-1: prefetch-count is a short), quorum queues (priorities).
+    /// What it has only by a plugin, it has not.
+    fn rabbitmq_bounds(&self) -> [Bound; 7] {
+        [
+            (self.max_message_bytes <= 512 * MIB, "max_message", "of at most 512 MiB"),
+            (self.prefetch <= 65_535, "prefetch", "of at most 65535"),
+            (self.delay == Span::ZERO, "delay", "not at all"),
+            (self.max_in_flight == 0, "max_in_flight", "not at all: `prefetch` bounds what a consumer holds"),
+            (
+                self.priorities == 0,
+                "priorities",
+                "not at all: a quorum queue has two classes of its own, by another rule",
+            ),
+            (!self.message_groups, "message_groups", "not at all"),
+            (self.deduplication.is_none(), "deduplication", "not at all"),
+        ]
+    }
+
+    /// SQS developer guide, queue and message quotas; SQS API, SetQueueAttributes; dead-letter queues (maximum receives).
+    fn sqs_bounds(&self, preset: Preset) -> [Bound; 11] {
         let retained = self.message_ttl.is_some_and(|ttl| (MINUTE..=Span(DAY.0 * 14)).contains(&ttl));
-        let bounds = [
+        [
             (self.visibility_timeout <= Span(HOUR.0 * 12), "visibility_timeout", "of at most 12 h"),
             (self.max_message_bytes <= MIB, "max_message", "of at most 1 MiB"),
             (retained, "message_ttl", "from 1 min to 14 d"),
             (self.delay <= Span(MINUTE.0 * 15), "delay", "of at most 15 min"),
             ((1..=120_000).contains(&self.max_in_flight), "max_in_flight", "from 1 to 120000"),
+            (self.max_deliveries <= 1_000, "max_deliveries", "of at most 1000"),
+            (self.prefetch == 0, "prefetch", "not at all: a receiver asks for what it wants"),
             (self.max_length == 0, "max_length", "not at all"),
             (self.priorities == 0, "priorities", "not at all"),
             (
@@ -102,10 +134,22 @@ impl QueueOptions {
                 "deduplication",
                 "of 5 min for a FIFO queue, none otherwise",
             ),
-        ];
-        let broken = bounds.iter().find(|(kept, ..)| !kept);
-        broken.map_or(Ok(()), |&(_, parameter, bounds)| Err(OutOfBounds { preset: preset.name(), parameter, bounds }))
+        ]
     }
+
+    /// Whether a message may have a delay of its own: RabbitMQ has that by a plugin only.
+    pub(super) fn heeds_delays(&self) -> bool {
+        self.preset != Some(Preset::RabbitMq)
+    }
+
+    /// Whether a message may have a time to live of its own: in SQS the queue's retention counts.
+    pub(super) fn heeds_lives(&self) -> bool {
+        !matches!(self.preset, Some(Preset::Sqs | Preset::SqsFifo))
+    }
+}
+
+fn first_broken(bounds: &[Bound]) -> Option<(&'static str, &'static str)> {
+    bounds.iter().find(|(kept, ..)| !kept).map(|&(_, parameter, bounds)| (parameter, bounds))
 }
 
 /// The limits in force, with the source of those that a system documents.

@@ -67,8 +67,8 @@ impl QueueModel {
         if let Some(headers) = headers {
             said.level = headers.priority().unwrap_or(0).min(self.options.priorities);
             if self.channels[channel.0 as usize].dead_letters_of.is_none() {
-                said.delay = headers.span(names::DELAY);
-                said.time_to_live = headers.span(names::TIME_TO_LIVE);
+                said.delay = headers.span(names::DELAY).filter(|_| self.options.heeds_delays());
+                said.time_to_live = headers.span(names::TIME_TO_LIVE).filter(|_| self.options.heeds_lives());
             }
         }
         if said.delay.is_some() && (self.contract.order != Order::None || self.options.message_groups) {
