@@ -162,7 +162,7 @@ pub fn open(url: &BackendUrl, contract: &Contract, place: &Place<'_>) -> Result<
             }
             let broker = EngineBroker::open(model, contract.storage, limits, place.data)?;
             if let Some(dir) = place.data.filter(|_| contract.storage != Storage::Memory) {
-                about(url, *contract, 0).write(dir, contract.storage == Storage::Fsync)?;
+                about(url, *contract).write(dir, contract.storage == Storage::Fsync)?;
             }
             Box::new(broker)
         }
@@ -179,11 +179,11 @@ pub fn reopen(url: &BackendUrl, contract: &Contract, dir: &Path) -> Result<(Box<
         None => (Box::new(NullBroker::new(contract, limits.max_memory)?), ScanReport::default()),
         Some(model) => {
             let on_files = contract.storage != Storage::Memory;
-            let life = if on_files { about(url, *contract, 0).next_life(dir)? } else { 0 };
+            let about = on_files.then(|| about(url, *contract).next_life(dir)).transpose()?;
             let (broker, report) = EngineBroker::reopen(model, contract.storage, limits, dir)?;
-            if on_files {
-                about(url, *contract, life).write(dir, contract.storage == Storage::Fsync)?;
-                broker.begin_life(life);
+            if let Some(about) = about {
+                about.write(dir, contract.storage == Storage::Fsync)?;
+                broker.begin_life(about.life);
             }
             (Box::new(broker), report)
         }
@@ -191,9 +191,10 @@ pub fn reopen(url: &BackendUrl, contract: &Contract, dir: &Path) -> Result<(Box<
     Ok((with_faults(url, broker), report))
 }
 
-/// What a folder says of itself in its `life`.
-fn about(url: &BackendUrl, contract: Contract, life: u32) -> About {
-    About { model: url.kind().name().to_owned(), contract: contract.to_string(), life }
+/// What a folder says of itself in its first life.
+fn about(url: &BackendUrl, contract: Contract) -> About {
+    let options = url.deciding().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    About { model: url.kind().name().to_owned(), contract: contract.to_string(), options, life: 0 }
 }
 
 fn with_faults(url: &BackendUrl, broker: Box<dyn Embedded>) -> Box<dyn Embedded> {

@@ -248,6 +248,21 @@ impl BackendUrl {
         self.options.transport
     }
 
+    /// The options that decide where a message belongs and whether it stays, by name: what a journal means depends on them. Lanes are among them
+    /// when the name says how many.
+    pub(crate) fn deciding(&self) -> Vec<(&'static str, String)> {
+        let Options { log, queue, shard, direct, lanes, .. } = &self.options;
+        let own = match self.kind {
+            Kind::Log => Some(("cleanup", if log.cleanup == Cleanup::Compact { "compact" } else { "delete" })),
+            Kind::Queue => Some(("message_groups", if queue.message_groups { "on" } else { "off" })),
+            Kind::Shard => Some(("hash", if shard.hash == KeyHash::Xxh3 { "xxh3" } else { "md5" })),
+            Kind::Direct => Some(("answer", if direct.answer == Answer::Served { "served" } else { "stored" })),
+            Kind::Null => None,
+        };
+        let own = own.map(|(name, value)| (name, value.to_owned()));
+        own.into_iter().chain(lanes.map(|lanes| ("lanes", lanes.to_string()))).collect()
+    }
+
     /// How many lanes it can have over all channels.
     pub fn max_lanes(&self) -> u32 {
         match self.kind {

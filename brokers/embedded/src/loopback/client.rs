@@ -23,7 +23,7 @@ pub(super) const WINDOW: usize = 1_024;
 pub(super) const WINDOW_BYTES: u64 = 1 << 20;
 /// Settlements that may be unanswered.
 const SETTLEMENTS: usize = 1 << 16;
-/// Registration as many things a client says what they were about.
+/// Of as many things a client says what they were about.
 const REASONS: usize = 8;
 
 /// An operation that was sent.

@@ -233,10 +233,19 @@ fn a_folder_of_another_model_or_contract_is_refused_and_left_as_it_is() {
         let url = brokerlab_embedded::BackendUrl::parse(url).expect("a backend");
         brokerlab_embedded::reopen(&url, &contract(words), &data).map(drop).map_err(|error| error.to_string())
     };
-    for (url, words) in [("log", "page-cache"), ("queue", "at-most-once, page-cache"), ("queue", "fsync")] {
+    for (url, words) in [
+        ("log", "page-cache"),
+        ("queue", "at-most-once, page-cache"),
+        ("queue", "fsync"),
+        ("queue?message_groups=on", "page-cache"),
+    ] {
         let refused = reopen(url, words).expect_err("it is a queue's");
         assert!(refused.contains("about: written by `queue` under `at-least-once"), "{refused}");
     }
     assert_eq!(reopen("queue?prefetch=5", "page-cache"), Ok(()), "what may change from run to run");
+    assert_eq!(reopen("queue?queues=3", "page-cache"), Ok(()), "nobody had said how many");
+    assert_eq!(reopen("queue", "page-cache"), Ok(()));
+    let refused = reopen("queue?queues=4", "page-cache").expect_err("there are three");
+    assert!(refused.contains("with lanes=3, and") && refused.contains("with lanes=4 was asked for"), "{refused}");
     drop(folder);
 }
