@@ -11,9 +11,9 @@ use crate::broker::{ClientSpec, Role};
 use crate::completion::{Event, Refusal, Status};
 use crate::contract::{Contract, Delivery, Order};
 use crate::machine::{Effects, Model, Write};
-use crate::stream::trial::{Trial, any_command, calm_command, reshape};
+use crate::stream::trial::{Command, Trial, any_command, calm_command, reshape};
 use crate::time::{Span, Time};
-use crate::trial::crash::crash;
+use crate::trial::crash::{Crash, crash};
 
 /// Restarts of a sequence of commands: one after each.
 const RESTARTS: usize = 40;
@@ -105,6 +105,54 @@ proptest! {
     ) {
         prop_assert_eq!(trial(&options, contract).judge_with_crashes(&steps, contract.delivery), RESTARTS);
     }
+}
+
+#[test]
+fn a_record_that_failed_and_is_there_after_a_crash_holds_no_shard_back_that_was_read_past_it() {
+    let options = ShardOptions { on_demand: Some(Span(40)), failover_time: None, ..full() };
+    let contract = Contract { delivery: Delivery::AtMostOnce, order: Order::None, ..Contract::default() };
+    let publish = || Command::Publish { client: 1, channel: 0, keys: vec![2] };
+    // A record fails, its shard is split, the group reads and commits one of the child, which is split too: then the first record is back.
+    let steps = [
+        (publish(), 1),
+        (Command::Pass(40), 1),
+        (publish(), 1),
+        (Command::Stored { calls: 1, fails: true }, 81),
+        (Command::Connect(5), 1),
+        (Command::Grant(5, 1), 1),
+        (Command::Pass(40), 1),
+        (Command::Stored { calls: 1, fails: false }, 8),
+        (Command::Connect(3), 0),
+    ];
+    let steps: Vec<_> = steps.into_iter().map(|(command, keep)| (command, Crash::keeping(keep))).collect();
+    assert_eq!(trial(&options, contract).judge_with_crashes(&steps, contract.delivery), steps.len());
+}
+
+#[test]
+fn shards_that_are_split_and_merged_while_they_are_empty_are_looked_at_once_each() {
+    let options = ShardOptions { failover_time: None, ..full() };
+    let mut model = ShardModel::new(options, Contract::default()).expect("the contract is kept");
+    let mut out = Effects::default();
+    let admin = ClientSpec { number: 0, role: Role::Administrator, placement: 0 };
+    model.connect(Time(0), &admin, &mut out).expect("a new number");
+    let spec = ChannelSpec { name: "s".to_owned(), lanes: 1, groups: vec!["g".to_owned()], ..ChannelSpec::default() };
+    let mut ticket = 0;
+    let mut ask = |model: &mut ShardModel, control: Control, out: &mut Effects| {
+        model.control(Time(0), 0, Token(ticket), &control, out);
+        model.stored(Time(0), ticket, Ok(()), out);
+        ticket += 1;
+    };
+    ask(&mut model, Control::Create(spec), &mut out);
+    // By every path that there is, the last one has 2^100 ancestors.
+    for turn in 0..100 {
+        ask(&mut model, Control::Split { lane: LaneId(3 * turn), at: None }, &mut out);
+        ask(&mut model, Control::Merge { lane: LaneId(3 * turn + 1), with: LaneId(3 * turn + 2) }, &mut out);
+    }
+    assert!(out.outcomes.iter().all(|(_, outcome)| outcome.status == Status::Done), "{:?}", out.outcomes);
+    out.clear();
+    let role = Role::Member { group: "g".to_owned(), channels: vec![ChannelId(0)] };
+    model.connect(Time(0), &ClientSpec { number: 1, role, placement: 0 }, &mut out).expect("a new number");
+    assert_eq!(out.events, [(1, Event::LaneAssigned { lane: LaneId(300), position: 0 })]);
 }
 
 /// One stream of one shard, a producer (1) and a worker of application `g` (2) with much credit.

@@ -5,6 +5,8 @@
 //! read in the order in which it was written. A lane that was read to its end stays with its owner, who may still settle and
 //! seek in it, and goes to nobody else. Leaves out which keys a lane takes: the model knows.
 
+use std::collections::BTreeSet;
+
 use super::lane::{Lane, NOBODY};
 use super::{Part, Source, Stream};
 use crate::batch::{ChannelId, LaneId, Token};
@@ -99,13 +101,15 @@ impl Stream {
     /// nothing of those before it: it may have been split again while it was empty.
     fn may_follow(&self, lane: u32, slot: u32) -> bool {
         let mut open = vec![lane];
+        // Two of which one was split share their past: each lane of it is looked at once.
+        let mut seen = BTreeSet::new();
         while let Some(lane) = open.pop() {
             for &parent in self.lanes[lane as usize].parents.iter().filter(|&&parent| parent != NOBODY) {
                 let at = &self.lanes[parent as usize];
                 if !at.is_finished(slot) {
                     return false;
                 }
-                if at.cursors[slot as usize].committed == 0 {
+                if at.cursors[slot as usize].committed == 0 && seen.insert(parent) {
                     open.push(parent);
                 }
             }

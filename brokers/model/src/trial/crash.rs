@@ -33,6 +33,11 @@ impl Crash {
     /// Nothing is there that was not acknowledged.
     pub(crate) const HARSH: Self = Self { keep: 0, lose: u8::MAX, retire: u8::MAX, early: 0 };
 
+    /// So much of what was not acknowledged is there, and nothing that failed to be stored is lost.
+    pub(crate) const fn keeping(keep: u8) -> Self {
+        Self { keep, ..Self::GENTLE }
+    }
+
     /// Whether a message whose storage failed is gone.
     pub(crate) fn loses(self, position: u64) -> bool {
         (self.lose >> (position % 8)) & 1 == 1

@@ -109,10 +109,15 @@ impl Reference {
         known.closed && !left
     }
 
-    /// Whether a group has finished all lanes whose keys a lane took over, and those whose keys these took over.
+    /// Whether a group has finished all lanes whose keys a lane took over, and those whose keys these took over. What it committed
+    /// something of, it was given after it had finished everything before: a message there that failed to be stored and is there again after a crash changes
+    /// nothing of that.
     pub(super) fn may_be_read(&self, lane: u32, group: u32) -> bool {
+        let was_read = |parent: u32| self.cursors[&(parent, group)].committed > 0;
         let before = &self.lanes[lane as usize].parents;
-        before.iter().all(|&parent| self.is_finished(parent, group) && self.may_be_read(parent, group))
+        before
+            .iter()
+            .all(|&parent| self.is_finished(parent, group) && (was_read(parent) || self.may_be_read(parent, group)))
     }
 
     /// The channel of a lane.
