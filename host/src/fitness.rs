@@ -409,9 +409,10 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let own = std::process::id();
-        assert_eq!(listeners(port), [own]);
+        // A process that another test starts just now has it too, until it becomes another program.
+        assert!(listeners(port).contains(&own));
         drop(listener);
-        assert_eq!(listeners(port), Vec::<u32>::new());
+        assert!(!listeners(port).contains(&own));
         let servers = [Server { name: "us".to_owned(), pid: own, own: true }];
         let clock = crate::clock::WallClock::new();
         let (before, after) = (Look::beside(&clock, &servers), Look::beside(&clock, &servers));
