@@ -158,7 +158,7 @@ impl Direct {
                 }
             }
         }
-        self.completions.outcomes.extend(self.effects.outcomes.iter().map(|(_, outcome)| *outcome));
+        self.completions.outcomes.extend(self.effects.outcomes.iter().map(|(_, outcome)| outcome));
         for run in &self.effects.deliveries {
             let deliveries = &mut self.completions.deliveries;
             self.store.read_runs(

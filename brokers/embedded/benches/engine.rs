@@ -84,7 +84,7 @@ impl Bare {
                 }
             }
         }
-        for (client, outcome) in self.effects.outcomes.drain(..) {
+        for (client, outcome) in self.effects.outcomes.iter() {
             completions[client as usize].outcomes.push(outcome);
         }
         for deliver in self.effects.deliveries.drain(..) {

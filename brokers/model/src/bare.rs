@@ -400,24 +400,25 @@ impl State {
     /// Puts everything that the model has for its clients into their mailboxes.
     fn hand_out(&mut self) {
         let mut effects = std::mem::take(&mut self.effects);
-        for (client, outcome) in effects.outcomes.drain(..) {
+        for (client, outcomes) in effects.outcomes.stretches() {
             if let Some(completions) = self.fill(client) {
-                completions.outcomes.push(outcome);
+                completions.outcomes.extend_from_slice(outcomes);
             }
         }
-        for deliver in effects.deliveries.drain(..) {
-            self.deliver(&deliver);
+        for deliver in &effects.deliveries {
+            self.deliver(deliver);
         }
         for (client, token, answer) in effects.answers.drain(..) {
             if let Some(completions) = self.fill(client) {
                 completions.answers.push((token, answer));
             }
         }
-        for (client, event) in effects.events.drain(..) {
+        for &(client, event) in &effects.events {
             if let Some(completions) = self.fill(client) {
                 completions.events.push(event);
             }
         }
+        effects.clear();
         self.effects = effects;
     }
 

@@ -36,6 +36,7 @@ pub mod journal;
 mod lane_room;
 pub mod log;
 pub mod machine;
+pub mod outcomes;
 pub mod queue;
 mod routing;
 pub mod shard;
@@ -70,4 +71,5 @@ pub use lane_room::{LANES_MAX, PLACES_MAX};
 pub use machine::{
     ChannelRecord, Deliver, Effects, GROUPS_MAX, Model, NAME_BYTES_MAX, Record, Reshape, ReshapeRecord, Write,
 };
+pub use outcomes::Outcomes;
 pub use time::{Span, Time};

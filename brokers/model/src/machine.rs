@@ -7,10 +7,11 @@ use crate::batch::{Accepted, ChannelId, ChannelSpec, Control, LaneId, Publishes,
 use crate::binding::Binding;
 use crate::broker::{ClientSpec, ConnectError};
 use crate::capabilities::{Capabilities, Settings, Tally, Unsupported};
-use crate::completion::{Answer, Event, Failure, Outcome};
+use crate::completion::{Answer, Event, Failure};
 use crate::contract::Contract;
 use crate::death::Death;
 use crate::journal::{Journal, JournalError};
+use crate::outcomes::Outcomes;
 use crate::time::{Span, Time};
 
 /// A messaging model. Single-owner: parallelism and placement belong to the host.
@@ -359,7 +360,7 @@ pub struct Effects {
     /// Work for the storage, in order.
     pub writes: Vec<Write>,
     /// Operations that ended, by client.
-    pub outcomes: Vec<(u32, Outcome)>,
+    pub outcomes: Outcomes,
     /// Messages to hand out, in order.
     pub deliveries: Vec<Deliver>,
     /// Answers to questions, by client.

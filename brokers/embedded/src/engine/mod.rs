@@ -490,9 +490,9 @@ impl State {
             deliver.receipt.epoch = deliver.receipt.epoch.wrapping_add(self.epochs);
         }
         let Self { effects, boxes, store, held, .. } = self;
-        for run in effects.outcomes.chunk_by(|a, b| a.0 == b.0) {
-            if let Some(completions) = boxes.fill(run[0].0, origin) {
-                completions.outcomes.extend(run.iter().map(|(_, outcome)| *outcome));
+        for (client, outcomes) in effects.outcomes.stretches() {
+            if let Some(completions) = boxes.fill(client, origin) {
+                completions.outcomes.extend_from_slice(outcomes);
             }
         }
         if let Some(held) = held {

@@ -147,7 +147,7 @@ impl Rig {
                 self.ticket = Some(*ticket);
             }
         }
-        for &(client, outcome) in &self.out.outcomes {
+        for (client, outcome) in self.out.outcomes.iter() {
             if client == CALLER {
                 assert!(self.ended.iter().all(|(token, _)| *token != outcome.token.0), "{outcome:?} ended twice");
                 self.ended.push((outcome.token.0, outcome.status));

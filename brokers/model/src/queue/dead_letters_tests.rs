@@ -189,7 +189,7 @@ impl World {
                 Write::Trim { .. } => {}
             }
         }
-        for (_, outcome) in out.outcomes {
+        for (_, outcome) in out.outcomes.iter() {
             self.statuses.push(outcome.status);
             if let Some(number) = self.publishes.remove(&outcome.token.0).filter(|_| outcome.status == Status::Done) {
                 self.acknowledged.insert(number);

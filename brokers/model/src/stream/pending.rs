@@ -136,3 +136,33 @@ impl Pending {
         Some((self.first - 1, call))
     }
 }
+
+/// What stands at these places of a ring, in the one or two pieces that it stands in: each with how many come before it.
+pub(crate) fn pieces(ring: &VecDeque<Token>, places: Range<usize>) -> [(usize, &[Token]); 2] {
+    let (front, back) = ring.as_slices();
+    let cut = places.end.min(front.len()).max(places.start);
+    let behind = |place: usize| place.saturating_sub(front.len());
+    let first = front.get(places.start..cut).unwrap_or_default();
+    [(0, first), (first.len(), &back[behind(places.start)..behind(places.end)])]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pieces_of_a_ring_are_what_stands_there_wherever_it_wraps() {
+        for turned in 0..8 {
+            let mut ring = VecDeque::with_capacity(8);
+            ring.extend((0..turned).map(Token));
+            ring.drain(..);
+            ring.extend((0..8).map(Token));
+            for (from, to) in (0..=8).flat_map(|from| (from..=8).map(move |to| (from, to))) {
+                let found = pieces(&ring, from..to);
+                let tokens: Vec<Token> = found.iter().flat_map(|(_, piece)| piece.iter().copied()).collect();
+                assert_eq!(tokens, (from as u64..to as u64).map(Token).collect::<Vec<_>>());
+                assert_eq!((found[0].0, found[1].0), (0, found[0].1.len()));
+            }
+        }
+    }
+}

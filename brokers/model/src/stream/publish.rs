@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::lane::Lane;
-use super::pending::{Kind, Sent, What};
+use super::pending::{Kind, Sent, What, pieces};
 use super::{Part, Stream, ended, placed};
 use crate::batch::{Accepted, LaneId, Publishes, Token};
 use crate::completion::{Failure, Outcome, Refusal, Status};
@@ -96,16 +96,18 @@ impl Stream {
         while let Some((answered, call)) = self.pending.pop_through(ticket) {
             out.outcomes.reserve(call.count as usize);
             let mut failed: Vec<(u32, Range<u64>)> = Vec::new();
-            let mut tokens = self.pending.tokens.drain(..call.count as usize);
+            let mut ended = 0;
             for Sent { position, lane: number, count, what } in self.pending.sent.drain(..call.runs as usize) {
                 let positions = position..position + u64::from(count);
+                let tokens = ended..ended + count as usize;
+                ended = tokens.end;
                 let lane = &mut self.lanes[number as usize];
                 if what != What::Fresh {
                     let now_lost = failed.iter().any(|(lane, lost)| *lane == number && lost.contains(&position));
                     let lost = what == What::LostRepeat || now_lost;
                     let status = if lost { Status::Failed(Failure::Storage) } else { Status::Done };
-                    let outcome = |token| placed(call.client, token, status, LaneId(number), position);
-                    out.outcomes.extend(tokens.next().map(outcome));
+                    let token = self.pending.tokens[tokens.start];
+                    out.outcomes.push(placed(call.client, token, status, LaneId(number), position));
                     continue;
                 }
                 if result.is_err() {
@@ -121,10 +123,14 @@ impl Stream {
                     lane.touched = true;
                     self.touched.push(number);
                 }
-                let outcome = |(position, token)| placed(call.client, token, status, LaneId(number), position);
-                out.outcomes.extend(positions.zip(tokens.by_ref()).map(outcome));
+                for (from, tokens) in pieces(&self.pending.tokens, tokens) {
+                    let first = position + from as u64;
+                    let outcome =
+                        |(n, &token)| Outcome { token, status, lane: LaneId(number), position: first + n as u64 };
+                    out.outcomes.extend_of(call.client, tokens.iter().enumerate().map(outcome));
+                }
             }
-            drop(tokens);
+            self.pending.tokens.drain(..call.count as usize);
             for (lane, positions) in failed {
                 self.pending.lose(lane, &positions);
             }

@@ -201,7 +201,7 @@ impl<M: Model + Clone> Trial<M> {
         if let Err(why) = verdict {
             panic!("{what} at {:?}: {why}\ndid {:#?}", self.now, self.out);
         }
-        let outcomes = self.out.outcomes.iter().map(|(client, outcome)| (*client, outcome.token));
+        let outcomes = self.out.outcomes.iter().map(|(client, outcome)| (client, outcome.token));
         let answers = self.out.answers.iter().map(|(client, token, _)| (*client, *token));
         for (client, token) in outcomes.chain(answers) {
             let (asked_by, times) = self.tokens.get_mut(&token).expect("nothing ends that was not asked");

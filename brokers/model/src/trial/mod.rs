@@ -287,7 +287,7 @@ impl<M: Model + Clone> Trial<M> {
         self.model.settle(self.now, number, &[Settlement { token, receipt, verdict }], &mut self.out);
         let outcome = self.out.outcomes.iter().find(|(_, outcome)| outcome.token == token);
         let Some((_, Outcome { status, .. })) = outcome else { panic!("{receipt:?} is settled at once") };
-        assert_eq!(*status, expected, "{verdict:?} of {receipt:?} by {number} at {:?}", self.now);
+        assert_eq!(status, expected, "{verdict:?} of {receipt:?} by {number} at {:?}", self.now);
         self.judge(&[]);
     }
 
@@ -327,7 +327,7 @@ impl<M: Model + Clone> Trial<M> {
             }
         }
         let mut grants = Vec::new();
-        for &(client, outcome) in &out.outcomes {
+        for (client, outcome) in out.outcomes.iter() {
             let operation = self.open.remove(&outcome.token);
             let Some((owner, asked)) = operation else { panic!("{outcome:?} ended twice or was never asked") };
             assert_eq!(owner, client, "{outcome:?}");
@@ -377,7 +377,7 @@ impl<M: Model + Clone> Trial<M> {
                 assert!(longest <= max_length, "position {position} of lane {} was taken", lane.0);
             }
         }
-        for (_, outcome) in &out.outcomes {
+        for (_, outcome) in out.outcomes.iter() {
             if outcome.status == Status::Failed(Failure::Overloaded) {
                 let longest = self.ledger.longest(outcome.lane.0, self.ledger.words_of(outcome.token));
                 assert!(longest >= max_length, "{outcome:?}");

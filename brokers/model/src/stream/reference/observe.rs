@@ -9,6 +9,7 @@ use crate::batch::{ChannelId, LaneId, Token};
 use crate::broker::Role;
 use crate::completion::{Answer, Event, Outcome, Status};
 use crate::machine::{Deliver, Effects, Record, Write};
+use crate::outcomes::Outcomes;
 use crate::time::Time;
 
 impl Reference {
@@ -152,10 +153,10 @@ impl Reference {
     }
 
     /// Grants end in the order of the deliveries; everything else in the order in which it was asked.
-    fn compare_outcomes(due: &[(u32, Outcome)], granted: &[(u32, Token)], did: &[(u32, Outcome)]) -> Verdicts {
+    fn compare_outcomes(due: &[(u32, Outcome)], granted: &[(u32, Token)], did: &Outcomes) -> Verdicts {
         let is_grant = |client: u32, token: Token| granted.contains(&(client, token));
         let (grants, others): (Vec<_>, Vec<_>) =
-            did.iter().copied().partition(|(client, outcome)| is_grant(*client, outcome.token));
+            did.iter().partition(|(client, outcome)| is_grant(*client, outcome.token));
         if others != due {
             return Err(format!("outcomes {others:?}, due {due:?}"));
         }
