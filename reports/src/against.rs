@@ -134,10 +134,11 @@ fn hold(old: &FixedCase, new: &FixedCase, report: &mut AgainstReport) {
 }
 
 /// Every exact count by its name in the file.
-pub(crate) fn counts(case: &FixedCase) -> [(&'static str, Option<u64>); 8] {
+pub(crate) fn counts(case: &FixedCase) -> [(&'static str, Option<u64>); 9] {
     let c = &case.counts;
     [
         ("bytes_written", Some(c.bytes_written)),
+        ("bytes_filled", Some(c.bytes_filled)),
         ("write_calls", Some(c.write_calls)),
         ("bytes_read", Some(c.bytes_read)),
         ("read_calls", Some(c.read_calls)),

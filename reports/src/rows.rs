@@ -604,6 +604,7 @@ fn add_counts(sum: &mut Counts, cell: &Counts) {
 
 fn add_work(sum: &mut WorkCounts, cell: &WorkCounts) {
     add(&mut sum.bytes_written, cell.bytes_written);
+    add(&mut sum.bytes_filled, cell.bytes_filled);
     add(&mut sum.write_calls, cell.write_calls);
     add(&mut sum.bytes_read, cell.bytes_read);
     add(&mut sum.read_calls, cell.read_calls);

@@ -157,6 +157,9 @@ pub enum ConnectError {
 pub struct WorkCounts {
     /// Bytes handed to the operating system to be written.
     pub bytes_written: u64,
+    /// Bytes of zeroes by which new files were filled ahead of those, and not counted there. Once a file is used again there are none.
+    #[serde(default)]
+    pub bytes_filled: u64,
     /// Calls that wrote them.
     pub write_calls: u64,
     /// Bytes read back from files.
@@ -176,6 +179,7 @@ impl WorkCounts {
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
             bytes_written: self.bytes_written - earlier.bytes_written,
+            bytes_filled: self.bytes_filled - earlier.bytes_filled,
             write_calls: self.write_calls - earlier.write_calls,
             bytes_read: self.bytes_read - earlier.bytes_read,
             read_calls: self.read_calls - earlier.read_calls,

@@ -149,6 +149,7 @@ fn fixed(view: &View) -> Markup {
         "Messages",
         "Digest",
         "Bytes written",
+        "Bytes filled",
         "Writes",
         "Bytes read",
         "Reads",

@@ -8,7 +8,7 @@ use crate::synthetic;
 fn equal_counts_pass() {
     let base = synthetic::empty(brokerlab_reports::result::Command::Run);
     let report = against(&base, &base.clone());
-    assert_eq!((report.exit_code(), report.equal), (0, 4 * 8));
+    assert_eq!((report.exit_code(), report.equal), (0, 4 * 9));
     assert_eq!(report.lines().len(), 1);
 }
 

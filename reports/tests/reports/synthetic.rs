@@ -125,6 +125,7 @@ fn used(shape: Shape, due: u64) -> ResourceRecord {
 fn worked(shape: Shape, all: u64) -> WorkCounts {
     WorkCounts {
         bytes_written: all * shape.bytes_each,
+        bytes_filled: 0,
         write_calls: all / 24,
         bytes_read: if shape.backend == "log" { all * 560 } else { 0 },
         read_calls: all / 60,

@@ -724,6 +724,7 @@ fn keep_buffer(spare: &mut Vec<Vec<u8>>, mut buffer: Vec<u8>) {
 
 fn add(to: &mut WorkCounts, more: &WorkCounts) {
     to.bytes_written += more.bytes_written;
+    to.bytes_filled += more.bytes_filled;
     to.write_calls += more.write_calls;
     to.bytes_read += more.bytes_read;
     to.read_calls += more.read_calls;

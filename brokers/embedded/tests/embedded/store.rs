@@ -132,11 +132,39 @@ proptest! {
 }
 
 #[test]
+fn a_new_segment_is_filled_ahead_of_what_is_written_and_no_farther_than_it_goes() {
+    let folder = folder();
+    let limits = Limits { segment_bytes: 300 << 10, ..Limits::default() };
+    let mut store = Store::create(Storage::PageCache, limits, Some(folder.path())).unwrap();
+    let written = |store: &Store| (store.counts().bytes_written, store.counts().bytes_filled);
+    assert_eq!(written(&store), (64, 256 << 10));
+    let payload = vec![1; 29_931];
+    let mut framed = 0;
+    for position in 0..10 {
+        // A frame of 40 bytes and a message of 24 + 3 + 2 + 29,931.
+        store.append(LaneId(0), position, &message(b"key", &payload), true);
+        store.barrier(position);
+        assert_eq!(write_all(&mut store), Some((position, true)));
+        framed += 30_000;
+        let filled = if 64 + framed > 256 << 10 { 300 << 10 } else { 256 << 10 };
+        assert_eq!(written(&store), (64 + framed, filled), "position {position}");
+    }
+    let segment = std::fs::metadata(folder.path().join("segment-00000000.log")).expect("it is there");
+    assert_eq!(segment.len(), 300 << 10);
+    // The eleventh goes to a segment of its own.
+    store.append(LaneId(0), 10, &message(b"key", &payload), true);
+    store.barrier(10);
+    assert_eq!(write_all(&mut store), Some((10, true)));
+    assert_eq!(written(&store), (2 * 64 + 11 * 30_000, (300 << 10) + (256 << 10)));
+}
+
+#[test]
 fn the_work_is_counted_to_the_byte() {
     let folder = folder();
     let mut store = Store::create(Storage::Fsync, Limits::default(), Some(folder.path())).unwrap();
-    // The first segment's header, and the folder flushed so that its name is there after a power cut.
-    let begun = WorkCounts { bytes_written: 64, write_calls: 1, fsyncs: 1, ..WorkCounts::default() };
+    // The first segment's first piece of zeroes and its header, and the folder flushed so that its name is there after a power cut.
+    let begun =
+        WorkCounts { bytes_written: 64, bytes_filled: 256 << 10, write_calls: 1, fsyncs: 1, ..WorkCounts::default() };
     assert_eq!(store.counts(), begun);
     for position in 0..3 {
         store.append(LaneId(0), position, &message(b"key", &[1; 100]), true);

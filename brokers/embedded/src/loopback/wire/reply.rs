@@ -84,9 +84,10 @@ pub(in crate::loopback) fn put_held(out: &mut Vec<u8>, held: Option<Blocked>) {
 
 pub(in crate::loopback) fn put_counts(out: &mut Vec<u8>, counts: &WorkCounts) {
     put_frame(out, COUNTS, |out| {
-        let WorkCounts { bytes_written, write_calls, bytes_read, read_calls, fsyncs, payload_copies, round_trips } =
-            *counts;
-        for number in [bytes_written, write_calls, bytes_read, read_calls, fsyncs, payload_copies, round_trips] {
+        let WorkCounts { bytes_written, bytes_filled, write_calls, bytes_read, read_calls, .. } = *counts;
+        let WorkCounts { fsyncs, payload_copies, round_trips, .. } = *counts;
+        let files = [bytes_written, bytes_filled, write_calls, bytes_read, read_calls, fsyncs];
+        for number in files.into_iter().chain([payload_copies, round_trips]) {
             put_u64(out, number);
         }
     });
@@ -264,6 +265,7 @@ fn read_held(mut body: Reader<'_>) -> Option<Reply> {
 fn read_counts(mut body: Reader<'_>) -> Option<Reply> {
     let counts = WorkCounts {
         bytes_written: body.u64()?,
+        bytes_filled: body.u64()?,
         write_calls: body.u64()?,
         bytes_read: body.u64()?,
         read_calls: body.u64()?,
