@@ -1,7 +1,7 @@
-//! The frame being built: its bytes, and a table of where its messages stand, lane by lane.
+//! The frame being built: its bytes, and whose its messages are; and the table of where a frame's messages stand, lane by lane.
 //!
-//! The table is 16 bytes a message, and every reader shares it. It is kept for as long as the frame is in memory, and made again when the frame is read back. Leaves
-//! out what a frame's header says.
+//! The table is 16 bytes a message. It is made from the frame when somebody reads there first, shared by all who do, and kept for as long as
+//! the frame is in memory. Leaves out what a frame's header says.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,50 +14,32 @@ use super::format::{self, FRAME_ALIGN, FRAME_HEADER};
 /// Bytes of a cache line.
 pub(super) const LINE: usize = 64;
 
-/// Where a frame's messages stand, in the order in which they were appended, and which of them belong together.
+/// Whose a frame's messages are: each lane that has some, in the order of their first ones, and how many.
 #[derive(Debug, Default)]
-pub(super) struct Places {
-    slices: Vec<Slice>,
-    /// The group of each; empty while there is one group only.
-    group_of: Vec<u32>,
-    /// A lane's messages each, in the order of their first ones, and how many.
+pub(super) struct Groups {
     groups: Vec<(LaneId, u32)>,
+    messages: u32,
 }
 
-impl Places {
-    pub(super) fn len(&self) -> usize {
-        self.slices.len()
+impl Groups {
+    /// How many messages there are.
+    pub(super) fn messages(&self) -> u32 {
+        self.messages
     }
 
     /// A group for a lane that has none yet.
     pub(super) fn begin(&mut self, lane: LaneId) -> u32 {
-        if self.groups.len() == 1 {
-            self.group_of.resize(self.slices.len(), 0);
-        }
         self.groups.push((lane, 0));
         self.groups.len() as u32 - 1
     }
 
-    /// The next message is one of the group.
-    pub(super) fn push(&mut self, group: u32, slice: Slice) {
-        self.slices.push(slice);
-        if self.groups.len() > 1 {
-            self.group_of.push(group);
-        }
-        self.groups[group as usize].1 += 1;
-    }
-
     /// The next messages are all of the group.
-    pub(super) fn push_run(&mut self, group: u32, slices: impl ExactSizeIterator<Item = Slice>) {
-        let count = slices.len();
-        self.slices.extend(slices);
-        if self.groups.len() > 1 {
-            self.group_of.resize(self.slices.len(), group);
-        }
-        self.groups[group as usize].1 += count as u32;
+    pub(super) fn add(&mut self, group: u32, count: u32) {
+        self.groups[group as usize].1 += count;
+        self.messages += count;
     }
 
-    /// Each lane, and with which place of the table its messages begin.
+    /// Each lane, and with which place of the frame's table its messages begin.
     pub(super) fn starts(&self) -> impl Iterator<Item = (LaneId, u32)> + '_ {
         self.groups.iter().scan(0, |next, &(lane, count)| {
             let start = *next;
@@ -66,12 +48,44 @@ impl Places {
         })
     }
 
-    /// The table: where each message stands, lane by lane.
-    pub(super) fn table(&self) -> Arc<[Slice]> {
-        if self.groups.len() < 2 {
+    /// Empties it and keeps its memory.
+    pub(super) fn clear(&mut self) {
+        self.groups.clear();
+        self.messages = 0;
+    }
+}
+
+/// Makes the tables of frames: where each message stands, lane by lane.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    /// In the order in which they were appended.
+    slices: Vec<Slice>,
+    /// The group of each; empty while there is one group only.
+    group_of: Vec<u32>,
+    groups: Groups,
+}
+
+impl Places {
+    fn begin(&mut self, lane: LaneId) -> u32 {
+        if self.groups.groups.len() == 1 {
+            self.group_of.resize(self.slices.len(), 0);
+        }
+        self.groups.begin(lane)
+    }
+
+    fn push(&mut self, group: u32, slices: impl ExactSizeIterator<Item = Slice>) {
+        self.groups.add(group, slices.len() as u32);
+        self.slices.extend(slices);
+        if self.groups.groups.len() > 1 {
+            self.group_of.resize(self.slices.len(), group);
+        }
+    }
+
+    fn table(&self) -> Arc<[Slice]> {
+        if self.groups.groups.len() < 2 {
             return Arc::from(&self.slices[..]);
         }
-        let mut next: Vec<u32> = self.starts().map(|(_, start)| start).collect();
+        let mut next: Vec<u32> = self.groups.starts().map(|(_, start)| start).collect();
         let mut table = self.slices.clone();
         for (&slice, &group) in self.slices.iter().zip(&self.group_of) {
             let place = &mut next[group as usize];
@@ -81,52 +95,45 @@ impl Places {
         Arc::from(table)
     }
 
-    /// Empties it and keeps its memory.
-    pub(super) fn clear(&mut self) {
+    fn clear(&mut self) {
         self.slices.clear();
         self.group_of.clear();
         self.groups.clear();
     }
 
-    /// The table of a whole frame that was read back.
+    /// The table of a frame of so many records; nothing when its bytes are none.
     pub(super) fn of_frame(&mut self, frame: &[u8], records: u32) -> Option<Arc<[Slice]>> {
         self.clear();
-        let mut groups: BTreeMap<LaneId, u32> = BTreeMap::new();
+        // Of all lanes but the first: most frames have no other.
+        let mut others: BTreeMap<LaneId, u32> = BTreeMap::new();
         let mut last = None;
         let mut at = FRAME_HEADER;
         for _ in 0..records {
             let mut group = |places: &mut Self, lane| match last {
                 Some((known, group)) if known == lane => group,
                 Some(_) | None => {
-                    let group = *groups.entry(lane).or_insert_with(|| places.begin(lane));
+                    let group = match places.groups.groups.first() {
+                        None => places.begin(lane),
+                        Some((first, _)) if *first == lane => 0,
+                        Some(_) => *others.entry(lane).or_insert_with(|| places.begin(lane)),
+                    };
                     last = Some((lane, group));
                     group
                 }
             };
             if let Some((lane, slice, next)) = format::place_at(frame, at) {
                 let group = group(self, lane);
-                self.push(group, slice);
+                self.push(group, std::iter::once(slice));
                 at = next;
             } else if let Some(run) = format::Run::read(frame, at) {
                 let group = group(self, run.lane);
-                self.push_run(group, run.slices());
+                self.push(group, run.slices());
                 at = run.bodies.1;
             } else {
                 at = format::read_entry(frame, at)?.1;
             }
         }
         Some(self.table())
-    }
-}
-
-/// Where a message stands whose key begins at `at` of its frame.
-pub(super) fn slice(at: usize, key: &[u8], headers: &[u8], payload_len: u32, payload: Option<&[u8]>) -> Slice {
-    Slice {
-        at: at as u32,
-        key_len: key.len() as u16,
-        header_len: headers.len() as u16,
-        payload_len,
-        has_payload: payload.is_some(),
     }
 }
 
@@ -178,11 +185,6 @@ impl Buffer {
         }
     }
 
-    /// Where in the frame a place of the buffer is.
-    pub(super) fn place(&self, at: usize) -> u32 {
-        (at - self.lead) as u32
-    }
-
     /// A copy that is as large as it has to be, to stand at `at` of its segment; this one is empty afterwards.
     pub(super) fn move_out(&mut self, at: u64) -> Self {
         let len = self.len();
@@ -212,7 +214,7 @@ pub(super) struct Building {
     /// Its bytes. Empty when no frame was begun.
     pub(super) buffer: Buffer,
     pub(super) records: u32,
-    pub(super) places: Places,
+    pub(super) groups: Groups,
     /// When the first of its messages was taken, or of its records while it has none.
     pub(super) begun: Time,
 }
@@ -238,7 +240,7 @@ mod tests {
             let mut buffer = Buffer::begin(Buffer::with_capacity(capacity), Some(at));
             let body: Vec<u8> = (0..capacity - FRAME_HEADER).map(|n| n as u8).collect();
             buffer.bytes.extend_from_slice(&body);
-            assert_eq!((buffer.len(), buffer.place(buffer.bytes.len())), (capacity, capacity as u32));
+            assert_eq!(buffer.len(), capacity);
             let mut own = buffer.move_out(at);
             assert_eq!((buffer.len(), own.len()), (0, capacity));
             let padded = own.pad().len();
@@ -251,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_table_holds_each_lanes_messages_together_and_in_order() {
-        let at = |at| Slice { at, key_len: 1, header_len: 2, payload_len: 3, has_payload: true };
+        let at = |at| std::iter::once(Slice { at, key_len: 1, header_len: 2, payload_len: 3, has_payload: true });
         let ats = |places: &Places| places.table().iter().map(|slice| slice.at).collect::<Vec<_>>();
         let mut places = Places::default();
         let first = places.begin(LaneId(7));
@@ -263,8 +265,8 @@ mod tests {
         places.push(first, at(300));
         places.push(second, at(400));
         assert_eq!(ats(&places), [64, 100, 300, 200, 400]);
-        assert_eq!(places.starts().collect::<Vec<_>>(), [(LaneId(7), 0), (LaneId(3), 3)]);
+        assert_eq!(places.groups.starts().collect::<Vec<_>>(), [(LaneId(7), 0), (LaneId(3), 3)]);
         places.clear();
-        assert_eq!((places.len(), places.table().len()), (0, 0));
+        assert_eq!((places.groups.messages(), places.table().len()), (0, 0));
     }
 }

@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-use std::sync::Arc;
 
 use brokerlab_model::{LaneId, Slice};
 use bytes::Bytes;
@@ -29,7 +28,7 @@ pub(super) struct Leaving {
 struct Copies {
     /// The frame in hand.
     buffer: Option<Buffer>,
-    table: Vec<Slice>,
+    messages: u32,
     records: u32,
     /// The frame's number.
     frame: u64,
@@ -39,9 +38,9 @@ struct Copies {
 }
 
 impl Copies {
-    fn note(&mut self, position: u64, slice: Slice) {
-        let place = self.table.len() as u32;
-        self.table.push(slice);
+    fn note(&mut self, position: u64) {
+        let place = self.messages;
+        self.messages += 1;
         self.records += 1;
         self.count += 1;
         match self.runs.last_mut() {
@@ -98,18 +97,18 @@ impl Store {
         let head = Head { key_len, header_len, payload_len, has_payload };
         let written = format::written(bytes, at as usize);
         let frame = self.copies_frame(copies, format::COPY_RECORD + body.len());
-        let at = format::put_copy(frame, written, lane, position, head, body);
-        copies.note(position, head.slice(at as u32));
+        format::put_copy(frame, written, lane, position, head, body);
+        copies.note(position);
     }
 
     fn end_copies(&mut self, copies: &mut Copies) {
         let Some(mut buffer) = copies.buffer.take() else { return };
-        let (table, records) = (Arc::from(std::mem::take(&mut copies.table)), std::mem::take(&mut copies.records));
+        let contents = (std::mem::take(&mut copies.records), std::mem::take(&mut copies.messages));
         if self.files.is_none() {
             buffer.give_back();
-            self.frames.push(buffer.freeze(), table, 0, 0);
+            self.frames.push(buffer.freeze(), contents, 0, 0);
         } else {
-            self.end_frame(buffer, table, records, self.clock);
+            self.end_frame(buffer, contents, self.clock);
         }
     }
 

@@ -300,14 +300,6 @@ pub(super) struct Head {
     pub(super) has_payload: bool,
 }
 
-impl Head {
-    /// The message, where its key begins at `at`.
-    pub(super) fn slice(self, at: u32) -> Slice {
-        let Self { key_len, header_len, payload_len, has_payload } = self;
-        Slice { at, key_len, header_len, payload_len, has_payload }
-    }
-}
-
 /// Appends a message's record and its bytes, which are key, headers and payload in any number of parts; returns where its key begins.
 #[inline]
 pub(super) fn put_message(frame: &mut Vec<u8>, lane: LaneId, position: u64, head: Head, body: &[&[u8]]) -> usize {
@@ -580,25 +572,20 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Hands what the records of a whole frame say to `each`, in order, with where a message's key begins; nothing when the bytes are no records,
-/// or when `each` says that they can't be.
-pub(super) fn read_entries<'a>(
-    frame: &'a [u8],
-    records: u32,
-    mut each: impl FnMut(usize, Entry<'a>) -> bool,
-) -> Option<()> {
+/// Hands what the records of a whole frame say to `each`, in order; nothing when the bytes are no records, or when `each` says that they can't
+/// be.
+pub(super) fn read_entries<'a>(frame: &'a [u8], records: u32, mut each: impl FnMut(Entry<'a>) -> bool) -> Option<()> {
     let mut at = FRAME_HEADER;
     for _ in 0..records {
         if let Some(run) = Run::read(frame, at) {
             for (index, slice) in run.slices().enumerate() {
-                each(slice.at as usize, run.message(frame, index, slice)?).then_some(())?;
+                each(run.message(frame, index, slice)?).then_some(())?;
             }
             at = run.bodies.1;
             continue;
         }
         let (entry, next) = read_entry(frame, at)?;
-        let copied = matches!(entry, Entry::Message { copied: true, .. });
-        each(at + if copied { COPY_RECORD } else { RECORD }, entry).then_some(())?;
+        each(entry).then_some(())?;
         at = next;
     }
     Some(())
@@ -737,6 +724,7 @@ mod tests {
     use brokerlab_model::{Publishes, Token};
 
     use super::*;
+    use crate::store::building::Places;
 
     /// What is done to a frame.
     type Change<'a> = &'a dyn Fn(&mut Vec<u8>);
@@ -843,23 +831,22 @@ mod tests {
         frame.resize(padded(frame.len()), 0);
         seal_frame(&mut frame, 2, 5, 4, Time(77), 3);
         let mut seen = Vec::new();
-        let whole = read_entries(&frame, 3, |at, entry| {
+        let whole = read_entries(&frame, 3, |entry| {
             if let Entry::Message { lane, position, key, headers, payload, written: Time(77), .. } = entry {
-                seen.push((at, lane.0, position, [key, headers, payload.unwrap()].concat()));
+                seen.push((lane.0, position, [key, headers, payload.unwrap()].concat()));
             }
             true
         });
         assert_eq!(whole, Some(()));
-        let text = |(at, lane, position, bytes): &(_, _, _, Vec<u8>)| {
-            (*at, *lane, *position, String::from_utf8_lossy(bytes).into_owned())
-        };
-        let expected =
-            [(at, 3, 1 << 40, "khone"), (at + 5, 3, (1 << 40) + 1, "htwo!"), (at + 10, 3, (1 << 40) + 2, "keyh")];
-        let last = (end - 12, 4, 7, "keyhdpayload".to_owned());
-        let expected = expected.map(|(at, lane, position, text)| (at, lane, position, text.to_owned()));
-        assert_eq!(seen.iter().map(text).collect::<Vec<_>>(), [&expected[..], &[last]].concat());
-        assert_eq!(read_entries(&frame, 3, |at, _| at != seen[1].0), None);
-        assert_eq!(read_entries(&frame, 4, |_, _| true), None);
+        let first = 1_u64 << 40;
+        let expected: [(u32, u64, &[u8]); 4] =
+            [(3, first, b"khone"), (3, first + 1, b"htwo!"), (3, first + 2, b"keyh"), (4, 7, b"keyhdpayload")];
+        assert_eq!(seen, expected.map(|(lane, position, bytes)| (lane, position, bytes.to_vec())));
+        let table = Places::default().of_frame(&frame, 3).expect("they are records");
+        assert_eq!(table.iter().map(|slice| slice.at as usize).collect::<Vec<_>>(), [at, at + 5, at + 10, end - 12]);
+        let second = |entry: Entry<'_>| matches!(entry, Entry::Message { position, .. } if position == first + 1);
+        assert_eq!(read_entries(&frame, 3, |entry| !second(entry)), None);
+        assert_eq!(read_entries(&frame, 4, |_| true), None);
     }
 
     #[test]
@@ -891,7 +878,7 @@ mod tests {
         // A position beyond all numbers is none either.
         let mut last = frame.clone();
         last[head + 16..head + 24].fill(0xff);
-        assert!(Run::read(&last, head).is_some() && read_entries(&last, 1, |_, _| true).is_none());
+        assert!(Run::read(&last, head).is_some() && read_entries(&last, 1, |_| true).is_none());
     }
 
     #[test]

@@ -8,20 +8,32 @@ use std::sync::Arc;
 use brokerlab_model::{ChannelId, ChannelRecord, LaneId, Record, ReshapeRecord, Slice, Together};
 use bytes::Bytes;
 
-use super::format;
+use super::building::Places;
+use super::{PLACE_BYTES, format};
 
 /// A sealed frame in memory.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
     /// Its bytes.
     pub(super) bytes: Bytes,
-    /// Where its messages stand, lane by lane.
-    pub(super) table: Arc<[Slice]>,
+    /// Where its messages stand, lane by lane, once somebody has asked.
+    table: Option<Arc<[Slice]>>,
+    /// Records of which its messages are a part.
+    records: u32,
+    messages: u32,
 }
 
 impl Held {
+    /// With its table, whether or not somebody has asked for it yet.
     fn len(&self) -> u64 {
-        self.bytes.len() as u64 + size_of_val(&*self.table) as u64
+        self.bytes.len() as u64 + u64::from(self.messages) * PLACE_BYTES
+    }
+
+    /// Its bytes and its table.
+    pub(super) fn read(&mut self, places: &mut Places) -> Read {
+        let Self { bytes, table, records, .. } = self;
+        let make = || places.of_frame(bytes, *records).expect("a frame in memory is as it was built");
+        Read { bytes: bytes.clone(), table: Arc::clone(table.get_or_insert_with(make)) }
     }
 
     /// Its buffer, if nobody else points into it.
@@ -30,6 +42,15 @@ impl Held {
         bytes.clear();
         Some(Vec::from(bytes))
     }
+}
+
+/// A frame that is read.
+#[derive(Clone, Debug)]
+pub(super) struct Read {
+    /// Its bytes.
+    pub(super) bytes: Bytes,
+    /// Where its messages stand, lane by lane.
+    pub(super) table: Arc<[Slice]>,
 }
 
 /// A sealed frame.
@@ -79,13 +100,13 @@ impl Frames {
         self.first + self.slots.len() as u64
     }
 
-    /// Appends a frame with its table, of which all messages are needed.
-    pub(super) fn push(&mut self, bytes: Bytes, table: Arc<[Slice]>, segment: u64, at: u64) {
-        let (len, live) = (bytes.len() as u32, table.len() as u32);
+    /// Appends a frame of so many records and messages, of which all are needed.
+    pub(super) fn push(&mut self, bytes: Bytes, (records, messages): (u32, u32), segment: u64, at: u64) {
+        let len = bytes.len() as u32;
         self.data += u64::from(len);
-        let held = (live > 0).then(|| Box::new(Held { bytes, table }));
+        let held = (messages > 0).then(|| Box::new(Held { bytes, table: None, records, messages }));
         self.resident += held.as_ref().map_or(0, |held| held.len());
-        self.slots.push_back(Slot { held, segment, at, len, live });
+        self.slots.push_back(Slot { held, segment, at, len, live: messages });
     }
 
     /// The first frame of an empty table is number `first`, and its segment is the oldest one.
@@ -101,8 +122,8 @@ impl Frames {
     }
 
     /// A frame that is still needed.
-    pub(super) fn get(&self, number: u64) -> Option<&Slot> {
-        self.slots.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
+    pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut Slot> {
+        self.slots.get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
     /// Bytes in memory, the table included.

@@ -41,7 +41,7 @@ use compact::Leaving;
 use files::{FIRST_FRAME, Files, Frame};
 pub(crate) use format::crc32c;
 use format::{FRAME_ALIGN, FRAME_HEADER, Head, LENGTHS, RECORD};
-use frames::{Frames, Held};
+use frames::{Frames, Read};
 use lane::{Lane, RUN_BYTES};
 
 /// A frame is sealed before it passes this, unless one message alone does: reading one message back never reads more, and what is
@@ -111,10 +111,10 @@ pub struct Store {
     clock: Time,
     error: Option<StoreError>,
     /// The last frame read back.
-    read_back: Option<(u64, Held)>,
+    read_back: Option<(u64, Read)>,
     /// Buffers of the last few, used again once nobody reads them.
     lent: VecDeque<Bytes>,
-    /// For tables of frames that are read back.
+    /// For tables of frames that are read.
     reading: Places,
     /// What compactions have copied and not given back, oldest first.
     leaving: VecDeque<Leaving>,
@@ -251,7 +251,7 @@ impl Store {
 
     /// Bytes held in memory: frames, their table, the index and the frame being built.
     pub fn held_bytes(&self) -> u64 {
-        let building = self.building.len() as u64 + self.building.places.len() as u64 * PLACE_BYTES;
+        let building = self.building.len() as u64 + u64::from(self.building.groups.messages()) * PLACE_BYTES;
         self.frames.held_bytes() + building + self.runs * RUN_BYTES
     }
 
@@ -286,8 +286,7 @@ impl Store {
             payload_len: message.payload_len,
             has_payload,
         };
-        let at = format::put_message(&mut self.building.buffer.bytes, lane, position, head, &body);
-        self.building.places.push(group, head.slice(self.building.buffer.place(at)));
+        format::put_message(&mut self.building.buffer.bytes, lane, position, head, &body);
         self.close_run(lane, group, 1, 1);
         self.counts.payload_copies += 1;
     }
@@ -310,9 +309,7 @@ impl Store {
             }
             let (messages, rest) = left.split_at(count);
             let group = self.open_run(lane, position);
-            let Building { buffer, places, .. } = &mut self.building;
-            let at = format::put_run(&mut buffer.bytes, lane, position, &messages);
-            places.push_run(group, messages.slices(buffer.place(at)));
+            format::put_run(&mut self.building.buffer.bytes, lane, position, &messages);
             self.close_run(lane, group, count as u32, 1);
             self.counts.payload_copies += count as u64;
             (left, index) = (rest, index + count);
@@ -329,12 +326,13 @@ impl Store {
         }
         assert_eq!(index.end(), position, "a model appends positions densely and in order");
         let known = index.last_in(frame).map(|run| run.first);
-        known.unwrap_or_else(|| self.building.places.begin(lane))
+        known.unwrap_or_else(|| self.building.groups.begin(lane))
     }
 
     /// So many messages were appended to it, in so many records.
     fn close_run(&mut self, lane: LaneId, group: u32, count: u32, records: u32) {
-        if self.building.places.len() == count as usize {
+        self.building.groups.add(group, count);
+        if self.building.groups.messages() == count {
             // Records before the first message may have waited for long; a restart takes the frame's time for the messages'.
             self.building.begun = self.clock;
         }
@@ -454,35 +452,34 @@ impl Store {
             return;
         }
         let frame = self.frames.next();
-        for (lane, start) in self.building.places.starts() {
+        for (lane, start) in self.building.groups.starts() {
             self.lanes[lane.0 as usize].seal(frame, start);
         }
-        let table = self.building.places.table();
-        self.building.places.clear();
-        let records = std::mem::take(&mut self.building.records);
+        let contents = (std::mem::take(&mut self.building.records), self.building.groups.messages());
+        self.building.groups.clear();
         let begun = self.building.begun;
         let buffer = &mut self.building.buffer;
         if self.files.is_none() {
             let mut own = std::mem::take(buffer);
             own.give_back();
-            self.frames.push(own.freeze(), table, 0, 0);
+            self.frames.push(own.freeze(), contents, 0, 0);
             return;
         }
         let filled = buffer.is_filled() || buffer.bytes.capacity() > 2 * FRAME_BYTES_MAX;
         let buffer = if filled { std::mem::take(buffer) } else { buffer.move_out(self.segment_at) };
-        self.end_frame(buffer, table, records, begun);
+        self.end_frame(buffer, contents, begun);
     }
 
-    /// Numbers a frame and puts it at the journal's end, which may be a segment of its own.
-    fn end_frame(&mut self, mut buffer: Buffer, table: Arc<[Slice]>, records: u32, begun: Time) {
+    /// Numbers a frame of so many records and messages and puts it at the journal's end, which may be a segment of its own.
+    fn end_frame(&mut self, mut buffer: Buffer, contents: (u32, u32), begun: Time) {
         let len = format::padded(buffer.len()) as u64;
         let rolls = self.segment_at + len > self.limits.segment_bytes && self.segment_at > FIRST_FRAME;
         if rolls {
             self.segment += 1;
             self.segment_at = FIRST_FRAME;
         }
-        format::seal_frame(buffer.pad(), self.segment, self.frames.next(), self.stored, begun, records);
-        self.place(buffer.freeze(), table);
+        format::seal_frame(buffer.pad(), self.segment, self.frames.next(), self.stored, begun, contents.0);
+        self.place(buffer.freeze(), contents);
         if rolls {
             self.remember();
         }
@@ -490,10 +487,10 @@ impl Store {
     }
 
     /// Puts a sealed frame at the journal's end.
-    fn place(&mut self, bytes: Bytes, table: Arc<[Slice]>) {
+    fn place(&mut self, bytes: Bytes, contents: (u32, u32)) {
         let (at, len) = (self.segment_at, bytes.len() as u64);
         let segment_len = self.limits.segment_bytes.max(FIRST_FRAME + len);
-        self.frames.push(bytes.clone(), table, self.segment, at);
+        self.frames.push(bytes.clone(), contents, self.segment, at);
         self.unwritten.push(Frame { segment: self.segment, at, segment_len, bytes });
         self.unwritten_bytes += len;
         self.waiting_since.get_or_insert(self.clock);
@@ -512,7 +509,7 @@ impl Store {
         records += self.put_ends(&mut frame.bytes);
         if records > 0 {
             format::seal_frame(frame.pad(), self.segment, self.frames.next(), self.stored, self.clock, records);
-            self.place(frame.freeze(), Arc::default());
+            self.place(frame.freeze(), (records, 0));
         }
     }
 
@@ -527,7 +524,7 @@ impl Store {
             records += 1;
         }
         records += self.put_ends(&mut frame.bytes);
-        self.end_frame(frame, Arc::default(), records, self.clock);
+        self.end_frame(frame, (records, 0), self.clock);
     }
 
     /// Lets stored frames go until `more` bytes fit; in memory there is nowhere to read them back from.
@@ -643,7 +640,7 @@ impl Store {
                 self.seal();
                 found = run(&self.lanes).expect(kept);
             }
-            let Held { bytes, table } = self.frame(found.frame)?;
+            let Read { bytes, table } = self.frame(found.frame)?;
             let most = u64::from(found.count).min(end - next) as u32;
             each(next, &bytes, &table, found.first..found.first + most);
             next += u64::from(most);
@@ -667,10 +664,10 @@ impl Store {
     }
 
     /// A sealed frame, from memory or read back.
-    fn frame(&mut self, number: u64) -> Result<Held, StoreError> {
-        let frame = self.frames.get(number).expect("a message that is kept keeps its frame");
-        if let Some(held) = &frame.held {
-            return Ok((**held).clone());
+    fn frame(&mut self, number: u64) -> Result<Read, StoreError> {
+        let frame = self.frames.get_mut(number).expect("a message that is kept keeps its frame");
+        if let Some(held) = &mut frame.held {
+            return Ok(held.read(&mut self.reading));
         }
         if let Some((kept, held)) = &self.read_back
             && *kept == number
@@ -688,7 +685,7 @@ impl Store {
             let head = format::read_frame(&bytes, segment).filter(|head| head.number == number);
             let table = head.and_then(|head| self.reading.of_frame(&bytes, head.records));
             let corrupt = || files.corrupt(segment, at, number);
-            Ok(Held { table: table.ok_or_else(corrupt)?, bytes })
+            Ok(Read { table: table.ok_or_else(corrupt)?, bytes })
         });
         let held = read.inspect_err(|error| {
             self.error.get_or_insert_with(|| error.clone());

@@ -5,9 +5,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use brokerlab_model::{LaneId, Slice, Storage, WorkCounts};
+use brokerlab_model::{LaneId, Storage, WorkCounts};
 
-use super::building::slice;
 use super::compact::Unsaid;
 use super::disk::Disk;
 use super::error::StoreError;
@@ -81,12 +80,10 @@ impl<E: FnMut(Entry<'_>)> Visit for Replay<'_, E> {
         found.number < NUMBER_MAX && found.segment < NUMBER_MAX && found.number == self.store.frames.next()
     }
 
-    fn entry(&mut self, at: usize, entry: Entry<'_>) -> bool {
+    fn entry(&mut self, entry: Entry<'_>) -> bool {
         let fits = match &entry {
-            Entry::Message { lane, position, key, headers, payload_len, payload, copied, .. } => {
-                let slice = slice(at, key, headers, *payload_len, *payload);
-                if *copied { self.copied(*lane, *position, slice) } else { self.message(*lane, *position, slice) }
-            }
+            Entry::Message { lane, position, copied: true, .. } => self.copied(*lane, *position),
+            Entry::Message { lane, position, .. } => self.message(*lane, *position),
             &Entry::Compacted { lane, from, to, copies } => self.compacted(lane, from..to, copies),
             &Entry::Ended { lane, end } => self.ended(lane, end),
             Entry::Record(record) => {
@@ -110,11 +107,11 @@ impl<E: FnMut(Entry<'_>)> Visit for Replay<'_, E> {
         let Some(Found { segment, at, len, .. }) = self.frame else { return };
         let Store { frames, lanes, building, .. } = &mut *self.store;
         // Copies were found by their places already.
-        for (lane, start) in building.places.starts().filter(|_| self.copies == 0) {
+        for (lane, start) in building.groups.starts().filter(|_| self.copies == 0) {
             lanes[lane.0 as usize].seal(frames.next(), start);
         }
-        frames.push_stored(segment, at, len, building.places.len() as u32);
-        building.places.clear();
+        frames.push_stored(segment, at, len, building.groups.messages());
+        building.groups.clear();
         building.records = 0;
         self.copies = 0;
     }
@@ -122,7 +119,7 @@ impl<E: FnMut(Entry<'_>)> Visit for Replay<'_, E> {
 
 impl<E> Replay<'_, E> {
     /// A lane's positions are dense from the first one that is left.
-    fn message(&mut self, lane: LaneId, position: u64, slice: Slice) -> bool {
+    fn message(&mut self, lane: LaneId, position: u64) -> bool {
         if lane.0 >= LANES_MAX || position >= NUMBER_MAX {
             return false;
         }
@@ -130,21 +127,20 @@ impl<E> Replay<'_, E> {
         let fits = self.copies == 0 && (index.end() == position || index.may_skip_to(position));
         if fits {
             let group = self.store.open_run(lane, position);
-            self.store.building.places.push(group, slice);
             self.store.close_run(lane, group, 1, 1);
         }
         fits
     }
 
     /// A copy is found by its place in a frame of copies.
-    fn copied(&mut self, lane: LaneId, position: u64, slice: Slice) -> bool {
-        let places = &mut self.store.building.places;
-        let place = places.len() as u32;
+    fn copied(&mut self, lane: LaneId, position: u64) -> bool {
+        let groups = &mut self.store.building.groups;
+        let place = groups.messages();
         if lane.0 >= LANES_MAX || position >= NUMBER_MAX || self.copies != place {
             return false;
         }
-        let group = if place == 0 { places.begin(lane) } else { 0 };
-        places.push(group, slice);
+        let group = if place == 0 { groups.begin(lane) } else { 0 };
+        groups.add(group, 1);
         self.copies += 1;
         self.unsaid.copy(lane, position, self.store.frames.next(), place);
         true

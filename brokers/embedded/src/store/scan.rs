@@ -53,8 +53,8 @@ pub fn verify(dir: &Path, cut: bool) -> Result<ScanReport, StoreError> {
 pub(super) trait Visit {
     /// A whole frame, which is the next one. False when it can't be.
     fn frame(&mut self, found: &Found) -> bool;
-    /// What a record says; of a message, whose key begins `at` bytes from the frame's beginning. False when it contradicts what came before.
-    fn entry(&mut self, at: usize, entry: Entry<'_>) -> bool;
+    /// What a record says. False when it contradicts what came before.
+    fn entry(&mut self, entry: Entry<'_>) -> bool;
     /// The frame's records have all come.
     fn end(&mut self);
 }
@@ -67,7 +67,7 @@ impl Visit for Unseen {
         true
     }
 
-    fn entry(&mut self, _: usize, _: Entry<'_>) -> bool {
+    fn entry(&mut self, _: Entry<'_>) -> bool {
         true
     }
 
@@ -240,7 +240,7 @@ impl Scan<'_> {
     fn frame(&mut self, frame: &[u8], head: &FrameHead, found: &Found, visit: &mut impl Visit) -> Option<()> {
         visit.frame(found).then_some(())?;
         let Self { report, retired, .. } = self;
-        read_entries(frame, head.records, |at, entry| {
+        read_entries(frame, head.records, |entry| {
             if let Entry::Retired { below } = entry {
                 *retired = below.max(*retired);
             }
@@ -253,7 +253,7 @@ impl Scan<'_> {
                 | Entry::Compacted { .. }
                 | Entry::Ended { .. } => report.records += 1,
             }
-            visit.entry(at, entry)
+            visit.entry(entry)
         })?;
         visit.end();
         self.report.frames += 1;
