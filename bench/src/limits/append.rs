@@ -18,6 +18,8 @@ use crate::cpu::cost_ns;
 const BLOCK: usize = 256 << 10;
 /// A log that keeps 64 MiB in memory and in segments that are used again and again.
 pub(super) const RECYCLING: &str = "log?retention_bytes=64MiB&max_memory=2MiB&segment=64MiB";
+/// The same for sixteen lanes, which keep as much together.
+const RECYCLING_MANY: &str = "log?retention_bytes=4MiB&max_memory=2MiB&segment=64MiB";
 /// The same with memory for batches that are larger than that.
 const RECYCLING_LARGE: &str = "log?retention_bytes=64MiB&max_memory=16MiB&segment=64MiB";
 
@@ -238,7 +240,7 @@ fn lanes(dir: &Path, size: Size, bytes: usize, goal: f64) -> anyhow::Result<Pair
     let each = bytes / 100;
     let names = [format!("lanes-16-{bytes}"), format!("lanes-1-{bytes}")];
     let (many_dir, one_dir) = (folder(dir, &names[0])?, folder(dir, &names[1])?);
-    let mut many = Rig::open(&setup(RECYCLING, Storage::Fsync, &many_dir, 16))?;
+    let mut many = Rig::open(&setup(RECYCLING_MANY, Storage::Fsync, &many_dir, 16))?;
     let mut one = Rig::open(&setup(RECYCLING, Storage::Fsync, &one_dir, 1))?;
     let spread = batch(16 * each, 100, true);
     let single = batch(if large { 16 * each } else { each }, 100, true);
