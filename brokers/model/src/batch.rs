@@ -436,6 +436,12 @@ impl Publishes {
         (count > 0).then_some(Keyless { channel, tokens, bytes })
     }
 
+    /// Whether the message at `index` has a key.
+    #[inline]
+    pub(crate) fn has_key(&self, index: usize) -> bool {
+        self.key_lens[self.first + index] > 0
+    }
+
     /// Whether one of the first `count` messages that are still in the batch has headers of at least `bytes`.
     pub(crate) fn has_headers_from(&self, count: usize, bytes: u16) -> bool {
         // Without a way out in the middle: a few instructions for many messages.

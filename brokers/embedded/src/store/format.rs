@@ -310,9 +310,10 @@ pub(super) fn put_message(frame: &mut Vec<u8>, lane: LaneId, position: u64, head
     record[8..12].copy_from_slice(&head.payload_len.to_le_bytes());
     record[12..16].copy_from_slice(&lane.0.to_le_bytes());
     record[16..].copy_from_slice(&position.to_le_bytes());
+    frame.reserve(RECORD + body.iter().map(|part| part.len()).sum::<usize>());
     frame.extend_from_slice(&record);
     let at = frame.len();
-    for part in body {
+    for part in body.iter().filter(|part| !part.is_empty()) {
         frame.extend_from_slice(part);
     }
     at

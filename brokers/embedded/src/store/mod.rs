@@ -295,6 +295,9 @@ impl Store {
     /// is copied as one stretch.
     pub fn append_run(&mut self, lane: LaneId, position: u64, batch: &Publishes, run: Range<u32>) {
         let mut index = run.start as usize;
+        if run.len() == 1 {
+            return self.append(lane, position, &batch.get(index), !batch.is_lengths_only());
+        }
         let mut left = batch.columns(index..run.end as usize);
         while !left.is_empty() {
             let position = position + (index - run.start as usize) as u64;

@@ -85,7 +85,7 @@ impl LogModel {
         range: Range<usize>,
         out: &mut Effects,
     ) -> Option<usize> {
-        if self.compacts() {
+        if self.compacts() || batch.has_key(range.start) {
             return None;
         }
         let from = range.start;

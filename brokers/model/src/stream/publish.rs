@@ -123,6 +123,11 @@ impl Stream {
                     lane.touched = true;
                     self.touched.push(number);
                 }
+                if count == 1 {
+                    let token = self.pending.tokens[tokens.start];
+                    out.outcomes.push(placed(call.client, token, status, LaneId(number), position));
+                    continue;
+                }
                 for (from, tokens) in pieces(&self.pending.tokens, tokens) {
                     let first = position + from as u64;
                     let outcome =
