@@ -10,6 +10,7 @@ use crate::batch::{ChannelId, ChannelSpec, Control, LaneId, Publishes, Token, Tr
 use crate::broker::{ClientSpec, Role};
 use crate::contract::{Contract, Delivery, Order, Storage};
 use crate::journal::{Journal, JournalError};
+use crate::lane_room::LANES_MAX;
 use crate::machine::{ChannelRecord, Effects, Model, Record, Write};
 use crate::stream::trial::{Command, MEMBERS, Trial, any_command, calm_command};
 use crate::time::{Span, Time};
@@ -33,8 +34,17 @@ fn options() -> impl Strategy<Value = LogOptions> {
     let assignment = prop_oneof![Just(Assignment::Cooperative), Just(Assignment::Eager)];
     let transaction = prop_oneof![Just(Span(40)), Just(Span(1_000_000))];
     let producers = (prop::bool::weighted(0.9), prop_oneof![Just(Span(70)), Just(Span(1_000_000))]);
-    (retention, session, assignment, transaction, producers).prop_map(
-        |(retention, session_timeout, assignment, transaction_timeout, (idempotence, producer_expiration))| {
+    // The trials begin with two or five.
+    let quota = prop_oneof![3 => Just(LANES_MAX), 1 => Just(6)];
+    (retention, session, assignment, transaction, producers, quota).prop_map(
+        |(
+            retention,
+            session_timeout,
+            assignment,
+            transaction_timeout,
+            (idempotence, producer_expiration),
+            max_partitions,
+        )| {
             LogOptions {
                 retention,
                 session_timeout,
@@ -42,6 +52,7 @@ fn options() -> impl Strategy<Value = LogOptions> {
                 transaction_timeout,
                 idempotence,
                 producer_expiration,
+                max_partitions,
                 ..LogOptions::default()
             }
         },
@@ -146,6 +157,20 @@ proptest! {
 }
 
 /// Every sequence of up to six commands of a producer and two members, one after another on clones of what went before.
+#[test]
+fn a_receipt_that_nobody_was_given_settles_nothing_in_the_life_after_a_crash() {
+    let contract = Contract { delivery: Delivery::AtLeastOnce, order: Order::PerKey, ..Contract::default() };
+    let options = LogOptions { retention: None, session_timeout: None, ..LogOptions::default() };
+    let steps = [
+        (Command::Publish { client: 1, channel: 0, keys: vec![0] }, 1),
+        (Command::Stored { calls: 1, fails: false }, 8),
+        (Command::Connect(4), 1),
+        (Command::Wrong { client: 4, receipt: 0, what: 5 }, 1),
+    ];
+    let steps: Vec<_> = steps.into_iter().map(|(command, keep)| (command, Crash::keeping(keep))).collect();
+    assert_eq!(trial(&options, contract).judge_with_crashes(&steps, contract.delivery), steps.len());
+}
+
 #[test]
 fn every_short_sequence_with_two_consumers_is_right() {
     fn explore(trial: &Trial<LogModel>, commands: &[Command], depth: usize) -> u64 {

@@ -46,7 +46,10 @@ fn options() -> impl Strategy<Value = ShardOptions> {
     let on_demand = prop_oneof![2 => Just(None), 1 => Just(Some(Span(40)))];
     let retention = prop_oneof![Just(None), Just(Some(Span(90)))];
     let credit = prop_oneof![2 => Just(FULL_CREDIT), 1 => Just(Span(300_000_000)), 1 => Just(Span::ZERO)];
-    (limits(), reads, on_demand, retention, credit).prop_map(|(writes, reads, on_demand, retention, initial_credit)| {
+    // The trials begin with two or five.
+    let quota = prop_oneof![3 => Just(20_000), 1 => Just(7)];
+    let seldom = (on_demand, retention, credit, quota);
+    (limits(), reads, seldom).prop_map(|(writes, reads, (on_demand, retention, initial_credit, max_shards))| {
         let (write_records_per_s, write_bytes_per_s) = writes;
         let (readers, (read_bytes_per_s, read_calls_per_s, read_call, failover_time)) = reads;
         ShardOptions {
@@ -60,6 +63,7 @@ fn options() -> impl Strategy<Value = ShardOptions> {
             on_demand,
             failover_time,
             retention,
+            max_shards,
             ..ShardOptions::default()
         }
     })

@@ -604,6 +604,7 @@ impl Reference {
         if spec.lanes == 0 || unnamed || (self.contract.order == Order::Total && spec.lanes > 1) {
             return Err(Refusal::OutOfRange);
         }
+        self.has_room(spec.lanes)?;
         let (channel, first) = (self.channels.len(), self.lanes.len() as u32);
         let (name, groups) = (spec.name.clone(), spec.groups.clone());
         self.channels.push(Channel { name, groups, gone: false, made_by: self.next_ticket, acknowledged: false });

@@ -60,7 +60,14 @@ impl Reference {
         }
     }
 
+    /// Whether so many lanes more are within the quota, of which those that take nothing more are none.
+    pub(super) fn has_room(&self, lanes: u32) -> Result<(), Refusal> {
+        let open = self.lanes.iter().filter(|lane| !lane.closed).count();
+        if open + lanes as usize <= self.rules.most_lanes() as usize { Ok(()) } else { Err(Refusal::TooManyLanes) }
+    }
+
     fn divide(&mut self, lane: LaneId, at: Option<u128>) -> Result<(usize, u32, Reshape), Refusal> {
+        self.has_room(1)?;
         let &Lane { channel, hashes: (first, last), .. } = &self.lanes[lane.0 as usize];
         // The mean of both hashes, rounded up.
         let at = at.unwrap_or(first / 2 + last / 2 + u128::from(first % 2 == 1 || last % 2 == 1));

@@ -129,6 +129,14 @@ impl Rules {
         self.compaction().is_some() || retention.is_none_or(|age| time + age > now)
     }
 
+    /// How many lanes there may be.
+    pub(super) fn most_lanes(&self) -> u32 {
+        match self {
+            Self::Log { options, .. } => options.max_partitions,
+            Self::Shard { options, .. } => options.max_shards,
+        }
+    }
+
     /// Whether lanes can be split and merged.
     pub(super) fn splits(&self) -> bool {
         matches!(self, Self::Shard { options: ShardOptions { on_demand: None, .. }, .. })
