@@ -29,6 +29,7 @@ impl Security {
 pub(crate) enum Layer {}
 
 impl Layer {
+    #[expect(clippy::unnecessary_wraps, reason = "a layer that is built in can fail to begin")]
     pub(crate) fn new(target: &Target) -> io::Result<Option<Box<Self>>> {
         match target.security.as_deref() {
             None => Ok(None),
