@@ -118,8 +118,8 @@ impl HashRanges {
 
 /// The longest key that the cache remembers.
 const KEY_BYTES: usize = 31;
-/// How many keys the cache remembers; a power of two.
-const KEYS: usize = 2_048;
+/// Places of the cache, each for two keys; a power of two.
+const PLACES: usize = 2_048;
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
@@ -128,12 +128,21 @@ struct Known {
     len: u8,
 }
 
-/// Hashes of keys seen lately: MD5 costs more than everything else that is done for a small record, and keys come back. One
-/// entry per place; a newcomer takes the place. It is no state: with or without it the answers are the same.
+impl Known {
+    const NONE: Self = Self { hash: 0, key: [0; KEY_BYTES], len: 0 };
+
+    fn is(&self, key: &[u8]) -> bool {
+        usize::from(self.len) == key.len() && self.key[..key.len()] == *key
+    }
+}
+
+/// Hashes of keys seen lately: MD5 costs more than everything else that is done for a small record, and keys come back. Two keys to a
+/// place, since of a few hundred keys one in ten would else push another out each time; a newcomer takes the elder's. It is no state: with or
+/// without it the answers are the same.
 #[derive(Clone, Debug)]
 pub(super) struct KeyCache {
     /// Empty where a hash costs no more than to look for it.
-    known: Vec<Known>,
+    known: Vec<[Known; 2]>,
     hash: KeyHash,
 }
 
@@ -147,11 +156,11 @@ impl Eq for KeyCache {}
 
 impl KeyCache {
     pub(super) fn new(hash: KeyHash) -> Self {
-        let keys = match hash {
-            KeyHash::Md5 => KEYS,
+        let places = match hash {
+            KeyHash::Md5 => PLACES,
             KeyHash::Xxh3 => 0,
         };
-        Self { known: vec![Known { hash: 0, key: [0; KEY_BYTES], len: 0 }; keys], hash }
+        Self { known: vec![[Known::NONE; 2]; places], hash }
     }
 
     /// The hash of `key`, which is not empty.
@@ -160,14 +169,18 @@ impl KeyCache {
         if key.len() > KEY_BYTES || self.known.is_empty() {
             return self.hash.of(key);
         }
-        let entry = &mut self.known[place(key)];
-        if usize::from(entry.len) == key.len() && entry.key[..key.len()] == *key {
-            return entry.hash;
+        let [younger, elder] = &mut self.known[place(key)];
+        if younger.is(key) {
+            return younger.hash;
         }
-        entry.hash = self.hash.of(key);
-        entry.len = key.len() as u8;
-        entry.key[..key.len()].copy_from_slice(key);
-        entry.hash
+        if elder.is(key) {
+            return elder.hash;
+        }
+        *elder = *younger;
+        younger.hash = self.hash.of(key);
+        younger.len = key.len() as u8;
+        younger.key[..key.len()].copy_from_slice(key);
+        younger.hash
     }
 }
 
@@ -182,7 +195,7 @@ fn place(key: &[u8]) -> usize {
         last = last << 8 | u64::from(byte);
     }
     sum = step(sum, last);
-    (sum >> 20) as usize % KEYS
+    (sum >> 20) as usize % PLACES
 }
 
 #[cfg(test)]
