@@ -68,11 +68,13 @@ fn refused(dir: &Path, error: &StoreError) {
 fn mend(bytes: &mut Vec<u8>, segment: u64) {
     let mut header = [0; SEGMENT_HEADER];
     header[..8].copy_from_slice(b"BROKLAB\n");
-    header[8] = 2;
+    header[8] = 5;
     header[16..24].copy_from_slice(&segment.to_le_bytes());
     let crc = crc32c(&header[..60]);
-    header[60..].copy_from_slice(&crc);
+    header[60..].copy_from_slice(&crc.to_le_bytes());
     bytes.splice(..0, header);
+    // Without a salt.
+    let mut at = SEGMENT_HEADER as u64;
     let mut rest = &mut bytes[SEGMENT_HEADER..];
     while let Some(head) = rest.first_chunk::<FRAME_HEADER>() {
         // Two bytes of length are enough here, and leave room for several frames.
@@ -80,13 +82,14 @@ fn mend(bytes: &mut Vec<u8>, segment: u64) {
         let (frame, after) = rest.split_at_mut(len);
         frame[..4].copy_from_slice(&(len as u32).to_le_bytes());
         frame[8..12].copy_from_slice(&(segment as u32).to_le_bytes());
-        frame[36..40].copy_from_slice(b"blf2");
-        let crc = crc32c(&frame[8..]);
-        frame[4..8].copy_from_slice(&crc);
-        rest = after;
+        let key = at.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        frame[36..40].copy_from_slice(&(u32::from_le_bytes(*b"blf2") ^ key as u32).to_le_bytes());
+        let crc = crc32c(&frame[8..]) ^ (key >> 32) as u32;
+        frame[4..8].copy_from_slice(&crc.to_le_bytes());
+        (rest, at) = (after, at + len as u64);
     }
 }
 
-fn crc32c(bytes: &[u8]) -> [u8; 4] {
-    (checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32).to_le_bytes()
+fn crc32c(bytes: &[u8]) -> u32 {
+    checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::disk::{Disk, DiskFile, Lock};
 use super::error::StoreError;
 use super::facts::StorageFacts;
-use super::format::{SEGMENT_HEADER, segment_header};
+use super::format::{Place, SEGMENT_HEADER, segment_header};
 
 mod recover;
 
@@ -50,14 +50,22 @@ pub(super) struct Files {
     disk: Arc<dyn Disk>,
     segment_bytes: u64,
     flushes: bool,
+    /// Of the segments that begin in this run.
+    salt: u64,
     open: Mutex<Segments>,
     /// Held until the run ends.
     _lock: Lock,
 }
 
+#[derive(Clone, Debug)]
+struct Segment {
+    file: Arc<dyn DiskFile>,
+    salt: u64,
+}
+
 #[derive(Debug, Default)]
 struct Segments {
-    open: BTreeMap<u64, Arc<dyn DiskFile>>,
+    open: BTreeMap<u64, Segment>,
     spares: Vec<(String, Arc<dyn DiskFile>)>,
     /// The new segment that is being filled, and what of it is left.
     filling: Option<(u64, Range<u64>)>,
@@ -109,9 +117,15 @@ impl Files {
         if let Some(found) = segments.into_values().chain(spares).next().or(other) {
             return Err(StoreError::NotEmpty { path: disk.dir().to_owned(), found });
         }
-        let files = Self { disk, segment_bytes, flushes, open: Mutex::new(Segments::default()), _lock: lock };
+        let files = Self::locked(disk, segment_bytes, flushes, lock);
         files.begin(0, segment_bytes, counts)?;
         Ok(files)
+    }
+
+    /// A folder that this run has for itself.
+    fn locked(disk: Arc<dyn Disk>, segment_bytes: u64, flushes: bool, lock: Lock) -> Self {
+        let salt = disk.salt();
+        Self { disk, segment_bytes, flushes, salt, open: Mutex::new(Segments::default()), _lock: lock }
     }
 
     /// What is below the folder.
@@ -135,7 +149,18 @@ impl Files {
 
     /// The file of a segment that has begun.
     fn get(&self, segment: u64) -> Option<Arc<dyn DiskFile>> {
-        self.segments().open.get(&segment).cloned()
+        self.segments().open.get(&segment).map(|segment| Arc::clone(&segment.file))
+    }
+
+    /// Of a segment that is to begin in this run.
+    pub(super) fn place(&self, segment: u64, at: u64) -> Place {
+        Place { segment, at, salt: self.salt }
+    }
+
+    /// Of a segment that has begun, in this run or an earlier one.
+    pub(super) fn place_in(&self, segment: u64, at: u64) -> Place {
+        let salt = self.segments().open.get(&segment).map_or(self.salt, |segment| segment.salt);
+        Place { segment, at, salt }
     }
 
     fn failed(&self, segment: u64, what: &'static str) -> impl FnOnce(io::Error) -> StoreError {
@@ -167,10 +192,10 @@ impl Files {
         };
         self.flush_names(&mut segments, segment, counts)?;
         let failed = self.failed(segment, "writing the segment's header");
-        let header = segment_header(segment);
+        let header = segment_header(segment, self.salt);
         let filled = fill(&mut segments, segment, &*file, header.len() as u64, counts);
         filled.and_then(|()| write_all(&*file, &mut [IoSlice::new(&header)], 0, counts)).map_err(failed)?;
-        segments.open.insert(segment, Arc::clone(&file));
+        segments.open.insert(segment, Segment { file: Arc::clone(&file), salt: self.salt });
         Ok(file)
     }
 
@@ -188,7 +213,7 @@ impl Files {
     /// a power cut never leaves an older one without a younger.
     fn retire(&self, segment: u64, counts: &mut WorkCounts) -> Result<(), StoreError> {
         let mut segments = self.segments();
-        let Some(file) = segments.open.remove(&segment) else { return Ok(()) };
+        let Some(Segment { file, .. }) = segments.open.remove(&segment) else { return Ok(()) };
         if segments.retirement_unflushed {
             self.flush_names(&mut segments, segment, counts)?;
         }

@@ -2,7 +2,8 @@
 //!
 //! Leaves out files and memory: this module only turns values into bytes and back.
 //!
-//! A segment is a header of 64 bytes and frames back to back. A frame is a header of 40 bytes and records, padded to 8 bytes. A
+//! A segment is a header of 64 bytes and frames back to back. A frame is a header of 40 bytes and records, padded to 8 bytes; its mark and
+//! checksum are mixed with where it stands and with the segment's salt, so that what a producer publishes is never taken for one. A
 //! record is 24 bytes, followed for a message by its key, headers and payload, and for a channel by its name and its groups' names.
 //! Successive messages of a lane are one record: 8 bytes of lengths for each, then the bytes of all of them as they stood in the batch.
 
@@ -23,7 +24,7 @@ pub(super) const FRAME_ALIGN: usize = 8;
 /// Bytes of a record before a message's own bytes.
 pub(super) const RECORD: usize = 24;
 /// The layout's version. A folder of another version is refused.
-pub(super) const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 5;
 
 const MAGIC: [u8; 8] = *b"BROKLAB\n";
 const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"blf2");
@@ -89,8 +90,13 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 /// What a segment's first 64 bytes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SegmentHead {
-    /// A segment of this version, with its number.
-    Segment(u64),
+    /// A segment of this version.
+    Segment {
+        /// Its number.
+        number: u64,
+        /// What its frames are mixed with.
+        salt: u64,
+    },
     /// A segment of another version.
     OtherVersion(u32),
     /// Nothing that this crate has written: only zeros.
@@ -100,11 +106,12 @@ pub(super) enum SegmentHead {
 }
 
 /// A segment's header.
-pub(super) fn segment_header(segment: u64) -> [u8; SEGMENT_HEADER] {
+pub(super) fn segment_header(segment: u64, salt: u64) -> [u8; SEGMENT_HEADER] {
     let mut header = [0; SEGMENT_HEADER];
     header[..8].copy_from_slice(&MAGIC);
     header[8..12].copy_from_slice(&VERSION.to_le_bytes());
     header[16..24].copy_from_slice(&segment.to_le_bytes());
+    header[24..32].copy_from_slice(&salt.to_le_bytes());
     let crc = crc32c(&header[..60]);
     header[60..].copy_from_slice(&crc.to_le_bytes());
     header
@@ -123,9 +130,28 @@ pub(super) fn read_segment_header(bytes: &[u8; SEGMENT_HEADER]) -> SegmentHead {
         return SegmentHead::OtherVersion(version);
     }
     if crc32c(&bytes[..60]) == u32_at(bytes, 60) {
-        SegmentHead::Segment(u64_at(bytes, 16))
+        SegmentHead::Segment { number: u64_at(bytes, 16), salt: u64_at(bytes, 24) }
     } else {
         SegmentHead::Damaged
+    }
+}
+
+/// Where a frame stands. The same bytes at another place are no frame, be they in a message's payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) segment: u64,
+    /// Where in the segment it begins.
+    pub(super) at: u64,
+    /// The segment's salt, which nobody knows who publishes.
+    pub(super) salt: u64,
+}
+
+impl Place {
+    /// What the frame's mark and its checksum are mixed with: others at any two places of a segment. A checksum is linear, so that this is
+    /// as good as one that begins with another value.
+    fn keys(self) -> (u32, u32) {
+        let key = self.salt ^ self.at.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (key as u32, (key >> 32) as u32)
     }
 }
 
@@ -152,20 +178,21 @@ pub(super) fn padded(len: usize) -> usize {
 }
 
 /// Fills in the header of a padded frame whose first 40 bytes were left free: length, checksum of all that follows it, the low half of
-/// the segment's number, how far the stored frames are behind, number, time, records, magic.
-pub(super) fn seal_frame(frame: &mut [u8], segment: u64, number: u64, stored: u64, written: Time, records: u32) {
+/// the segment's number, how far the stored frames are behind, number, time, records, mark.
+pub(super) fn seal_frame(frame: &mut [u8], place: Place, number: u64, stored: u64, written: Time, records: u32) {
     debug_assert!(frame.len() == padded(frame.len()), "a frame is padded before it is sealed");
     let len = u32::try_from(frame.len()).expect("a frame is cut long before 4 GiB");
     // Further behind than this it says nothing of what is stored.
     let behind = u32::try_from(number - stored).unwrap_or(u32::MAX);
     frame[..4].copy_from_slice(&len.to_le_bytes());
-    frame[8..12].copy_from_slice(&(segment as u32).to_le_bytes());
+    frame[8..12].copy_from_slice(&(place.segment as u32).to_le_bytes());
     frame[12..16].copy_from_slice(&behind.to_le_bytes());
     frame[16..24].copy_from_slice(&number.to_le_bytes());
     frame[24..32].copy_from_slice(&written.0.to_le_bytes());
     frame[32..36].copy_from_slice(&records.to_le_bytes());
-    frame[36..40].copy_from_slice(&FRAME_MAGIC.to_le_bytes());
-    let crc = crc32c(&frame[8..]);
+    let (mark, mix) = place.keys();
+    frame[36..40].copy_from_slice(&(FRAME_MAGIC ^ mark).to_le_bytes());
+    let crc = crc32c(&frame[8..]) ^ mix;
     frame[4..8].copy_from_slice(&crc.to_le_bytes());
 }
 
@@ -174,15 +201,17 @@ pub(super) fn frame_begins(bytes: &[u8], segment: u64) -> bool {
     bytes.get(..12).is_some_and(|head| head[..8] != [0; 8] && u32_at(head, 8) == segment as u32)
 }
 
-/// The frame at the front of `bytes`, when it is whole, undamaged and of `segment`.
-pub(super) fn read_frame(bytes: &[u8], segment: u64) -> Option<FrameHead> {
-    if bytes.len() < FRAME_HEADER || u32_at(bytes, 36) != FRAME_MAGIC || u32_at(bytes, 8) != segment as u32 {
+/// The frame at the front of `bytes`, when it is whole, undamaged and was written to `place`.
+pub(super) fn read_frame(bytes: &[u8], place: Place) -> Option<FrameHead> {
+    let Place { segment, .. } = place;
+    let (mark, mix) = place.keys();
+    if bytes.len() < FRAME_HEADER || u32_at(bytes, 36) != FRAME_MAGIC ^ mark || u32_at(bytes, 8) != segment as u32 {
         return None;
     }
     let len = u32_at(bytes, 0);
     let body = bytes.get(8..len as usize)?;
     let whole =
-        len as usize >= FRAME_HEADER && len as usize == padded(len as usize) && crc32c(body) == u32_at(bytes, 4);
+        len as usize >= FRAME_HEADER && len as usize == padded(len as usize) && crc32c(body) ^ mix == u32_at(bytes, 4);
     let number = u64_at(bytes, 16);
     let behind = u32_at(bytes, 12);
     whole.then(|| FrameHead {
@@ -730,6 +759,7 @@ mod tests {
     /// What is done to a frame.
     type Change<'a> = &'a dyn Fn(&mut Vec<u8>);
 
+    const HERE: Place = Place { segment: 2, at: 64, salt: 0x0123_4567_89ab_cdef };
     const HEAD: Head = Head { key_len: 3, header_len: 2, payload_len: 7, has_payload: true };
 
     #[test]
@@ -761,8 +791,8 @@ mod tests {
         put_given_out(&mut frame, 5, 1 << 20);
         put_retired(&mut frame, 1 << 33);
         frame.resize(padded(frame.len()), 0);
-        seal_frame(&mut frame, 2, 5, 4, Time(77), 14);
-        let head = read_frame(&frame, 2).unwrap();
+        seal_frame(&mut frame, HERE, 5, 4, Time(77), 14);
+        let head = read_frame(&frame, HERE).unwrap();
         let len = frame.len() as u32;
         assert_eq!(head, FrameHead { len, segment: 2, number: 5, stored: 4, written: Time(77), records: 14 });
 
@@ -792,12 +822,12 @@ mod tests {
         put_compacted(&mut frame, LaneId(3), &((1 << 40)..(1 << 41)), 1);
         put_ended(&mut frame, LaneId(3), 1 << 42);
         frame.resize(padded(frame.len()), 0);
-        seal_frame(&mut frame, 2, 5, 4, Time(77), 3);
+        seal_frame(&mut frame, HERE, 5, 4, Time(77), 3);
         assert_eq!((at, written(&frame, at)), (FRAME_HEADER + COPY_RECORD, Time(33)));
         let mut originals = vec![0; FRAME_HEADER];
         let original = put_message(&mut originals, LaneId(3), 12, HEAD, &[b"keyhdpayload"]);
         originals.resize(padded(originals.len()), 0);
-        seal_frame(&mut originals, 2, 5, 4, Time(77), 1);
+        seal_frame(&mut originals, HERE, 5, 4, Time(77), 1);
         assert_eq!(written(&originals, original), Time(77));
         let (entry, next) = read_entry(&frame, FRAME_HEADER).unwrap();
         let Entry::Message { position: 11, written: Time(33), copied: true, provisional: false, key: b"key", .. } =
@@ -830,7 +860,7 @@ mod tests {
         put_message(&mut frame, LaneId(4), 7, HEAD, &[b"keyhdpayload"]);
         let end = frame.len();
         frame.resize(padded(frame.len()), 0);
-        seal_frame(&mut frame, 2, 5, 4, Time(77), 3);
+        seal_frame(&mut frame, HERE, 5, 4, Time(77), 3);
         let mut seen = Vec::new();
         let whole = read_entries(&frame, 3, |entry| {
             if let Entry::Message { lane, position, key, headers, payload, written: Time(77), .. } = entry {
@@ -952,8 +982,9 @@ mod tests {
     fn a_frame_far_behind_says_nothing_of_what_is_stored() {
         let stored = |number, stored| {
             let mut frame = vec![0; padded(FRAME_HEADER)];
-            seal_frame(&mut frame, (1 << 32) + 3, number, stored, Time(1), 0);
-            read_frame(&frame, (1 << 32) + 3).map(|head| (head.number, head.stored, head.segment))
+            let place = Place { segment: (1 << 32) + 3, ..HERE };
+            seal_frame(&mut frame, place, number, stored, Time(1), 0);
+            read_frame(&frame, place).map(|head| (head.number, head.stored, head.segment))
         };
         assert_eq!(stored(1 << 40, (1 << 40) - 9), Some((1 << 40, (1 << 40) - 9, (1 << 32) + 3)));
         assert_eq!(stored(1 << 40, 5), Some((1 << 40, 0, (1 << 32) + 3)));
@@ -964,26 +995,44 @@ mod tests {
         let mut frame = vec![0; FRAME_HEADER];
         put_message(&mut frame, LaneId(0), 0, HEAD, &[b"0123456789ab"]);
         frame.resize(padded(frame.len()), 0);
-        seal_frame(&mut frame, 1, 0, 0, Time(9), 1);
-        assert!(read_frame(&frame, 1).is_some());
-        assert!(read_frame(&frame, 2).is_none());
+        seal_frame(&mut frame, HERE, 0, 0, Time(9), 1);
+        assert!(read_frame(&frame, HERE).is_some());
         for at in 0..frame.len() {
             let mut damaged = frame.clone();
             damaged[at] ^= 0x10;
-            assert!(read_frame(&damaged, 1).is_none(), "byte {at}");
+            assert!(read_frame(&damaged, HERE).is_none(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_frame_is_none_at_another_place_or_under_another_salt() {
+        let mut frame = vec![0; FRAME_HEADER];
+        put_message(&mut frame, LaneId(0), 0, HEAD, &[b"0123456789ab"]);
+        frame.resize(padded(frame.len()), 0);
+        seal_frame(&mut frame, HERE, 0, 0, Time(9), 1);
+        assert!(read_frame(&frame, HERE).is_some());
+        assert_eq!(read_frame(&frame, Place { segment: 3, ..HERE }), None);
+        for bit in 0..64 {
+            assert_eq!(read_frame(&frame, Place { salt: HERE.salt ^ 1 << bit, ..HERE }), None, "bit {bit}");
+        }
+        for at in (0..1 << 16).step_by(FRAME_ALIGN).filter(|&at| at != HERE.at) {
+            assert_eq!(read_frame(&frame, Place { at, ..HERE }), None, "byte {at}");
         }
     }
 
     #[test]
     fn a_segment_header_is_known_by_version_number_and_checksum() {
-        let header = segment_header(7);
-        assert_eq!(read_segment_header(&header), SegmentHead::Segment(7));
+        let header = segment_header(7, 1 << 40);
+        assert_eq!(read_segment_header(&header), SegmentHead::Segment { number: 7, salt: 1 << 40 });
         assert_eq!(read_segment_header(&[0; SEGMENT_HEADER]), SegmentHead::Unwritten);
         let mut other = header;
         other[8] = 9;
         assert_eq!(read_segment_header(&other), SegmentHead::OtherVersion(9));
         let mut damaged = header;
-        damaged[16] = 1;
-        assert_eq!(read_segment_header(&damaged), SegmentHead::Damaged);
+        for at in [16, 24, 31] {
+            damaged[at] ^= 1;
+            assert_eq!(read_segment_header(&damaged), SegmentHead::Damaged, "byte {at}");
+            damaged[at] ^= 1;
+        }
     }
 }

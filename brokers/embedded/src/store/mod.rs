@@ -481,12 +481,19 @@ impl Store {
             self.segment += 1;
             self.segment_at = FIRST_FRAME;
         }
-        format::seal_frame(buffer.pad(), self.segment, self.frames.next(), self.stored, begun, contents.0);
+        let here = self.here();
+        format::seal_frame(buffer.pad(), here, self.frames.next(), self.stored, begun, contents.0);
         self.place(buffer.freeze(), contents);
         if rolls {
             self.remember();
         }
         self.evict(0);
+    }
+
+    /// The journal's end.
+    fn here(&self) -> format::Place {
+        let (segment, at) = (self.segment, self.segment_at);
+        self.files.as_ref().map_or(format::Place { segment, at, salt: 0 }, |files| files.place(segment, at))
     }
 
     /// Puts a sealed frame at the journal's end.
@@ -511,7 +518,8 @@ impl Store {
         }
         records += self.put_ends(&mut frame.bytes);
         if records > 0 {
-            format::seal_frame(frame.pad(), self.segment, self.frames.next(), self.stored, self.clock, records);
+            let here = self.here();
+            format::seal_frame(frame.pad(), here, self.frames.next(), self.stored, self.clock, records);
             self.place(frame.freeze(), (records, 0));
         }
     }
@@ -685,7 +693,7 @@ impl Store {
             let bytes = buffer.slice(lead..lead + len);
             self.lent.truncate(LENT_BUFFERS - 1);
             self.lent.push_front(buffer);
-            let head = format::read_frame(&bytes, segment).filter(|head| head.number == number);
+            let head = format::read_frame(&bytes, files.place_in(segment, at)).filter(|head| head.number == number);
             let table = head.and_then(|head| self.reading.of_frame(&bytes, head.records));
             let corrupt = || files.corrupt(segment, at, number);
             Ok(Read { table: table.ok_or_else(corrupt)?, bytes })

@@ -15,8 +15,8 @@ use super::disk::{Disk, SystemDisk};
 use super::error::StoreError;
 use super::files::{FIRST_FRAME, LOCK, list_folder, read_up_to, segment_name};
 use super::format::{
-    Entry, FRAME_HEADER, FrameHead, SEGMENT_HEADER, SegmentHead, VERSION, frame_begins, read_entries, read_frame,
-    read_segment_header,
+    Entry, FRAME_HEADER, FrameHead, Place, SEGMENT_HEADER, SegmentHead, VERSION, frame_begins, read_entries,
+    read_frame, read_segment_header,
 };
 
 /// What a folder holds.
@@ -94,6 +94,8 @@ pub(super) struct Scanned {
     pub(super) report: ScanReport,
     /// Segment and byte where the last whole frame of the journal ends; none without a whole frame.
     pub(super) end: Option<(u64, u64)>,
+    /// Of each segment that has begun.
+    pub(super) salts: BTreeMap<u64, u64>,
     /// The last frames, as far as no frame says that they were stored.
     pub(super) unproven: VecDeque<Found>,
 }
@@ -114,6 +116,8 @@ pub(super) fn scan(
         begun: None,
         missing: None,
         end: None,
+        salt: 0,
+        salts: BTreeMap::new(),
         unproven: VecDeque::new(),
         retired: 0,
     };
@@ -124,7 +128,8 @@ pub(super) fn scan(
         return Err(StoreError::Missing(disk.dir().join(segment_name(scan.retired))));
     }
     let torn = scan.report.torn.or(scan.begun);
-    Ok(Scanned { report: ScanReport { torn, ..scan.report }, end: scan.end, unproven: scan.unproven })
+    let Scan { end, salts, unproven, .. } = scan;
+    Ok(Scanned { report: ScanReport { torn, ..scan.report }, end, salts, unproven })
 }
 
 fn cut_tail(disk: &dyn Disk, segments: &BTreeMap<u64, String>, torn: &Path, at: u64) -> Result<(), StoreError> {
@@ -164,6 +169,9 @@ struct Scan<'a> {
     /// The first segment that should be there and is not.
     missing: Option<u64>,
     end: Option<(u64, u64)>,
+    /// Of the last segment that has begun: one of which the beginning is lost was most likely written in the same run.
+    salt: u64,
+    salts: BTreeMap<u64, u64>,
     unproven: VecDeque<Found>,
     /// Segments below may be gone.
     retired: u64,
@@ -179,10 +187,17 @@ impl Scan<'_> {
         self.report.segments += 1;
         let path = &self.disk.dir().join(name);
         let bytes = read_whole(self.disk, name, path, self.counts)?;
-        let headed = check_header(&bytes, segment, path)?;
+        let salt = check_header(&bytes, segment, path)?;
+        let headed = salt.is_some();
+        if let Some(salt) = salt {
+            self.salt = salt;
+            self.salts.insert(segment, salt);
+        }
+        let salt = self.salt;
         let mut at = FIRST_FRAME as usize;
         while headed && self.missing.is_none() && self.report.torn.is_none() {
-            let Some(head) = bytes.get(at..).and_then(|rest| read_frame(rest, segment)) else { break };
+            let place = Place { segment, at: at as u64, salt };
+            let Some(head) = bytes.get(at..).and_then(|rest| read_frame(rest, place)) else { break };
             if !self.continues(&head)? {
                 break;
             }
@@ -225,7 +240,7 @@ impl Scan<'_> {
             self.stop = Some(Stop { path: path.to_owned(), at: from as u64, expected: 0 });
         }
         for at in (from..bytes.len().saturating_sub(FRAME_HEADER)).step_by(8) {
-            if let Some(head) = read_frame(&bytes[at..], segment) {
+            if let Some(head) = read_frame(&bytes[at..], Place { segment, at: at as u64, salt: self.salt }) {
                 self.judge(&head)?;
             }
         }
@@ -277,12 +292,12 @@ fn read_whole(disk: &dyn Disk, name: &str, path: &Path, counts: &mut WorkCounts)
     read().map_err(|cause| StoreError::Read { path: path.to_owned(), at: 0, len: 0, cause: Arc::new(cause) })
 }
 
-/// Whether the segment has begun. A header that was never written, or is still that of an earlier life, means that it has not.
-fn check_header(bytes: &[u8], segment: u64, path: &Path) -> Result<bool, StoreError> {
-    let Some(header) = bytes.first_chunk::<SEGMENT_HEADER>() else { return Ok(false) };
+/// The segment's salt, if it has begun. A header that was never written, or is still that of an earlier life, means that it has not.
+fn check_header(bytes: &[u8], segment: u64, path: &Path) -> Result<Option<u64>, StoreError> {
+    let Some(header) = bytes.first_chunk::<SEGMENT_HEADER>() else { return Ok(None) };
     match read_segment_header(header) {
-        SegmentHead::Segment(number) => Ok(number == segment),
-        SegmentHead::Unwritten => Ok(false),
+        SegmentHead::Segment { number, salt } => Ok((number == segment).then_some(salt)),
+        SegmentHead::Unwritten => Ok(None),
         SegmentHead::OtherVersion(found) => {
             Err(StoreError::Version { path: path.to_owned(), found, expected: VERSION })
         }

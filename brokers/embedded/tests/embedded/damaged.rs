@@ -56,18 +56,20 @@ fn name(segment: usize) -> String {
     format!("segment-{segment:08}.log")
 }
 
-fn crc32c(bytes: &[u8]) -> [u8; 4] {
-    (checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32).to_le_bytes()
+fn crc32c(bytes: &[u8]) -> u32 {
+    checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
 }
 
 /// Makes the checksums fit again: of the header, and of each frame as far as the lengths go.
 fn mend(bytes: &mut [u8], segment: u64) {
     if let Some(header) = bytes.first_chunk_mut::<SEGMENT_HEADER>() {
-        header[..12].copy_from_slice(b"BROKLAB\n\x04\0\0\0");
+        header[..12].copy_from_slice(b"BROKLAB\n\x05\0\0\0");
         header[16..24].copy_from_slice(&segment.to_le_bytes());
-        let crc = crc32c(&header[..60]);
+        let crc = crc32c(&header[..60]).to_le_bytes();
         header[60..].copy_from_slice(&crc);
     }
+    let salt = bytes.get(24..32).map_or(0, |salt| u64::from_le_bytes(salt.try_into().expect("eight bytes")));
+    let mut at = SEGMENT_HEADER as u64;
     let mut rest = bytes.get_mut(SEGMENT_HEADER..).unwrap_or_default();
     while rest.len() >= FRAME_HEADER {
         let len = u32::from_le_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
@@ -75,9 +77,11 @@ fn mend(bytes: &mut [u8], segment: u64) {
             return;
         }
         let (frame, after) = rest.split_at_mut(len);
-        let crc = crc32c(&frame[8..]);
-        frame[4..8].copy_from_slice(&crc);
-        rest = after;
+        let key = salt ^ at.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        frame[36..40].copy_from_slice(&(u32::from_le_bytes(*b"blf2") ^ key as u32).to_le_bytes());
+        let crc = crc32c(&frame[8..]) ^ (key >> 32) as u32;
+        frame[4..8].copy_from_slice(&crc.to_le_bytes());
+        (rest, at) = (after, at + len as u64);
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use brokerlab_embedded::store::Entry;
 use brokerlab_embedded::{BackendUrl, Limits, OpenError, Place, Store, StoreError, SystemDisk, open, verify};
 use brokerlab_model::{ChannelId, LaneId, Message, Record, Storage, Time, Token};
+use crc_fast::{CrcAlgorithm, checksum};
 
 use crate::world::{contract, folder};
 
@@ -66,6 +67,63 @@ fn a_frame_that_ends_in_the_middle_is_a_torn_tail() {
     OpenOptions::new().write(true).open(&path).unwrap().set_len(HEADER + 4 * FRAME + 50).unwrap();
     let report = verify(folder.path(), false).unwrap();
     assert_eq!((report.frames, report.torn), (4, Some((path, HEADER + 4 * FRAME))));
+}
+
+/// A whole frame without records that claims that a thousand frames are stored, its mark and checksum mixed with `key`.
+fn claim(key: u64) -> Vec<u8> {
+    let mut frame = vec![0; 40];
+    frame[0] = 40;
+    frame[16..24].copy_from_slice(&1_000_u64.to_le_bytes());
+    frame[36..].copy_from_slice(&(u32::from_le_bytes(*b"blf2") ^ key as u32).to_le_bytes());
+    let crc = checksum(CrcAlgorithm::Crc32Iscsi, &frame[8..]) as u32 ^ (key >> 32) as u32;
+    frame[4..8].copy_from_slice(&crc.to_le_bytes());
+    frame
+}
+
+#[test]
+fn a_payload_that_is_a_whole_frame_says_nothing_of_what_was_stored() {
+    let folder = folder();
+    journal(folder.path(), 4, 1);
+    let path = segment(folder.path(), 0);
+    let bytes = std::fs::read(&path).unwrap();
+    // The fifth frame's payload begins behind the frame's header and a record.
+    let (torn, payload_at) = (HEADER + 4 * FRAME, HEADER + 4 * FRAME + 40 + 24);
+    let salt = u64::from_le_bytes(bytes[24..32].try_into().unwrap());
+    let place = |at: u64| at.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let known_elsewhere = salt ^ place(torn);
+    for key in [0, place(payload_at), salt, known_elsewhere, salt ^ place(payload_at)] {
+        let mut claimed = bytes.clone();
+        // Only the beginning of a fifth frame got there, with the message's payload.
+        claimed[torn as usize + 8..torn as usize + 16].fill(1);
+        claimed[payload_at as usize..payload_at as usize + 40].copy_from_slice(&claim(key));
+        std::fs::write(&path, claimed).unwrap();
+        let found = verify(folder.path(), false);
+        if key == salt ^ place(payload_at) {
+            // Whoever knows salt and place could have written it.
+            assert!(matches!(found, Err(StoreError::Corrupt { at, frame: 4, .. }) if at == torn), "{found:?}");
+        } else {
+            assert_eq!(found.map(|report| report.frames).unwrap(), 4, "{key:x}");
+        }
+    }
+}
+
+#[test]
+fn each_life_of_a_folder_mixes_its_frames_with_another_salt() {
+    let folder = folder();
+    journal(folder.path(), 3, 1);
+    let disk = || Arc::new(SystemDisk::new(folder.path()));
+    let (mut store, _) = Store::open(Storage::PageCache, SMALL, disk(), |_| {}).expect("it opens");
+    let message =
+        Message { token: Token(0), channel: ChannelId(0), key: b"", headers: b"", payload_len: 1, payload: b"m" };
+    store.append(LaneId(0), 3, &message, true);
+    store.end();
+    drop(store);
+    let salt = |number| std::fs::read(segment(folder.path(), number)).unwrap()[24..32].to_vec();
+    assert_ne!(salt(0), salt(1));
+    let mut lens = Vec::new();
+    let (mut store, report) = Store::open(Storage::PageCache, SMALL, disk(), |_| {}).expect("it opens");
+    store.read(LaneId(0), 0, 4, |_, _, slice| lens.push(slice.payload_len)).expect("both are read back");
+    assert_eq!((report.messages, lens), (4, vec![100, 100, 100, 1]));
 }
 
 #[test]
@@ -153,9 +211,11 @@ fn a_foreign_version_and_a_damaged_header_are_told_apart() {
     let folder = folder();
     journal(folder.path(), 2, 1);
     let path = segment(folder.path(), 0);
-    OpenOptions::new().write(true).open(&path).unwrap().write_all_at(&9_u32.to_le_bytes(), 8).unwrap();
-    let error = verify(folder.path(), false).unwrap_err();
-    assert!(matches!(error, StoreError::Version { found: 9, expected: 4, .. }), "{error}");
+    for version in [4_u32, 9] {
+        OpenOptions::new().write(true).open(&path).unwrap().write_all_at(&version.to_le_bytes(), 8).unwrap();
+        let error = verify(folder.path(), false).unwrap_err();
+        assert!(matches!(error, StoreError::Version { found, expected: 5, .. } if found == version), "{error}");
+    }
     damage(&path, 3);
     assert!(matches!(verify(folder.path(), false).unwrap_err(), StoreError::Header(_)));
 }

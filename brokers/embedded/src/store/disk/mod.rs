@@ -30,6 +30,9 @@ pub trait Disk: Debug + Send + Sync {
     /// Where the folder is, for messages.
     fn dir(&self) -> &Path;
 
+    /// A number that nobody can guess who does not see the folder: another one whenever it is asked for.
+    fn salt(&self) -> u64;
+
     /// What is below it.
     fn facts(&self, storage: Storage) -> StorageFacts;
 

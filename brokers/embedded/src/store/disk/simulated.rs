@@ -386,6 +386,11 @@ impl Disk for SimulatedDisk {
         &self.dir
     }
 
+    /// Drawn apart, so that what happens to the disk does not depend on it.
+    fn salt(&self) -> u64 {
+        Random::new(!self.state().operations).bits()
+    }
+
     fn facts(&self, _: Storage) -> StorageFacts {
         let simulated = || "simulated".to_owned();
         StorageFacts {

@@ -1,6 +1,7 @@
 //! A folder of this machine's file system.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -45,6 +46,11 @@ impl SystemDisk {
 impl Disk for SystemDisk {
     fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    fn salt(&self) -> u64 {
+        // The system draws the keys of a hasher.
+        RandomState::new().hash_one((std::process::id(), &self.dir))
     }
 
     fn facts(&self, storage: Storage) -> StorageFacts {

@@ -5,11 +5,11 @@
 //! flush finds nothing to do. So the frames of which no later frame says that they were stored are written once more.
 
 use std::io::IoSlice;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use brokerlab_model::WorkCounts;
 
-use super::{Files, LOCK, Listing, Segments, list_folder, write_all};
+use super::{Files, LOCK, Listing, Segment, list_folder, write_all};
 use crate::store::disk::Disk;
 use crate::store::error::StoreError;
 use crate::store::format::{read_frame, segment_header};
@@ -28,7 +28,7 @@ impl Files {
         let lock = disk.lock(LOCK)?;
         let listing = list_folder(&*disk)?;
         let scanned = scan(&*disk, &listing.segments, counts, visit)?;
-        let files = Self { disk, segment_bytes, flushes, open: Mutex::new(Segments::default()), _lock: lock };
+        let files = Self::locked(disk, segment_bytes, flushes, lock);
         files.remove_leftovers(&listing, &scanned, counts)?;
         files.take_over(&listing, &scanned)?;
         if flushes {
@@ -69,7 +69,8 @@ impl Files {
                 let cut = file.len().and_then(|len| if len > end { file.truncate(end) } else { Ok(()) });
                 cut.map_err(self.failed(segment, "cutting the torn tail"))?;
             }
-            segments.open.insert(segment, file);
+            let salt = scanned.salts.get(&segment).copied().unwrap_or(self.salt);
+            segments.open.insert(segment, Segment { file, salt });
         }
         Ok(())
     }
@@ -79,11 +80,12 @@ impl Files {
         for &Found { segment, at, len, number } in &scanned.unproven {
             let mut bytes = vec![0; len as usize];
             self.read(segment, at, &mut bytes, counts)?;
-            if read_frame(&bytes, segment).is_none_or(|head| head.number != number) {
+            let place = self.place_in(segment, at);
+            if read_frame(&bytes, place).is_none_or(|head| head.number != number) {
                 return Err(self.corrupt(segment, at, number));
             }
             let file = self.get(segment).expect("a segment with whole frames was opened");
-            let header = segment_header(segment);
+            let header = segment_header(segment, place.salt);
             let mut write = |bytes: &[u8], at| {
                 write_all(&*file, &mut [IoSlice::new(bytes)], at, counts)
                     .map_err(self.failed(segment, "writing what was read once more"))
@@ -94,7 +96,7 @@ impl Files {
             write(&bytes, at)?;
         }
         let open = self.segments().open.clone();
-        for (segment, file) in open {
+        for (segment, Segment { file, .. }) in open {
             file.flush().map_err(self.failed(segment, "flushing"))?;
             counts.fsyncs += 1;
         }
