@@ -133,6 +133,24 @@ fn a_record_that_failed_and_is_there_after_a_crash_holds_no_shard_back_that_was_
 }
 
 #[test]
+fn a_shard_that_changes_hands_because_another_was_read_to_its_end_is_revoked_after_what_it_handed_out() {
+    let options = ShardOptions { failover_time: None, ..full() };
+    let contract = Contract { delivery: Delivery::AtMostOnce, order: Order::None, ..Contract::default() };
+    let publish = |key| Command::Publish { client: 1, channel: 0, keys: vec![key] };
+    // What is handed out is committed, so reading one shard to its end gives out its children, and these again, all at once.
+    let commands = [
+        publish(3),
+        publish(0),
+        Command::Split { lane: 1, at: None },
+        publish(0),
+        Command::Connect(3),
+        Command::Merge { lane: 2, with: 6 },
+        publish(0),
+    ];
+    trial(&options, contract).judge(&commands, contract.delivery);
+}
+
+#[test]
 fn shards_that_are_split_and_merged_while_they_are_empty_are_looked_at_once_each() {
     let options = ShardOptions { failover_time: None, ..full() };
     let mut model = ShardModel::new(options, Contract::default()).expect("the contract is kept");

@@ -68,15 +68,13 @@ impl Stream {
         }
     }
 
-    /// Serves every listed member until its credit or its lanes are used up.
+    /// Lets lanes change hands where a group has read one to its end, and then serves every listed member until its credit or its
+    /// lanes are used up. What is read to its end by that opens its children in a step of its own: a host tells of revoked lanes
+    /// before it hands out messages, so none that was handed out in a step may be revoked in it.
     pub(super) fn serve(&mut self, now: Time, out: &mut Effects) {
-        loop {
-            while let Some(client) = self.to_serve.pop_front() {
-                self.serve_member(now, client, out);
-            }
-            if !self.open_children(out) {
-                return;
-            }
+        self.open_children(out);
+        while let Some(client) = self.to_serve.pop_front() {
+            self.serve_member(now, client, out);
         }
     }
 
@@ -90,7 +88,7 @@ impl Stream {
         {
             let lane = &mut lanes[source.0 as usize];
             let (count, left) = hand_out(now, lane, source, member.credit.available(), config, out);
-            if config.commit_first && lane.is_closed() {
+            if config.commit_first && lane.is_finished(source.1) {
                 drained.push(source);
             }
             let cursor = &mut lane.cursors[source.1 as usize];

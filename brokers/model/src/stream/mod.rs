@@ -314,8 +314,11 @@ impl Stream {
         Ok(Member { group, channels: read, ..Member::default() })
     }
 
-    /// The earliest time at which the stream has something to do by itself.
+    /// The earliest time at which the stream has something to do by itself: the beginning of time where that is at once.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
+        if !self.drained.is_empty() {
+            return Some(Time::ZERO);
+        }
         let next = self.next_parked.min(self.next_expiry).min(self.next_session).min(self.next_transaction);
         let next = self.compaction.as_ref().map_or(next, |compaction| next.min(compaction.due()));
         (next != Time::NEVER).then_some(next)

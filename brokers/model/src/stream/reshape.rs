@@ -117,10 +117,10 @@ impl Stream {
         true
     }
 
-    /// Shares lanes out anew in groups that have read one to its end; false when there was none.
-    pub(super) fn open_children(&mut self, out: &mut Effects) -> bool {
+    /// Shares lanes out anew in groups that have read one to its end.
+    pub(super) fn open_children(&mut self, out: &mut Effects) {
         if self.drained.is_empty() {
-            return false;
+            return;
         }
         let mut groups: Vec<u32> = Vec::new();
         for (lane, slot) in std::mem::take(&mut self.drained) {
@@ -134,6 +134,5 @@ impl Stream {
         for group in groups {
             self.rebalance(group, out);
         }
-        true
     }
 }

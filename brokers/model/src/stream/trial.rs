@@ -228,6 +228,10 @@ impl<M: Model + Clone> Trial<M> {
             self.log.all_stored();
         }
         self.out.clear();
+        if self.model.next_deadline() == Some(Time::ZERO) {
+            // A host goes on at once.
+            self.wake();
+        }
     }
 
     fn connect(&mut self, client: u32) {

@@ -43,7 +43,12 @@ impl Reference {
             return Err(format!("answered {answers:?}, due {:?}", expected.answers));
         }
         self.all_were_asked_back()?;
-        self.nothing_left_undone()
+        // What was read to its end by being handed out opens its children in the next step, which comes at once.
+        let ends = |deliver: &Deliver| {
+            let at = self.cursor_of(deliver.client, deliver.receipt.lane);
+            self.commits_first() && at.is_some_and(|at| self.is_finished(at.0, at.1))
+        };
+        if did.deliveries.iter().any(ends) { Ok(()) } else { self.nothing_left_undone() }
     }
 
     fn trimmed(&mut self, now: Time, lane: LaneId, below: u64) -> Verdicts {
