@@ -79,7 +79,7 @@ impl EmbeddedRig {
         for _ in 0..10_000 {
             let now = self.now();
             if let Some(server) = &mut self.server {
-                if !server.turn(now) {
+                if !server.turn(&|| now) {
                     return;
                 }
                 continue;

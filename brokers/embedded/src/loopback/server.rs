@@ -122,9 +122,8 @@ impl Server {
 
     fn serve(&mut self, clock: &dyn Fn() -> Time, stop: BorrowedFd<'_>) -> io::Result<()> {
         loop {
-            let now = clock();
-            let moved = self.turn(now);
-            let until = if moved { Time::ZERO } else { self.next_deadline(now) };
+            let moved = self.turn(clock);
+            let until = if moved { Time::ZERO } else { self.next_deadline(clock()) };
             if self.sleep(until.since(clock()).min(LONGEST_SLEEP), stop)? {
                 return Ok(());
             }
@@ -132,8 +131,11 @@ impl Server {
     }
 
     /// One pass over everything that is there to be done, without waiting. Returns whether anything was.
-    pub fn turn(&mut self, now: Time) -> bool {
+    pub fn turn(&mut self, clock: &dyn Fn() -> Time) -> bool {
+        let now = clock();
         let mut moved = self.accept(now) | self.receive(now);
+        // What has come is taken no earlier than it came: a message that is held back would else come too early.
+        let now = clock();
         let Self { connections, ready, broker, workers, scratch, free, .. } = self;
         for connection in connections.iter_mut().flatten() {
             moved |= connection.submit(now, scratch);

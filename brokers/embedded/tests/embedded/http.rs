@@ -234,7 +234,7 @@ impl Pair {
         std::thread::scope(|scope| {
             let asked = scope.spawn(|| broker.tallies());
             while !asked.is_finished() {
-                server.turn(Time(1));
+                server.turn(&|| Time(1));
             }
             asked.join().expect("it works here")
         })

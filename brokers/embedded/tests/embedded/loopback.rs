@@ -54,7 +54,7 @@ impl Pair {
     }
 
     pub(crate) fn turn(&mut self, now: Time) {
-        self.server.as_mut().expect("it works here").turn(now);
+        self.server.as_mut().expect("it works here").turn(&|| now);
     }
 
     pub(crate) fn connect(&mut self, role: Role) -> usize {
@@ -88,7 +88,7 @@ impl Pair {
                 return;
             }
             if let Some(server) = &mut self.server {
-                server.turn(Time(1));
+                server.turn(&|| Time(1));
             }
             for (client, seen) in self.clients.iter_mut().zip(&mut self.seen) {
                 client.poll(Time(1), seen);
@@ -195,6 +195,39 @@ fn an_engine_that_stops_is_told_to_who_is_there_and_to_who_comes_and_is_the_serv
     assert_eq!(ended.unwrap_err().to_string(), why);
 }
 
+/// The server's loop looks at its clock, sleeps until something comes, and only then reads it.
+#[test]
+fn a_message_is_held_back_from_when_it_was_read_and_not_from_when_the_server_looked_last() {
+    let mut pair = Pair::new("queue?delay=1s");
+    pair.channel();
+    let (producer, member) = (pair.connect(Role::Producer), pair.member(10));
+    let millis = |millis: u64| Time::ZERO + Span::from_millis(millis);
+    for _ in 0..100 {
+        pair.turn(millis(1));
+        pair.clients[member].poll(millis(1), &mut pair.seen[member]);
+        pair.clients[producer].poll(millis(1), &mut pair.seen[producer]);
+    }
+    assert_eq!(pair.publish(producer, 1).taken, 1);
+    let mut looks = 0;
+    while pair.seen[producer].outcomes.is_empty() {
+        let looked = AtomicU64::new(0);
+        // The first look of a turn is long ago, the others are at 900 ms.
+        let clock = || if looked.fetch_add(1, Ordering::Relaxed) == 0 { millis(1) } else { millis(900) };
+        pair.server.as_mut().unwrap().turn(&clock);
+        pair.clients[producer].poll(millis(900), &mut pair.seen[producer]);
+        looks += 1;
+        assert!(looks < 100_000, "it never was acknowledged");
+    }
+    let came = |pair: &mut Pair, now: Time| {
+        for _ in 0..100 {
+            pair.turn(now);
+            pair.clients[member].poll(now, &mut pair.seen[member]);
+        }
+        pair.seen[member].deliveries.len()
+    };
+    assert_eq!((came(&mut pair, millis(1_899)), came(&mut pair, millis(1_900))), (0, 1));
+}
+
 #[test]
 fn the_window_bounds_what_is_under_way() {
     let mut pair = Pair::new("log");
@@ -219,7 +252,7 @@ fn who_means_something_else_is_let_in_nowhere_and_told_why() {
         assert_eq!(client.submit(Time(1), &mut Batch::Control(vec![(Token(1), Control::Flush)])).taken, 1);
         let mut seen = Completions::default();
         while seen.outcomes.is_empty() {
-            server.turn(Time(1));
+            server.turn(&|| Time(1));
             client.poll(Time(1), &mut seen);
         }
         assert_eq!(seen.outcomes[0].status, Status::Refused(Refusal::Closed));
@@ -345,7 +378,7 @@ fn bytes_that_are_no_frames_end_their_own_connection_only() {
         let mut buffer = [0; 16];
         let ended = |stranger: &mut TcpStream, buffer: &mut [u8]| !matches!(stranger.read(buffer), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
         for _ in 0..10_000 {
-            pair.server.as_mut().unwrap().turn(Time(1));
+            pair.server.as_mut().unwrap().turn(&|| Time(1));
             if ended(&mut stranger, &mut buffer) {
                 break;
             }
