@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::Context as _;
-use brokerlab_embedded::store::trial::{Broken, BrokenPromise, Tally, run};
+use brokerlab_embedded::store::trial::{Broken, BrokenPromise, Tally, run, run_with_more};
 use brokerlab_model::Storage;
 
 use crate::kills;
@@ -80,7 +80,9 @@ fn trials(asked: Asked) -> Found {
             // One in four without a flush: there only the process can end.
             let storage = if seed % 4 == 3 { Storage::PageCache } else { Storage::Fsync };
             found.programs += 1;
-            match run(seed, storage) {
+            // One in three with what only some models ask for.
+            let tally = if seed % 3 == 2 { run_with_more(seed, storage) } else { run(seed, storage) };
+            match tally {
                 Ok(tally) => {
                     let flushed = storage == Storage::Fsync;
                     let sum = if flushed { &mut found.fsync } else { &mut found.page_cache };
@@ -138,6 +140,10 @@ fn killed_rows(asked: Asked, killed: &kills::Tally) -> Vec<Row> {
         shown("deliveries, each held against what was published", killed.delivered),
         shown("settlements confirmed", killed.settled),
         shown("receipts of an earlier life shown and refused", killed.stale),
+        shown("transactions committed", killed.committed),
+        shown("messages that compaction left out", killed.left_out),
+        shown("lanes split and merged", killed.reshapes),
+        shown("dead letters delivered", killed.letters),
     ];
     rows.extend(killed.broken().map(|(what, number)| row(what, grouped(number), "0", Some(number == 0))));
     rows
@@ -161,6 +167,9 @@ fn table(asked: Asked, found: &Found, killed: kills::Tally) -> Figure {
         shown("of these in the middle of a call to the disk", fsync.within_a_call + page_cache.within_a_call),
         shown("failed calls (no space, write, flush, read)", fsync.faults + page_cache.faults),
         shown("messages acknowledged there", fsync.acknowledged + page_cache.acknowledged),
+        shown("compactions", fsync.compactions + page_cache.compactions),
+        shown("messages of transactions", fsync.provisional + page_cache.provisional),
+        shown("dead letters", fsync.letters + page_cache.letters),
         none("programs in which an acknowledged one was lost", count(|broken| matches!(broken, Broken::Lost(_)))),
         none("programs in which something wrong was served", count(|broken| matches!(broken, Broken::Wrong(_)))),
         none("programs after which the store was not opened", count(|broken| matches!(broken, Broken::Refused(_)))),

@@ -5,7 +5,10 @@
 //! Leaves out power cuts, where the system forgets too: those are simulated (`crash`).
 
 mod books;
+mod bundles;
 mod life;
+mod load;
+mod shape;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,17 +17,46 @@ use anyhow::Context as _;
 use brokerlab_model::{Contract, Delivery, Storage};
 
 use books::{Books, Breach};
-use life::{Draw, Life};
+use life::{Draw, LANES, Life};
+use shape::Shape;
 
 /// Lives of one folder that end by a kill.
 const LIVES: u64 = 8;
+/// What a program does beside publishing, reading and settling.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Extra {
+    #[default]
+    Nothing,
+    /// It publishes and settles in transactions, some of which it gives up.
+    Transactions,
+    /// Of each key the latest message stays.
+    Compaction,
+    /// Lanes are split and merged.
+    Reshape,
+    /// Some messages are held back, some become dead letters.
+    Letters,
+}
+
 /// Backends that are killed in turn, with segments so small that they are used again and again. What only holds load back is out of the way.
-const BACKENDS: [(&str, bool); 4] = [
-    ("log?segment=64KiB", true),
-    ("queue?segment=64KiB", false),
-    ("shard?segment=64KiB&write_records=1000000&write_bytes=1GiB&read_bytes=1GiB", true),
-    ("direct?segment=64KiB", false),
+const BACKENDS: [(&str, bool, Extra); 8] = [
+    ("log?segment=64KiB", true, Extra::Nothing),
+    ("queue?segment=64KiB", false, Extra::Nothing),
+    ("shard?segment=64KiB&write_records=1000000&write_bytes=1GiB&read_bytes=1GiB", true, Extra::Nothing),
+    ("direct?segment=64KiB", false, Extra::Nothing),
+    ("log?segment=64KiB", true, Extra::Transactions),
+    ("log?segment=64KiB&cleanup=compact&active_bytes=4KiB&min_dirty_ratio=0.2", true, Extra::Compaction),
+    ("shard?segment=64KiB&write_records=1000000&write_bytes=1GiB&read_bytes=1GiB", true, Extra::Reshape),
+    ("queue?segment=64KiB&dead_letter=channel", false, Extra::Letters),
 ];
+
+/// What holds for a program's messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Rules {
+    /// Positions are settled up to one, not one by one.
+    cumulative: bool,
+    at_most_once: bool,
+    extra: Extra,
+}
 
 /// What was done, and found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +73,14 @@ pub struct Tally {
     pub settled: u64,
     /// Receipts of an earlier life that were shown in vain.
     pub stale: u64,
+    /// Transactions committed.
+    pub committed: u64,
+    /// Messages that compaction left out.
+    pub left_out: u64,
+    /// Lanes split and merged.
+    pub reshapes: u64,
+    /// Dead letters that came.
+    pub letters: u64,
     lost: u64,
     wrong: u64,
     again: u64,
@@ -58,6 +98,10 @@ impl Tally {
         self.delivered += other.delivered;
         self.settled += other.settled;
         self.stale += other.stale;
+        self.committed += other.committed;
+        self.left_out += other.left_out;
+        self.reshapes += other.reshapes;
+        self.letters += other.letters;
         self.lost += other.lost;
         self.wrong += other.wrong;
         self.again += other.again;
@@ -94,18 +138,23 @@ impl Tally {
 struct Program {
     seed: u64,
     url: &'static str,
-    /// Positions are settled up to one, not one by one.
-    cumulative: bool,
+    rules: Rules,
     contract: Contract,
 }
 
 impl Program {
-    /// Backends, storages and deliveries in turn: one in four settles with its delivery.
+    /// Backends, storages and deliveries in turn: one in four of those without an extra settles with its delivery.
     fn of(seed: u64) -> Self {
-        let (url, cumulative) = BACKENDS[(seed % 4) as usize];
-        let storage = if (seed / 4).is_multiple_of(2) { Storage::PageCache } else { Storage::Fsync };
-        let delivery = if (seed / 8) % 4 == 3 { Delivery::AtMostOnce } else { Delivery::AtLeastOnce };
-        Self { seed, url, cumulative, contract: Contract { storage, delivery, ..Contract::default() } }
+        let kinds = BACKENDS.len() as u64;
+        let (url, cumulative, extra) = BACKENDS[(seed % kinds) as usize];
+        let storage = if (seed / kinds).is_multiple_of(2) { Storage::PageCache } else { Storage::Fsync };
+        let delivery = match extra {
+            Extra::Nothing if (seed / kinds / 2) % 4 == 3 => Delivery::AtMostOnce,
+            Extra::Transactions => Delivery::ExactlyOnce,
+            Extra::Nothing | Extra::Compaction | Extra::Reshape | Extra::Letters => Delivery::AtLeastOnce,
+        };
+        let rules = Rules { cumulative, at_most_once: delivery == Delivery::AtMostOnce, extra };
+        Self { seed, url, rules, contract: Contract { storage, delivery, ..Contract::default() } }
     }
 
     fn name(&self) -> String {
@@ -157,7 +206,8 @@ fn run(of: Program, exe: &Path, parent: &Path) -> anyhow::Result<Tally> {
         tempfile::Builder::new().prefix("brokerlab-kills-").tempdir_in(parent).context("no folder for a trial")?;
     let data = folder.path().join("data");
     let mut draw = Draw::new(of.seed);
-    let mut books = Books::new(of.cumulative, of.contract.delivery == Delivery::AtMostOnce);
+    let mut books = Books::new(of.rules);
+    let mut shape = Shape::new(LANES);
     let mut tally = Tally::default();
     let mut old = Vec::new();
     for life in 0..=LIVES {
@@ -168,7 +218,7 @@ fn run(of: Program, exe: &Path, parent: &Path) -> anyhow::Result<Tally> {
             tally.kills[usize::from(of.contract.storage == Storage::Fsync)] += 1;
             continue;
         }
-        let ended = Life::begin(&of, exe, &data, life > 0, &mut books).and_then(|mut this| {
+        let ended = Life::begin(&of, exe, &data, life > 0, (&mut books, &mut shape)).and_then(|mut this| {
             this.show_old(&old)?;
             if last {
                 this.read_back()?;
@@ -182,6 +232,7 @@ fn run(of: Program, exe: &Path, parent: &Path) -> anyhow::Result<Tally> {
             Ok(lived) => {
                 tally.delivered += lived.delivered;
                 tally.stale += lived.stale;
+                tally.letters += lived.letters;
             }
             Err((breach, why)) => {
                 tally.breach(breach, format!("{}, life {life}: {why}", of.name()));
@@ -192,7 +243,10 @@ fn run(of: Program, exe: &Path, parent: &Path) -> anyhow::Result<Tally> {
             tally.kills[usize::from(of.contract.storage == Storage::Fsync)] += 1;
         }
     }
-    tally.acknowledged += books.acknowledged().len() as u64;
+    tally.acknowledged += books.acknowledged_in_all();
+    tally.committed += books.bundles.committed_in_all();
+    tally.left_out += books.left_out();
+    tally.reshapes += shape.changes();
     tally.settled += books.settlements();
     Ok(tally)
 }
@@ -207,23 +261,29 @@ mod tests {
         let parent = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
         let parent = std::env::var_os("CARGO_TARGET_DIR").map_or(parent, PathBuf::from);
         std::fs::create_dir_all(&parent).unwrap();
-        let tally = trials(&beside().unwrap(), &parent, 64, 0).unwrap();
+        let tally = trials(&beside().unwrap(), &parent, 128, 0).unwrap();
         assert!(tally.told.is_empty(), "{:#?}", tally.told);
         assert!(tally.kills.iter().all(|&kills| kills > 8), "{tally:?}");
+        assert!(tally.committed > 0 && tally.left_out > 0 && tally.reshapes > 0 && tally.letters > 0, "{tally:?}");
         assert!(tally.acknowledged > 100 && tally.delivered > 100 && tally.settled > 0 && tally.stale > 0, "{tally:?}");
     }
 
     #[test]
     fn seeds_take_backends_storages_and_deliveries_in_turn() {
-        let programs: Vec<Program> = (0..32).map(Program::of).collect();
-        for (url, _) in BACKENDS {
+        let programs: Vec<Program> = (0..64).map(Program::of).collect();
+        for (url, _, extra) in BACKENDS {
             for storage in [Storage::PageCache, Storage::Fsync] {
                 let of = |delivery| {
-                    let is =
-                        |p: &&Program| p.url == url && p.contract.storage == storage && p.contract.delivery == delivery;
-                    programs.iter().filter(is).count()
+                    let same = |p: &&Program| p.url == url && p.rules.extra == extra && p.contract.storage == storage;
+                    programs.iter().filter(same).filter(|p| p.contract.delivery == delivery).count()
                 };
-                assert_eq!((of(Delivery::AtLeastOnce), of(Delivery::AtMostOnce)), (3, 1), "{url} {storage}");
+                let found = [Delivery::AtLeastOnce, Delivery::AtMostOnce, Delivery::ExactlyOnce].map(of);
+                let expected = match extra {
+                    Extra::Nothing => [3, 1, 0],
+                    Extra::Transactions => [0, 0, 4],
+                    Extra::Compaction | Extra::Reshape | Extra::Letters => [4, 0, 0],
+                };
+                assert_eq!(found, expected, "{url} {storage}");
             }
         }
     }

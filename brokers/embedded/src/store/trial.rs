@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use brokerlab_model::{ChannelId, LaneId, Message, Record, Storage, Token};
+use brokerlab_model::{ChannelId, Death, DeathReason, LaneId, Message, Publishes, Record, Storage, Token};
 
 use super::disk::{Disk, Fault, Random, SimulatedDisk};
 use super::error::StoreError;
@@ -16,6 +16,10 @@ use super::{Limits, Store};
 
 const LANES: u32 = 3;
 const HEADERS: &[u8] = b"hd";
+/// Of a message's number: it is one of a transaction.
+const PROVISIONAL: u64 = 1 << 62;
+/// It is the dead letter of the message whose number is the rest.
+const LETTER: u64 = 1 << 61;
 /// Small, so that segments end, retire and are used again, and frames leave memory.
 const LIMITS: Limits = Limits { max_memory: 12 << 10, max_data: 1 << 30, segment_bytes: 4 << 10 };
 
@@ -34,6 +38,10 @@ pub struct Tally {
     pub appended: u64,
     /// Compactions.
     pub compactions: u64,
+    /// Messages of transactions.
+    pub provisional: u64,
+    /// Messages that were appended once more, as dead letters.
+    pub letters: u64,
     /// Messages of which it was said that they are stored.
     pub acknowledged: u64,
     /// Messages that were there when the store was opened again.
@@ -53,6 +61,8 @@ impl Tally {
         self.faults += more.faults;
         self.appended += more.appended;
         self.compactions += more.compactions;
+        self.provisional += more.provisional;
+        self.letters += more.letters;
         self.acknowledged += more.acknowledged;
         self.recovered += more.recovered;
         self.rotten += more.rotten;
@@ -91,8 +101,8 @@ pub fn run(seed: u64, storage: Storage) -> Result<Tally, BrokenPromise> {
     Trial::new(seed, storage, None).finish(seed)
 }
 
-/// The same with compactions in between.
-pub fn run_with_compactions(seed: u64, storage: Storage) -> Result<Tally, BrokenPromise> {
+/// The same with compactions, messages of transactions and dead letters in between.
+pub fn run_with_more(seed: u64, storage: Storage) -> Result<Tally, BrokenPromise> {
     Trial::new(seed, storage, Some(Random::new(!seed))).finish(seed)
 }
 
@@ -128,8 +138,8 @@ struct Promise {
 
 struct Trial {
     random: Random,
-    /// Says when and what is compacted, if anything is.
-    compacts: Option<Random>,
+    /// Says when what is done that only some models ask for, if anything is.
+    more: Option<Random>,
     storage: Storage,
     lanes: Vec<Twin>,
     noted: Noted,
@@ -141,7 +151,7 @@ struct Trial {
 
 /// The payload of a message; most fit into a segment, some do not.
 fn payload(id: u64) -> Vec<u8> {
-    let mut random = Random::new(id);
+    let mut random = Random::new(id & !(PROVISIONAL | LETTER));
     let len = if random.chance(1, 40) { 3_000 + random.below(4_000) } else { random.below(500) };
     let mut bytes = Vec::with_capacity(len as usize + 8);
     while bytes.len() < len as usize {
@@ -157,10 +167,10 @@ fn excused(disk: &SimulatedDisk) -> bool {
 }
 
 impl Trial {
-    fn new(seed: u64, storage: Storage, compacts: Option<Random>) -> Self {
+    fn new(seed: u64, storage: Storage, more: Option<Random>) -> Self {
         Self {
             random: Random::new(seed),
-            compacts,
+            more,
             storage,
             lanes: vec![Twin::default(); LANES as usize],
             noted: Noted::default(),
@@ -220,10 +230,14 @@ impl Trial {
         let (mut seen, mut noted, mut wrong) = (0, 0, None);
         let lanes = &self.lanes;
         let opened = Store::open(self.storage, LIMITS, Arc::clone(disk) as Arc<dyn Disk>, |entry| match entry {
-            Entry::Message { lane, position, key, headers, payload, .. } => {
+            Entry::Message { lane, position, key, headers, payload, provisional, copied, .. } => {
                 seen += 1;
                 let id = lanes.get(lane.0 as usize).and_then(|twin| twin.ids.get(position as usize));
-                if !id.is_some_and(|&id| is_message(id, key, headers, payload.unwrap_or_default())) {
+                let whole = |&id: &u64| {
+                    let told = copied || provisional == (id & PROVISIONAL > 0);
+                    told && is_message(id, key, headers, payload.unwrap_or_default())
+                };
+                if !id.is_some_and(whole) {
                     wrong = Some(format!("the entry of {lane:?} at {position}"));
                 }
             }
@@ -335,9 +349,14 @@ impl Trial {
             if store.error().is_some() {
                 break;
             }
-            if self.compacts.as_mut().is_some_and(|random| random.chance(1, 8)) {
-                self.compact(store);
-                continue;
+            match self.more.as_mut().map_or(u64::MAX, |random| random.below(32)) {
+                0..4 => self.compact(store),
+                4 | 5 => self.append_provisional(store),
+                6 | 7 => self.append_letter(store),
+                _ => {}
+            }
+            if store.error().is_some() {
+                break;
             }
             match self.random.below(16) {
                 0..6 => self.append(store),
@@ -390,6 +409,42 @@ impl Trial {
         }
     }
 
+    fn append_provisional(&mut self, store: &mut Store) {
+        let Some(random) = &mut self.more else { return };
+        let (lane, count) = (random.below(LANES.into()) as u32, 1 + random.below(5));
+        let mut batch = Publishes::new();
+        let ids = self.next_id..self.next_id + count;
+        for id in ids.clone() {
+            batch.push(Token(0), ChannelId(0), &id.to_le_bytes(), HEADERS, &payload(id));
+        }
+        let twin = &mut self.lanes[lane as usize];
+        store.append_provisional(LaneId(lane), twin.ids.len() as u64, &batch, 0..count as u32);
+        twin.ids.extend(ids.map(|id| id | PROVISIONAL));
+        self.next_id += count;
+        self.tally.appended += count;
+        self.tally.provisional += count;
+    }
+
+    /// Appends a message that is there once more, as a dead letter.
+    fn append_letter(&mut self, store: &mut Store) {
+        let Some(random) = &mut self.more else { return };
+        let (from, to) = (random.below(LANES.into()) as u32, random.below(LANES.into()) as u32);
+        let kept: Vec<u64> = store.kept(LaneId(from)).into_iter().flatten().collect();
+        if kept.is_empty() {
+            return;
+        }
+        let at = kept[random.below(kept.len() as u64) as usize];
+        let id = self.lanes[from as usize].ids[at as usize] & !PROVISIONAL | LETTER;
+        let twin = &mut self.lanes[to as usize];
+        store.append_letter((LaneId(from), at), LaneId(to), twin.ids.len() as u64, &death());
+        // What can't be read has no letter.
+        if store.error().is_none() {
+            twin.ids.push(id);
+            self.tally.appended += 1;
+            self.tally.letters += 1;
+        }
+    }
+
     fn barrier(&mut self, store: &mut Store) {
         self.ticket += 1;
         let ends = self.lanes.iter().map(|twin| twin.ids.len() as u64).collect();
@@ -427,7 +482,7 @@ impl Trial {
 
     /// Leaves out about half of what stands in a part of a lane.
     fn compact(&mut self, store: &mut Store) {
-        let Some(random) = &mut self.compacts else { return };
+        let Some(random) = &mut self.more else { return };
         let lane = random.below(LANES.into()) as u32;
         let twin = &mut self.lanes[lane as usize];
         let from = twin.trimmed + random.below(twin.ids.len() as u64 - twin.trimmed + 1);
@@ -477,6 +532,12 @@ impl Trial {
     }
 }
 
+/// Every letter tells of the same one.
+fn death() -> Death {
+    Death { reason: DeathReason::Rejected, deliveries: 1, group: "g".to_owned(), lane: LaneId(0), position: 0 }
+}
+
 fn is_message(id: u64, key: &[u8], headers: &[u8], found: &[u8]) -> bool {
-    key == id.to_le_bytes() && headers == HEADERS && found == payload(id)
+    let told = if id & LETTER > 0 { headers == death().headers(HEADERS) } else { headers == HEADERS };
+    told && key == (id & !(PROVISIONAL | LETTER)).to_le_bytes() && found == payload(id)
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use brokerlab_embedded::store::disk::Fault;
-use brokerlab_embedded::store::trial::{Tally, run, run_with_compactions};
+use brokerlab_embedded::store::trial::{Tally, run, run_with_more};
 use brokerlab_embedded::store::{Entry, SimulatedDisk};
 use brokerlab_embedded::{Disk, Limits, Store, StoreError, SystemDisk, verify};
 use brokerlab_model::{ChannelId, LaneId, Message, Record, Storage, Token, WorkCounts};
@@ -48,7 +48,7 @@ fn a_crash_in_the_middle_of_a_compaction_loses_nothing_and_brings_nothing_back()
     let mut all = Tally::default();
     for (seeds, storage) in [(0..1_500, Storage::Fsync), (0..500, Storage::PageCache)] {
         for seed in seeds {
-            all.add(&run_with_compactions(seed, storage).unwrap_or_else(|broken| panic!("with compactions: {broken}")));
+            all.add(&run_with_more(seed, storage).unwrap_or_else(|broken| panic!("with more: {broken}")));
         }
     }
     assert!(all.cuts >= 2_000 && all.kills >= 1_500 && all.compactions > 10_000, "{all:?}");
