@@ -99,26 +99,21 @@ enum Settle {
 /// CPU per message of publishing so many batches, `at_once` at a time, delivering them to every member and settling them.
 fn through(rig: &mut Rig, from: &mut Offered, batches: usize, at_once: usize, settle: Settle) -> anyhow::Result<f64> {
     let (mut spent, mut result) = (0, Ok(()));
-    let mut receipts: Vec<Receipt> = Vec::new();
     let expected = (at_once * from.template.len()) as u64;
     for _ in 0..batches.div_ceil(at_once) {
         let mut offered = from.batches(at_once);
         spent += cost_ns(|| {
             result = rig.publish(&mut offered).and_then(|()| {
                 for member in 0..rig.members.len() {
-                    receipts.clear();
-                    let received = rig.receive(member, expected as u32, |completions| match settle {
-                        Settle::Each => receipts.extend(completions.deliveries.iter().map(|delivery| delivery.receipt)),
-                        Settle::Last => receipts.extend(completions.deliveries.runs().map(last_of)),
-                    })?;
-                    anyhow::ensure!(received == expected, "{received} of {expected} were delivered");
-                    match settle {
-                        Settle::Each => rig.settle(member, &receipts, Verdict::Ack)?,
-                        Settle::Last => {
-                            last_of_each_lane(&mut receipts);
-                            rig.settle(member, &receipts, Verdict::Ack)?;
+                    rig.follow(member, expected, |completions, settlements| match settle {
+                        Settle::Each => {
+                            settlements.extend(completions.deliveries.iter().map(|delivery| ack(delivery.receipt)));
                         }
-                    }
+                        Settle::Last => {
+                            settlements.extend(completions.deliveries.runs().map(|run| ack(last_of(run))));
+                            last_of_each_lane(settlements);
+                        }
+                    })?;
                 }
                 // Retention.
                 rig.run_workers();
@@ -127,6 +122,7 @@ fn through(rig: &mut Rig, from: &mut Offered, batches: usize, at_once: usize, se
         });
         std::mem::replace(&mut result, Ok(()))?;
     }
+    rig.all_settled()?;
     Ok(spent as f64 / (batches.div_ceil(at_once) as u64 * expected) as f64)
 }
 
@@ -135,16 +131,20 @@ fn last_of((first, count): (Receipt, u32)) -> Receipt {
     Receipt { position: first.position + u64::from(count) - 1, ..first }
 }
 
-/// Leaves the last receipt of each run of one lane: a commit covers what comes before it.
-fn last_of_each_lane(receipts: &mut Vec<Receipt>) {
+fn ack(receipt: Receipt) -> Settlement {
+    Settlement { token: Token(0), receipt, verdict: Verdict::Ack }
+}
+
+/// Leaves the last of each run of one lane: a commit covers what comes before it.
+fn last_of_each_lane(settlements: &mut Vec<Settlement>) {
     let mut kept = 0;
-    for at in 0..receipts.len() {
-        if receipts.get(at + 1).is_none_or(|next| next.lane != receipts[at].lane) {
-            receipts[kept] = receipts[at];
+    for at in 0..settlements.len() {
+        if settlements.get(at + 1).is_none_or(|next| next.receipt.lane != settlements[at].receipt.lane) {
+            settlements.swap(kept, at);
             kept += 1;
         }
     }
-    receipts.truncate(kept);
+    settlements.truncate(kept);
 }
 
 fn journalled(dir: &Path, size: Size) -> anyhow::Result<Pair> {
@@ -284,7 +284,6 @@ fn consume(mut member: Box<dyn Client>, count: usize, clock: WallClock) -> usize
         }
         consumed += completions.deliveries.len();
         if let Batch::Settle(settlements) = &mut settle {
-            let ack = |receipt| Settlement { token: Token(0), receipt, verdict: Verdict::Ack };
             settlements.extend(completions.deliveries.iter().map(|delivery| ack(delivery.receipt)));
         }
         let _always_taken = member.submit(clock.now(), &mut settle);

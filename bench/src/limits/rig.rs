@@ -14,6 +14,8 @@ use brokerlab_model::{
 
 /// The producer's number; the members' follow.
 const PRODUCER: u32 = 1;
+/// What a member that follows asks for at once.
+const AHEAD: u32 = 4_096;
 /// Between two steps.
 const STEP: Span = Span::from_micros(1);
 /// Tokens of everything but publishes.
@@ -34,6 +36,14 @@ pub(super) struct Setup<'a> {
     pub(super) groups: u32,
 }
 
+/// How a member stands that follows: messages it may still get, and what it asked for that has to end.
+#[derive(Clone, Copy, Debug, Default)]
+struct Following {
+    credit: u64,
+    asked: u64,
+    ended: u64,
+}
+
 /// A backend with one channel, one producer and a member for each group.
 #[derive(Debug)]
 pub(super) struct Rig {
@@ -41,6 +51,7 @@ pub(super) struct Rig {
     workers: Vec<Box<dyn Worker>>,
     pub(super) producer: Box<dyn Client>,
     pub(super) members: Vec<Box<dyn Client>>,
+    following: Vec<Following>,
     completions: Completions,
     settlements: Batch,
     now: Time,
@@ -82,11 +93,13 @@ impl Rig {
         let members = groups.into_iter().zip(PRODUCER + 1..).map(member).collect::<Result<_, _>>()?;
         completions.clear();
         let settlements = Batch::Settle(Vec::new());
+        let following = vec![Following::default(); setup.groups as usize];
         Ok(Self {
             broker,
             workers,
             producer,
             members,
+            following,
             completions,
             settlements,
             now: Time::ZERO,
@@ -169,6 +182,59 @@ impl Rig {
                 return Ok(received);
             }
         }
+    }
+
+    /// Takes `count` messages as a member does that reads on and on: it asks for many ahead, settles what it has taken, which `receipts` picks,
+    /// and learns with the next messages what became of that.
+    pub(super) fn follow(
+        &mut self,
+        member: usize,
+        count: u64,
+        mut receipts: impl FnMut(&Completions, &mut Vec<Settlement>),
+    ) -> anyhow::Result<()> {
+        let mut received = 0;
+        while received < count {
+            if self.following[member].credit < count {
+                let mut grant = Batch::Control(vec![(OTHER, Control::Grant(AHEAD))]);
+                anyhow::ensure!(self.members[member].submit(self.now, &mut grant).taken == 1, "a grant was not taken");
+                self.following[member].credit += u64::from(AHEAD);
+                self.following[member].asked += 1;
+            }
+            self.now += STEP;
+            self.listen(member)?;
+            let came = self.completions.deliveries.len() as u64;
+            anyhow::ensure!(came > 0, "{received} of {count} were delivered");
+            received += came;
+            self.following[member].credit -= came;
+            let Batch::Settle(settlements) = &mut self.settlements else { continue };
+            receipts(&self.completions, settlements);
+            let asked = settlements.len();
+            let taken = self.members[member].submit(self.now, &mut self.settlements).taken;
+            anyhow::ensure!(taken == asked, "{taken} of {asked} settlements were taken");
+            self.following[member].asked += asked as u64;
+        }
+        anyhow::ensure!(received == count, "{received} came, {count} were published");
+        Ok(())
+    }
+
+    /// Ends when all that members that follow have asked for has ended, but for what they may still get.
+    pub(super) fn all_settled(&mut self) -> anyhow::Result<()> {
+        for member in 0..self.members.len() {
+            self.listen(member)?;
+            let Following { asked, ended, credit } = self.following[member];
+            let grants = credit.div_ceil(u64::from(AHEAD));
+            anyhow::ensure!(ended + grants == asked, "member {member} asked for {asked} things, {ended} ended");
+        }
+        Ok(())
+    }
+
+    fn listen(&mut self, member: usize) -> anyhow::Result<()> {
+        self.completions.clear();
+        self.members[member].poll(self.now, &mut self.completions);
+        let done = self.completions.outcomes.iter().filter(|outcome| outcome.status == Status::Done).count();
+        anyhow::ensure!(done == self.completions.outcomes.len(), "something was refused or failed");
+        self.following[member].ended += done as u64;
+        Ok(())
     }
 
     /// Settles one message of each receipt.
