@@ -287,14 +287,23 @@ impl<'a> Columns<'a> {
     }
 }
 
+/// Which messages of a batch make a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keys {
+    /// Those without a key.
+    None,
+    /// All.
+    Any,
+}
+
 /// Successive messages of a batch that nothing tells apart where they are appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Keyless<'a> {
+pub(crate) struct Run<'a> {
     /// Where all of them go.
     pub(crate) channel: ChannelId,
     /// Theirs.
     pub(crate) tokens: &'a [Token],
-    /// Bytes of all of them, headers included.
+    /// Bytes of all of them, keys and headers included.
     pub(crate) bytes: u64,
 }
 
@@ -416,24 +425,30 @@ impl Publishes {
         }
     }
 
-    /// The messages at the beginning of `range`, counted from the first that is still in the batch, that have no key, go to one channel and
-    /// are at most `max_bytes` long; none, when the first is no such message.
-    pub(crate) fn keyless(&self, range: Range<usize>, max_bytes: u32) -> Option<Keyless<'_>> {
+    /// The channel of the message at `index`.
+    #[inline]
+    pub(crate) fn channel(&self, index: usize) -> ChannelId {
+        self.channels[self.first + index]
+    }
+
+    /// The messages at the beginning of `range`, counted from the first that is still in the batch, that go to one channel, have the
+    /// keys that are asked for and are at most `max_bytes` long; none, when the first is no such message.
+    pub(crate) fn run(&self, range: Range<usize>, max_bytes: u32, keys: Keys) -> Option<Run<'_>> {
         let range = self.first + range.start..self.first + range.end;
         let channel = *self.channels[range.clone()].first()?;
         let lens = self.header_lens[range.clone()].iter().zip(&self.payload_lens[range.clone()]);
         let places = self.key_lens[range.clone()].iter().zip(&self.channels[range.clone()]);
         let (mut count, mut bytes) = (0, 0);
         for ((&headers, &payload), (&key, &to)) in lens.zip(places) {
-            let len = u64::from(headers) + u64::from(payload);
-            if key > 0 || to != channel || len > u64::from(max_bytes) {
+            let len = u64::from(key) + u64::from(headers) + u64::from(payload);
+            if (key > 0 && keys == Keys::None) || to != channel || len > u64::from(max_bytes) {
                 break;
             }
             count += 1;
             bytes += len;
         }
         let tokens = &self.tokens[range.start..range.start + count];
-        (count > 0).then_some(Keyless { channel, tokens, bytes })
+        (count > 0).then_some(Run { channel, tokens, bytes })
     }
 
     /// Whether the message at `index` has a key.

@@ -30,7 +30,7 @@ fn trial(contract: Contract) -> Trial<DirectModel> {
 fn two_callers_two_receivers_and_a_retry() {
     let publish = |producer, count| Command::Publish { producer, count, keys: 1 };
     let grant = |member, count| Command::Grant { member, count };
-    let settle = |member| Command::Settle { member, back: 0, verdict: 0 };
+    let settle = |member| Command::Settle { member, back: 0, count: 1, verdict: 0 };
     let store = Command::Store { barriers: 9, fails: false };
     let programs: [&[Command]; 6] = [
         &[publish(0, 2), publish(0, 1)],

@@ -87,8 +87,8 @@ fn every_interleaving_of_six_commands_of_two_consumers() {
         Command::Store { barriers: 1, fails: false },
         Command::Grant { member: 0, count: 2 },
         Command::Grant { member: 1, count: 1 },
-        Command::Settle { member: 0, back: 0, verdict: 0 },
-        Command::Settle { member: 1, back: 0, verdict: 0 },
+        Command::Settle { member: 0, back: 0, count: 1, verdict: 0 },
+        Command::Settle { member: 1, back: 0, count: 1, verdict: 0 },
         Command::Close { member: 1 },
         Command::Pass { ms: 30 },
     ];
@@ -115,7 +115,7 @@ fn receivers_take_turns_and_a_full_one_is_passed_over() {
     store(&mut trial);
     assert_eq!(trial.published, [failed(Failure::Overloaded), Status::Done, Status::Done, Status::Done, Status::Done]);
     trial.run(Command::Grant { member: 0, count: 9 });
-    trial.run(Command::Settle { member: 0, back: 0, verdict: 0 });
+    trial.run(Command::Settle { member: 0, back: 0, count: 1, verdict: 0 });
     put(&mut trial, 2, 0);
     store(&mut trial);
     assert_eq!(trial.published[5..], [failed(Failure::Overloaded), Status::Done], "one place was freed");
@@ -131,8 +131,8 @@ fn a_burst_is_absorbed_by_a_retry() {
     put(&mut trial, 4, 0);
     store(&mut trial);
     assert_eq!(trial.published, [Status::Done; 2]);
-    trial.run(Command::Settle { member: 0, back: 0, verdict: 0 });
-    trial.run(Command::Settle { member: 0, back: 1, verdict: 0 });
+    trial.run(Command::Settle { member: 0, back: 0, count: 1, verdict: 0 });
+    trial.run(Command::Settle { member: 0, back: 1, count: 1, verdict: 0 });
     trial.run(Command::Pass { ms: 20 });
     store(&mut trial);
     assert_eq!(trial.published, [Status::Done; 4]);
@@ -229,7 +229,7 @@ fn after_a_restart_requests_that_were_written_down_are_served_even_if_nobody_wai
         trial.run(Command::Grant { member: 0, count: 2 });
         put(&mut trial, 3, 0);
         store(&mut trial);
-        trial.run(Command::Settle { member: 0, back: 0, verdict: 0 });
+        trial.run(Command::Settle { member: 0, back: 0, count: 1, verdict: 0 });
         put(&mut trial, 1, 0);
         trial.crash(Crash::GENTLE);
         assert_eq!(trial.published, [Status::Done; 3], "the last one's caller never hears of it");

@@ -39,7 +39,7 @@ use std::ops::Range;
 
 pub use self::options::{Assignment, Cleanup, Isolation, LogOptions};
 use self::partitioner::{Sticky, partition_of};
-use crate::batch::{Accepted, Blocked, ChannelId, Control, Message, Publishes, Settlement, Token};
+use crate::batch::{Accepted, Blocked, ChannelId, Control, Keys, Message, Publishes, Settlement, Token};
 use crate::broker::{ClientSpec, ConnectError};
 use crate::capabilities::{Capabilities, Settings, Unsupported};
 use crate::completion::{Failure, Refusal, Status};
@@ -89,7 +89,7 @@ impl LogModel {
             return None;
         }
         let from = range.start;
-        let run = batch.keyless(range, self.options.max_message_bytes)?;
+        let run = batch.run(range, self.options.max_message_bytes, Keys::None)?;
         let topic = self.topics.get_mut(run.channel.0 as usize).filter(|topic| topic.partitions > 0)?;
         let lane = topic.first + topic.sticky.partition(self.calls, topic.partitions);
         self.stream.append_run(now, lane, from as u32, run.tokens, run.bytes, out);

@@ -31,7 +31,7 @@ fn trial(contract: Contract) -> Trial<QueueModel> {
 fn two_producers_two_consumers_and_a_lease_that_ends() {
     let publish = |producer, count| Command::Publish { producer, count, keys: 1 };
     let store = Command::Store { barriers: 1, fails: false };
-    let settle = |member, verdict| Command::Settle { member, back: 0, verdict };
+    let settle = |member, verdict| Command::Settle { member, back: 0, count: 1, verdict };
     let grant = |member, count| Command::Grant { member, count };
     let programs: [&[Command]; 6] = [
         &[publish(0, 1), publish(0, 1)],

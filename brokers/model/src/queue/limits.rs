@@ -175,7 +175,7 @@ impl QueueModel {
 
     /// Notes for the journal that the positions at hand are done with, and the queue's head may have moved.
     pub(super) fn bury(&mut self, lane: u32, group: u32) {
-        self.settled.extend(self.graves.drain(..).map(|position| (lane, group, position)));
+        self.settled.extend(self.graves.drain(..).map(|position| (lane, group, position, 1)));
         self.touch(lane, group);
     }
 

@@ -111,8 +111,8 @@ fn every_interleaving_of_five_commands_where_everything_is_limited() {
             Command::Publish { producer: 0, count: 2, keys: 0 },
             Command::Store { barriers: 9, fails: false },
             Command::Grant { member: 1, count: 1 },
-            Command::Settle { member: 0, back: 0, verdict: 5 },
-            Command::Settle { member: 0, back: 0, verdict: 0 },
+            Command::Settle { member: 0, back: 0, count: 1, verdict: 5 },
+            Command::Settle { member: 0, back: 0, count: 1, verdict: 0 },
             Command::Close { member: 0 },
             Command::Pass { ms: 100 },
         ];
@@ -151,7 +151,7 @@ fn what_comes_back_to_a_full_queue_goes_first() {
     let mut trial = single(Limits { max_length: 2, ..Limits::default() });
     trial.run(Command::Grant { member: 0, count: 1 });
     put(&mut trial, 3);
-    trial.run(Command::Settle { member: 0, back: 0, verdict: 5 });
+    trial.run(Command::Settle { member: 0, back: 0, count: 1, verdict: 5 });
     let expected = GivenUp { overflowed: 1, ..GivenUp::default() };
     assert_eq!(trial.ledger.given_up(0, 0), expected, "it had been delivered");
     trial.drain();
@@ -181,7 +181,7 @@ fn what_waits_too_long_is_given_up_and_what_is_held_is_not() {
     assert_eq!(trial.ledger.state(0, 0), (0, 1, Some(0)));
     trial.run(Command::Grant { member: 0, count: 9 });
     assert_eq!(positions(&trial), [0], "what expired is delivered to nobody");
-    trial.run(Command::Settle { member: 0, back: 0, verdict: 5 });
+    trial.run(Command::Settle { member: 0, back: 0, count: 1, verdict: 5 });
     assert_eq!(positions(&trial), [0], "nor is what comes back too old");
     let expected = GivenUp { expired: 2, expired_unseen: 1, ..GivenUp::default() };
     assert_eq!(trial.ledger.given_up(0, 0), expected);
@@ -219,9 +219,11 @@ fn a_message_is_held_back_from_its_publish_on_and_needs_no_call_to_appear() {
 
 #[test]
 fn after_its_last_delivery_a_message_does_not_come_again_however_it_comes_back() {
-    for back in
-        [Command::Settle { member: 0, back: 0, verdict: 5 }, Command::Pass { ms: 300 }, Command::Close { member: 0 }]
-    {
+    for back in [
+        Command::Settle { member: 0, back: 0, count: 1, verdict: 5 },
+        Command::Pass { ms: 300 },
+        Command::Close { member: 0 },
+    ] {
         let mut trial = trial(Contract::default(), Limits { max_deliveries: 2, ..Limits::default() }, (1, 1, 3));
         put(&mut trial, 1);
         for _ in 0..3 {
@@ -241,7 +243,7 @@ fn no_more_is_in_flight_than_is_allowed_and_a_settlement_makes_room() {
     trial.run(Command::Grant { member: 0, count: 200 });
     put(&mut trial, 5);
     assert_eq!(positions(&trial), [0, 1]);
-    trial.run(Command::Settle { member: 0, back: 0, verdict: 0 });
+    trial.run(Command::Settle { member: 0, back: 0, count: 1, verdict: 0 });
     assert_eq!(positions(&trial), [0, 1, 2]);
     trial.run(Command::Pass { ms: 300 });
     assert_eq!(positions(&trial), [0, 1, 2, 0, 2], "what came back goes first");
@@ -257,7 +259,7 @@ fn ages_are_kept_for_what_is_there_and_not_for_what_was() {
         put(&mut trial, 2);
         trial.run(Command::Pass { ms: 1 });
         for back in 0..2 {
-            trial.run(Command::Settle { member: 0, back, verdict: 0 });
+            trial.run(Command::Settle { member: 0, back, count: 1, verdict: 0 });
         }
     }
     assert_eq!(trial.model.lanes[0].ages, super::Ages::default());

@@ -171,7 +171,8 @@ pub struct QueueModel {
     dirty: Vec<u32>,
     grown: Vec<u32>,
     touched: Vec<(u32, u32)>,
-    settled: Vec<(u32, u32, u64)>,
+    /// Lane, group, first position and how many from there on.
+    settled: Vec<(u32, u32, u64, u32)>,
     freed: Vec<u32>,
     scratch: Vec<u64>,
     /// Positions of one queue that were given up and are to be buried.

@@ -3,8 +3,9 @@
 //! Leaves out the bytes, which the host of the effects appends.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
-use crate::batch::{Accepted, Blocked, LaneId, Message, Publishes, Token};
+use crate::batch::{Accepted, Blocked, Keys, LaneId, Message, Publishes, Token};
 use crate::completion::{Failure, Outcome, Refusal, Status};
 use crate::contract::Order;
 use crate::headers::{Headers, names};
@@ -13,6 +14,7 @@ use crate::queue::QueueModel;
 use crate::queue::backlog::Told;
 use crate::queue::clients::Part;
 use crate::queue::dispatch::done;
+use crate::queue::options::Overflow;
 use crate::queue::said::Said;
 use crate::routing::{choose, key_hash};
 use crate::slots::NOBODY;
@@ -98,7 +100,13 @@ impl QueueModel {
         let slot = self.clients.slot(client).unwrap_or_default();
         let room = u64::from(self.options.window).saturating_sub(self.clients.get(slot).unstored());
         let (mut taken, mut stored) = (0, 0u32);
+        let plain = self.takes_runs() && !batch.has_headers_from(batch.len(), 1);
         while taken < batch.len() && u64::from(stored) < room {
+            let upto = batch.len().min(taken.saturating_add((room - u64::from(stored)) as usize));
+            if plain && let Some(count) = self.append_plain(batch, taken..upto, out) {
+                (taken, stored) = (taken + count as usize, stored + count);
+                continue;
+            }
             let message = batch.get(taken);
             match self.admit(&message) {
                 Ok(Admitted::New(lane, said)) => {
@@ -135,6 +143,30 @@ impl QueueModel {
             self.pending.barrier(slot, Work::Messages(stored), out);
         }
         Accepted { taken, blocked: (taken < batch.len()).then_some(Blocked::Window) }
+    }
+
+    /// Whether messages that say nothing of themselves can be appended many at a time.
+    fn takes_runs(&self) -> bool {
+        let rejects = self.options.max_length > 0 && self.options.overflow == Overflow::RejectPublish;
+        self.options.deduplication.is_none() && !self.groups_in_order && !self.ageing && !rejects
+    }
+
+    /// Appends those of `range` that go to the first one's channel, where that is one lane and every message is its every group's; none,
+    /// where the first is to be looked at by itself.
+    fn append_plain(&mut self, batch: &Publishes, range: Range<usize>, out: &mut Effects) -> Option<u32> {
+        let channel = self.channels.get(batch.channel(range.start).0 as usize).filter(|channel| !channel.gone)?;
+        let one_lane = channel.lanes == 1 || self.contract.order == Order::Total;
+        if !one_lane || !channel.bindings.is_empty() {
+            return None;
+        }
+        let lane = channel.first_lane;
+        let run = batch.run(range.clone(), self.options.max_message_bytes, Keys::Any)?;
+        let count = run.tokens.len() as u32;
+        let entry = &mut self.lanes[lane as usize];
+        out.append(LaneId(lane), entry.end, range.start as u32, count);
+        entry.end += u64::from(count);
+        self.pending.messages.extend(run.tokens.iter().map(|&token| (token, lane)));
+        Some(count)
     }
 
     /// What becomes of a message, or how its publish ends at once.
@@ -276,20 +308,24 @@ impl QueueModel {
         result: Result<(), Failure>,
         out: &mut Effects,
     ) {
-        for _ in 0..count {
+        let mut left = count;
+        while left > 0 {
+            if result.is_ok() && self.pending.said.is_empty() {
+                let run = self.run_stored(number, left, out);
+                left -= run;
+                if run > 0 {
+                    continue;
+                }
+            }
+            left -= 1;
             let Some((token, lane)) = self.pending.messages.pop_front() else { break };
             if lane == REPEAT {
                 let outcome = self.repeated(token);
                 out.outcomes.extend(number.map(|number| (number, outcome)));
                 continue;
             }
+            let position = self.grow(lane, 1);
             let entry = &mut self.lanes[lane as usize];
-            let position = entry.stored;
-            entry.stored += 1;
-            if !entry.grown && !entry.gone {
-                entry.grown = true;
-                self.grown.push(lane);
-            }
             let status = match result {
                 Ok(()) => Status::Done,
                 Err(failure) => {
@@ -312,6 +348,32 @@ impl QueueModel {
                 repeats.for_each(|(.., lost)| *lost = true);
             }
         }
+    }
+
+    /// Messages at the front that go to one lane and say nothing are stored, at most so many; returns how many those were.
+    fn run_stored(&mut self, number: Option<u32>, most: u32, out: &mut Effects) -> u32 {
+        let Some(&(_, lane)) = self.pending.messages.front().filter(|(_, lane)| *lane != REPEAT) else { return 0 };
+        let count = self.pending.messages.iter().take(most as usize).take_while(|(_, of)| *of == lane).count();
+        let position = self.grow(lane, count as u64);
+        let stored = self.pending.messages.drain(..count).zip(position..);
+        if let Some(number) = number {
+            let outcome =
+                |((token, _), position)| Outcome { token, status: Status::Done, lane: LaneId(lane), position };
+            out.outcomes.extend_of(number, stored.map(outcome));
+        }
+        count as u32
+    }
+
+    /// So many more messages of a lane are stored, or lost; returns the first one's position.
+    fn grow(&mut self, lane: u32, count: u64) -> u64 {
+        let entry = &mut self.lanes[lane as usize];
+        let position = entry.stored;
+        entry.stored += count;
+        if !entry.grown && !entry.gone {
+            entry.grown = true;
+            self.grown.push(lane);
+        }
+        position
     }
 
     /// How the publish of a repeat ends, when the first has been stored or lost.

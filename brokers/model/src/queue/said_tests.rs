@@ -110,8 +110,8 @@ fn every_interleaving_of_five_commands_with_two_priorities_or_two_groups() {
         Command::Say { producer: 0, count: 1, words: Words { key: 2, ..Words::default() } },
         Command::Store { barriers: 9, fails: false },
         Command::Grant { member: 1, count: 1 },
-        Command::Settle { member: 0, back: 0, verdict: 5 },
-        Command::Settle { member: 0, back: 0, verdict: 0 },
+        Command::Settle { member: 0, back: 0, count: 1, verdict: 5 },
+        Command::Settle { member: 0, back: 0, count: 1, verdict: 0 },
         Command::Pass { ms: 300 },
     ];
     let mut sequences = 0;
@@ -133,7 +133,7 @@ fn a_higher_priority_goes_first_and_the_highest_is_the_queues() {
     }
     trial.run(Command::Grant { member: 0, count: 3 });
     assert_eq!(positions(&trial), [2, 3, 1], "9 counts as 5");
-    trial.run(Command::Settle { member: 0, back: 0, verdict: 5 });
+    trial.run(Command::Settle { member: 0, back: 0, count: 1, verdict: 5 });
     trial.run(Command::Grant { member: 0, count: 9 });
     assert_eq!(positions(&trial)[3..], [1, 4, 0], "of one priority, what came back goes first");
     trial.drain();
@@ -160,7 +160,7 @@ fn the_shorter_of_two_lives_counts_and_one_held_too_long_is_given_up_when_it_com
     assert_eq!(positions(&trial), [0]);
     trial.run(Command::Pass { ms: 100 });
     assert_eq!(trial.ledger.state(0, 0), (2, 1, Some(0)), "the last one's life is over");
-    trial.run(Command::Settle { member: 0, back: 0, verdict: 5 });
+    trial.run(Command::Settle { member: 0, back: 0, count: 1, verdict: 5 });
     trial.run(Command::Pass { ms: 100 });
     let expected = GivenUp { expired: 4, expired_unseen: 3, ..GivenUp::default() };
     assert_eq!(trial.ledger.given_up(0, 0), expected);
@@ -197,7 +197,7 @@ fn a_repeat_is_acknowledged_where_the_first_is_and_stored_once() {
     trial.run(Command::Store { barriers: 9, fails: false });
     say(&mut trial, 1, id(2));
     for back in 0..2 {
-        trial.run(Command::Settle { member: 0, back, verdict: 0 });
+        trial.run(Command::Settle { member: 0, back, count: 1, verdict: 0 });
     }
     trial.run(Command::Pass { ms: 499 });
     say(&mut trial, 1, id(1));
@@ -233,9 +233,9 @@ fn members_compete_for_groups_and_a_group_is_read_by_one() {
     trial.run(Command::Grant { member: 1, count: 9 });
     let to = |trial: &Trial<QueueModel>| trial.delivered.iter().map(|(to, at)| (*to, at.position)).collect::<Vec<_>>();
     assert_eq!(to(&trial), [(10, 0), (10, 1), (11, 3)]);
-    trial.run(Command::Settle { member: 0, back: 0, verdict: 5 });
+    trial.run(Command::Settle { member: 0, back: 0, count: 1, verdict: 5 });
     assert_eq!(trial.delivered.len(), 3, "the other is still held");
-    trial.run(Command::Settle { member: 0, back: 1, verdict: 0 });
+    trial.run(Command::Settle { member: 0, back: 1, count: 1, verdict: 0 });
     assert_eq!(positions(&trial)[3..], [1, 2, 4], "what came back goes first, to whoever reads the group now");
     trial.drain();
 }
@@ -267,7 +267,7 @@ fn what_messages_said_leaves_nothing_behind() {
         let words = Words { level: n % 10, ttl: day, delay: Some(Span::from_millis(1)), id: n, ..Words::default() };
         say(&mut trial, 1, words);
         trial.run(Command::Pass { ms: 1 });
-        trial.run(Command::Settle { member: 0, back: 0, verdict: 0 });
+        trial.run(Command::Settle { member: 0, back: 0, count: 1, verdict: 0 });
     }
     trial.run(Command::Pass { ms: 50 });
     assert_eq!(trial.model.repeats.next_deadline(), None);

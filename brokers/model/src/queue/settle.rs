@@ -4,7 +4,7 @@
 //! a crash in between costs a redelivery, never a message. What is settled without a gap is one record
 //! ([`Record::Committed`]: everything below), the rest one each ([`Record::Settled`]).
 
-use crate::batch::{LaneId, Settlement, Verdict};
+use crate::batch::{LaneId, Receipt, Settlement, Verdict};
 use crate::completion::{Outcome, Refusal, Status};
 use crate::contract::{Delivery, Storage};
 use crate::machine::{Effects, Record, Write};
@@ -22,12 +22,20 @@ impl QueueModel {
             None => Err(Refusal::Closed),
         };
         self.expire(now, out);
-        for settlement in settlements {
-            let result = member.and_then(|member| self.settle_one(now, member, settlement));
-            let status = result.map_or_else(Status::Refused, |()| Status::Done);
-            let receipt = settlement.receipt;
-            let outcome = Outcome { token: settlement.token, status, lane: receipt.lane, position: receipt.position };
-            out.outcomes.push((client, outcome));
+        let mut rest = settlements;
+        while !rest.is_empty() {
+            let (mut run, more) = rest.split_at(successive(rest));
+            rest = more;
+            while let Some(settlement) = run.first() {
+                let many = member.map_or(0, |member| self.acknowledge(now, member, run));
+                out.outcomes.extend_of(client, run[..many].iter().map(|settled| ended(settled, Status::Done)));
+                if many == 0 {
+                    let result = member.and_then(|member| self.settle_one(now, member, settlement));
+                    let status = result.map_or_else(Status::Refused, |()| Status::Done);
+                    out.outcomes.push((client, ended(settlement, status)));
+                }
+                run = &run[many.max(1)..];
+            }
         }
         // An extension by nothing ends a lease at once.
         self.expire(now, out);
@@ -37,14 +45,43 @@ impl QueueModel {
         self.dispatch(now, out);
     }
 
-    fn settle_one(&mut self, now: Time, member: u32, settlement: &Settlement) -> Result<(), Refusal> {
-        let receipt = settlement.receipt;
-        let lane = receipt.lane.0;
-        let entry = self.lanes.get(lane as usize).filter(|entry| !entry.gone).ok_or(Refusal::NoSuchLane)?;
+    /// Acknowledges as many of these settlements, of successive receipts, as can be at once; returns how many.
+    fn acknowledge(&mut self, now: Time, member: u32, run: &[Settlement]) -> usize {
+        let first = &run[0].receipt;
+        if run.len() < 2 || self.contract.delivery == Delivery::AtMostOnce {
+            return 0;
+        }
+        let Ok((lane, group)) = self.read_by(member, first.lane) else { return 0 };
+        let queue = self.queue_of(lane, group);
+        let settled = self.backlogs[queue].acknowledge(now, member, first, run.len() as u64);
+        if settled > 0 {
+            self.note_settled(member, (lane, group), first.position, settled as u32);
+        }
+        settled as usize
+    }
+
+    /// A member no longer holds so many messages from a position on, which are done with.
+    fn note_settled(&mut self, member: u32, (lane, group): (u32, u32), position: u64, count: u32) {
+        self.clients.get_mut(member).in_flight -= count;
+        self.settled.push((lane, group, position, count));
+        self.touch(lane, group);
+        if self.options.max_in_flight > 0 || self.groups_in_order {
+            self.list(lane, group);
+        }
+    }
+
+    /// The lane and the group in which a member reads it.
+    fn read_by(&self, member: u32, lane: LaneId) -> Result<(u32, u32), Refusal> {
+        let entry = self.lanes.get(lane.0 as usize).filter(|entry| !entry.gone).ok_or(Refusal::NoSuchLane)?;
         let (channel, members) = (entry.channel, &self.clients.get(member).bindings);
         let groups = &self.groups;
         let group = members.iter().map(|of| of.group).find(|&group| groups[group as usize].channel == channel);
-        let group = group.ok_or(Refusal::NotAssigned)?;
+        Ok((lane.0, group.ok_or(Refusal::NotAssigned)?))
+    }
+
+    fn settle_one(&mut self, now: Time, member: u32, settlement: &Settlement) -> Result<(), Refusal> {
+        let receipt = settlement.receipt;
+        let (lane, group) = self.read_by(member, receipt.lane)?;
         let queue = self.queue_of(lane, group);
         if self.contract.delivery == Delivery::AtMostOnce {
             return self.settled_by_delivery(queue, settlement);
@@ -52,17 +89,7 @@ impl QueueModel {
         let terms = self.terms(now, lane);
         let backlog = &mut self.backlogs[queue];
         match backlog.settle(now, member, &receipt, settlement.verdict, terms)? {
-            Settled::Gone => {
-                self.clients.get_mut(member).in_flight -= 1;
-                self.settled.push((lane, group, receipt.position));
-                if !backlog.touched {
-                    backlog.touched = true;
-                    self.touched.push((lane, group));
-                }
-                if self.options.max_in_flight > 0 || self.groups_in_order {
-                    self.list(lane, group);
-                }
-            }
+            Settled::Gone => self.note_settled(member, (lane, group), receipt.position, 1),
             Settled::Requeued => {
                 self.clients.get_mut(member).in_flight -= 1;
                 self.list(lane, group);
@@ -98,10 +125,11 @@ impl QueueModel {
                 out.writes.push(Write::Record(Record::Committed { lane: LaneId(lane), group, position: head }));
             }
         }
-        for &(lane, group, position) in &self.settled {
+        for &(lane, group, position, count) in &self.settled {
             let entry = &self.lanes[lane as usize];
             let place = self.groups[group as usize].place;
-            if position >= self.backlogs[entry.first_queue as usize + place as usize].recorded {
+            let recorded = self.backlogs[entry.first_queue as usize + place as usize].recorded;
+            for position in position.max(recorded)..position + u64::from(count) {
                 out.writes.push(Write::Record(Record::Settled { lane: LaneId(lane), group: place, position }));
             }
         }
@@ -133,4 +161,19 @@ impl QueueModel {
             out.writes.push(Write::Trim { lane: LaneId(lane), below });
         }
     }
+}
+
+/// How many settlements from the first on acknowledge successive positions under one kind of receipt; at least one.
+fn successive(settlements: &[Settlement]) -> usize {
+    let Some(first) = settlements.first().filter(|first| first.verdict == Verdict::Ack) else { return 1 };
+    let follows = |(next, position): &(&Settlement, u64)| {
+        next.verdict == Verdict::Ack && next.receipt == Receipt { position: *position, ..first.receipt }
+    };
+    settlements.iter().zip(first.receipt.position..).take_while(follows).count()
+}
+
+/// How a settlement ended.
+fn ended(settlement: &Settlement, status: Status) -> Outcome {
+    let Settlement { token, receipt, .. } = *settlement;
+    Outcome { token, status, lane: receipt.lane, position: receipt.position }
 }

@@ -83,9 +83,9 @@ fn every_interleaving_of_six_commands_of_two_consumers() {
     let alphabet = [
         Command::Grant { member: 0, count: 1 },
         Command::Grant { member: 1, count: 2 },
-        Command::Settle { member: 0, back: 0, verdict: 0 },
-        Command::Settle { member: 1, back: 0, verdict: 0 },
-        Command::Settle { member: 0, back: 0, verdict: 5 },
+        Command::Settle { member: 0, back: 0, count: 1, verdict: 0 },
+        Command::Settle { member: 1, back: 0, count: 1, verdict: 0 },
+        Command::Settle { member: 0, back: 0, count: 1, verdict: 5 },
         Command::Close { member: 1 },
         Command::Pass { ms: 300 },
     ];
@@ -180,7 +180,7 @@ fn a_lease_ends_at_its_time_even_when_nobody_called_in_between() {
     let due = trial.model.next_deadline();
     assert_eq!(due, Some(trial.now + LEASE));
     trial.now += LEASE;
-    trial.run(Command::Settle { member: 0, back: 0, verdict: 0 });
+    trial.run(Command::Settle { member: 0, back: 0, count: 1, verdict: 0 });
     let epochs: Vec<u32> = trial.delivered.iter().map(|(_, receipt)| receipt.epoch).collect();
     assert_eq!(epochs, [0, 1], "the receipt was stale, and the message is delivered again");
 }
@@ -190,11 +190,11 @@ fn a_message_that_stays_unsettled_does_not_keep_what_is_settled_after_it() {
     let mut trial = trial(Contract::default(), 0, 1, 1, 1);
     trial.run(Command::Grant { member: 0, count: 255 });
     put(&mut trial, 1, 0);
-    trial.run(Command::Settle { member: 0, back: 1, verdict: 7 });
+    trial.run(Command::Settle { member: 0, back: 1, count: 1, verdict: 7 });
     for _ in 0..40 {
         put(&mut trial, 5, 0);
         for back in 0..5 {
-            trial.run(Command::Settle { member: 0, back, verdict: 0 });
+            trial.run(Command::Settle { member: 0, back, count: 1, verdict: 0 });
         }
     }
     assert_eq!(trial.ledger.state(0, 0), (0, 1, Some(0)));
@@ -206,7 +206,7 @@ fn after_a_restart_what_is_not_settled_comes_again_in_order_and_before_anything_
     let mut trial = trial(Contract::default(), 0, 1, 1, 1);
     trial.run(Command::Grant { member: 0, count: 3 });
     put(&mut trial, 5, 0);
-    trial.run(Command::Settle { member: 0, back: 1, verdict: 0 });
+    trial.run(Command::Settle { member: 0, back: 1, count: 1, verdict: 0 });
     trial.crash(Crash::GENTLE);
     trial.run(Command::Join { group: 0 });
     put(&mut trial, 1, 0);
@@ -215,8 +215,8 @@ fn after_a_restart_what_is_not_settled_comes_again_in_order_and_before_anything_
         trial.delivered[3..].iter().map(|(_, receipt)| (receipt.position, receipt.epoch)).collect()
     };
     assert_eq!(got(&trial), [(0, 1), (2, 1), (3, 1), (4, 1), (5, 0)], "1 was settled, 5 is new");
-    trial.run(Command::Settle { member: 0, back: 2, verdict: 5 });
-    trial.run(Command::Settle { member: 0, back: 1, verdict: 5 });
+    trial.run(Command::Settle { member: 0, back: 2, count: 1, verdict: 5 });
+    trial.run(Command::Settle { member: 0, back: 1, count: 1, verdict: 5 });
     assert_eq!(got(&trial)[5..], [(3, 2), (5, 1)]);
     trial.drain();
 }
@@ -226,9 +226,9 @@ fn a_settlement_that_no_barrier_followed_may_be_lost_and_the_message_comes_again
     let mut trial = trial(Contract::default(), 0, 1, 1, 1);
     trial.run(Command::Grant { member: 0, count: 9 });
     put(&mut trial, 2, 0);
-    trial.run(Command::Settle { member: 0, back: 1, verdict: 0 });
+    trial.run(Command::Settle { member: 0, back: 1, count: 1, verdict: 0 });
     put(&mut trial, 1, 0);
-    trial.run(Command::Settle { member: 0, back: 1, verdict: 0 });
+    trial.run(Command::Settle { member: 0, back: 1, count: 1, verdict: 0 });
     let mut kept = trial.clone();
     kept.crash(Crash::GENTLE);
     assert_eq!(kept.ledger.state(0, 0), (1, 0, Some(2)));

@@ -180,6 +180,28 @@ impl Window {
         self.clear(position);
     }
 
+    /// Settles positions from `position` on, before `end`, that `find` would place under the lease `index` too; returns how many.
+    pub(super) fn settle_run(&mut self, position: u64, end: u64, index: usize) -> u64 {
+        let lease = &mut self.leases[index];
+        let end = end.min(lease.start + u64::from(lease.len));
+        let mut at = position;
+        while at < end {
+            let offset = at - self.base;
+            let Some(word) = self.words.get_mut((offset / WORD) as usize) else { break };
+            let (from, wanted) = (offset % WORD, (end - at).min(WORD - offset % WORD));
+            let held = u64::from(((word.open & !word.moved) >> from).trailing_ones()).min(wanted);
+            word.open &= !mask(from, from + held);
+            at += held;
+            if held < wanted {
+                break;
+            }
+        }
+        let settled = at - position;
+        lease.left -= settled as u32;
+        self.open -= settled;
+        settled
+    }
+
     /// Settles a moved position.
     pub(super) fn settle_moved(&mut self, position: u64) {
         self.clear(position);

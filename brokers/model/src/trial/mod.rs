@@ -38,8 +38,9 @@ pub(crate) enum Command {
     Store { barriers: u8, fails: bool },
     /// A member is granted so much.
     Grant { member: u8, count: u8 },
-    /// A member settles one of the receipts that it was ever given, counted from the newest; or tries another member's.
-    Settle { member: u8, back: u8, verdict: u8 },
+    /// A member settles some of the receipts that it was ever given, in one call, from one on that is counted from the newest; or tries
+    /// another member's.
+    Settle { member: u8, back: u8, count: u8, verdict: u8 },
     /// Another member connects.
     Join { group: u8 },
     /// A member leaves.
@@ -55,7 +56,8 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         4 => (0..2u8, 1..6u8, 0..4u8).prop_map(|(producer, count, keys)| Command::Publish { producer, count, keys }),
         4 => (1..4u8, prop::bool::weighted(0.05)).prop_map(|(barriers, fails)| Command::Store { barriers, fails }),
         4 => (any::<u8>(), 0..8u8).prop_map(|(member, count)| Command::Grant { member, count }),
-        8 => (any::<u8>(), 0..12u8, 0..9u8).prop_map(|(member, back, verdict)| Command::Settle { member, back, verdict }),
+        8 => (any::<u8>(), 0..12u8, prop_oneof![2 => Just(1u8), 1 => 2..12u8], 0..9u8)
+            .prop_map(|(member, back, count, verdict)| Command::Settle { member, back, count, verdict }),
         1 => (0..4u8).prop_map(|group| Command::Join { group }),
         1 => any::<u8>().prop_map(|member| Command::Close { member }),
         1 => (0..2u8).prop_map(|producer| Command::Flush { producer }),
@@ -213,7 +215,7 @@ impl<M: Model + Clone> Trial<M> {
                 self.model.control(self.now, member, token, &Control::Grant(count.into()), &mut self.out);
                 self.judge(&[]);
             }
-            Command::Settle { member, back, verdict } => self.settle(member, back, verdict),
+            Command::Settle { member, back, count, verdict } => self.settle(member, back, count, verdict),
             Command::Join { group } => {
                 let group = u32::from(group) % self.ledger.groups;
                 let number = self.next_member;
@@ -268,7 +270,7 @@ impl<M: Model + Clone> Trial<M> {
         }
     }
 
-    fn settle(&mut self, member: u8, back: u8, verdict: u8) {
+    fn settle(&mut self, member: u8, back: u8, count: u8, verdict: u8) {
         let foreign = verdict == 8;
         let verdict = match verdict {
             0..=4 | 8 => Verdict::Ack,
@@ -280,14 +282,22 @@ impl<M: Model + Clone> Trial<M> {
         let Some(holder) = self.member(if foreign { member.wrapping_add(1) } else { member }) else { return };
         let receipts = &self.members[&holder].receipts;
         let (group, back) = (self.members[&number].group, usize::from(back));
-        let Some(receipt) = receipts.len().checked_sub(1 + back).map(|at| receipts[at]) else { return };
+        let Some(first) = receipts.len().checked_sub(1 + back) else { return };
+        let receipts: Vec<Receipt> = receipts[first..].iter().copied().take(count.into()).collect();
         self.ledger.expire(self.now);
-        let expected = self.ledger.settle(self.now, number, group, receipt, verdict);
-        let token = self.token(number, Asked::Other);
-        self.model.settle(self.now, number, &[Settlement { token, receipt, verdict }], &mut self.out);
-        let outcome = self.out.outcomes.iter().find(|(_, outcome)| outcome.token == token);
-        let Some((_, Outcome { status, .. })) = outcome else { panic!("{receipt:?} is settled at once") };
-        assert_eq!(status, expected, "{verdict:?} of {receipt:?} by {number} at {:?}", self.now);
+        let settle = |receipt| self.ledger.settle(self.now, number, group, receipt, verdict);
+        let expected: Vec<Status> = receipts.iter().copied().map(settle).collect();
+        let settlement = |receipt| Settlement { token: self.token(number, Asked::Other), receipt, verdict };
+        let settlements: Vec<Settlement> = receipts.into_iter().map(settlement).collect();
+        self.model.settle(self.now, number, &settlements, &mut self.out);
+        for (Settlement { token, receipt, .. }, expected) in settlements.into_iter().zip(expected) {
+            let outcome = self.out.outcomes.iter().find(|(_, outcome)| outcome.token == token);
+            let Some((_, Outcome { status, lane, position, .. })) = outcome else {
+                panic!("{receipt:?} is settled at once")
+            };
+            assert_eq!((lane, position), (receipt.lane, receipt.position));
+            assert_eq!(status, expected, "{verdict:?} of {receipt:?} by {number} at {:?}", self.now);
+        }
         self.judge(&[]);
     }
 
@@ -566,7 +576,7 @@ impl<M: Model + Clone> Trial<M> {
                 let at = self.members.keys().position(|&other| other == member).expect("it is there") as u8;
                 self.run(Command::Grant { member: at, count: 100 });
                 for back in 0..self.members[&member].receipts.len() {
-                    self.settle(at, back as u8, 0);
+                    self.settle(at, back as u8, 1, 0);
                 }
             }
             self.run(Command::Pass { ms: 500 });

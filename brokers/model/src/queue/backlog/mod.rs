@@ -5,14 +5,16 @@
 //! and its positions are handed to the caller, except where everything before the cursor is settled: then the cursor says it.
 //! Leaves out who gets what (`dispatch`), when a message has to go (`limits`), and effects.
 
+mod settle;
+
 use std::collections::VecDeque;
 
-use crate::batch::{LaneId, Receipt, Verdict};
-use crate::completion::{GivenUp, Refusal};
+use crate::batch::{LaneId, Receipt};
+use crate::completion::GivenUp;
 use crate::death::DeathReason;
 use crate::journal::LaneJournal;
 use crate::queue::dead_letters::Deaths;
-use crate::queue::exceptions::{Exception, Exceptions, PLAIN, Shape, Special, Stage, Words};
+use crate::queue::exceptions::{Exception, Exceptions, PLAIN, Shape, Special, Words};
 use crate::queue::terms::{Terms, count};
 use crate::queue::window::{Place, Window};
 use crate::slots::NOBODY;
@@ -315,109 +317,6 @@ impl Backlog {
         if let Some(lease) = self.window.take_oldest(scratch) {
             for &position in scratch.iter() {
                 self.late.add_leased(position, self.before(position), lease.member, lease.deadline);
-            }
-        }
-    }
-
-    /// Ends a delivery, if `member` holds it under that receipt at `now`. What is given back is gone when `terms` end it.
-    pub(super) fn settle(
-        &mut self,
-        now: Time,
-        member: u32,
-        receipt: &Receipt,
-        verdict: Verdict,
-        terms: Terms,
-    ) -> Result<Settled, Refusal> {
-        let verdict = match verdict {
-            Verdict::Nack { requeue: true } => {
-                match terms.end(receipt.position, receipt.epoch.saturating_add(1), self.late.expires(receipt.position))
-                {
-                    Some(end) => {
-                        let said = self.late.said(receipt.position);
-                        self.settle_held(now, member, receipt, Verdict::Ack)?;
-                        count(&mut self.given_up, end);
-                        self.deaths.note(receipt.position, end.reason(), receipt.epoch.saturating_add(1), said);
-                        return Ok(Settled::Gone);
-                    }
-                    None => verdict,
-                }
-            }
-            Verdict::Ack | Verdict::Nack { requeue: false } | Verdict::Extend(_) => verdict,
-        };
-        self.settle_held(now, member, receipt, verdict)
-    }
-
-    fn settle_held(&mut self, now: Time, member: u32, receipt: &Receipt, verdict: Verdict) -> Result<Settled, Refusal> {
-        let position = receipt.position;
-        match self.window.find(position) {
-            Place::Absent => Err(Refusal::StaleReceipt),
-            Place::Leased(index) => {
-                let lease = self.window.at(index);
-                if receipt.epoch != self.before(position) || lease.member != member || lease.deadline <= now {
-                    return Err(Refusal::StaleReceipt);
-                }
-                Ok(self.settle_leased(now, member, position, index, verdict))
-            }
-            Place::Moved => {
-                let held = self.late.get(position).is_some_and(|entry| {
-                    entry.stage == Stage::Leased
-                        && entry.redeliveries == receipt.epoch
-                        && entry.member == member
-                        && entry.deadline > now
-                });
-                if held { Ok(self.settle_moved(now, position, verdict)) } else { Err(Refusal::StaleReceipt) }
-            }
-        }
-    }
-
-    fn settle_leased(&mut self, now: Time, member: u32, position: u64, index: usize, verdict: Verdict) -> Settled {
-        match verdict {
-            Verdict::Ack => {
-                self.window.settle(position, index);
-                Settled::Gone
-            }
-            Verdict::Nack { requeue: false } => {
-                self.window.settle(position, index);
-                self.given_up.rejected += 1;
-                self.deaths.note(position, DeathReason::Rejected, self.before(position) + 1, PLAIN);
-                Settled::Gone
-            }
-            Verdict::Nack { requeue: true } => {
-                self.window.shift(position, index);
-                self.late.add_ready(position, self.before(position) + 1);
-                Settled::Requeued
-            }
-            Verdict::Extend(span) => {
-                self.window.shift(position, index);
-                self.late.add_leased(position, self.before(position), member, now + span);
-                Settled::Held
-            }
-        }
-    }
-
-    fn settle_moved(&mut self, now: Time, position: u64, verdict: Verdict) -> Settled {
-        match verdict {
-            Verdict::Ack => {
-                self.late.settle(position);
-                self.window.settle_moved(position);
-                Settled::Gone
-            }
-            Verdict::Nack { requeue: false } => {
-                let said = self.late.said(position);
-                let deliveries = self.late.get(position).map_or(0, |entry| entry.redeliveries) + 1;
-                self.late.settle(position);
-                self.window.settle_moved(position);
-                self.given_up.rejected += 1;
-                self.deaths.note(position, DeathReason::Rejected, deliveries, said);
-                Settled::Gone
-            }
-            Verdict::Nack { requeue: true } => {
-                self.late.requeue(position);
-                Settled::Requeued
-            }
-            Verdict::Extend(span) => {
-                self.late.extend(position, now + span);
-                Settled::Held
             }
         }
     }
