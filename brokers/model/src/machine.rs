@@ -41,6 +41,11 @@ pub trait Model: Send {
     /// Everything that is not done in bulk.
     fn control(&mut self, now: Time, client: u32, token: Token, control: &Control, out: &mut Effects);
 
+    /// The storage has no room for what is published at `now`: what could free some soon is to be done without waiting for more of it.
+    fn press(&mut self, now: Time) {
+        let _ = now;
+    }
+
     /// `client` was there at `now` and had nothing to ask. A sign of life for a member with a session; else of no consequence.
     fn heard(&mut self, now: Time, client: u32, out: &mut Effects) {
         let _ = (now, client, out);

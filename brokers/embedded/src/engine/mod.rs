@@ -356,6 +356,7 @@ impl State {
             return self.publish_whole(now, client, publishes, origin);
         }
         self.boxes.block(client);
+        self.model.press(now);
         if room == 0 {
             return Accepted { taken: 0, blocked };
         }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use brokerlab_embedded::{BackendUrl, reopen};
-use brokerlab_model::{ChannelId, Control, Role, Status};
+use brokerlab_model::{Batch, ChannelId, Control, Role, Status};
 
 use crate::world::{World, contract, numbered};
 
@@ -82,5 +82,36 @@ fn the_latest_of_each_key_is_there_in_every_life_and_segments_are_used_again() {
         drop((clients, workers, broker));
         let error = reopen(&url, &kept, &data).map(|_| ()).expect_err("a log that deletes can't read it").to_string();
         assert!(error.contains("cleanup=compact"), "{error}");
+    }
+}
+
+#[test]
+fn a_log_whose_keys_fit_goes_on_when_its_segments_are_full() {
+    // No ratio is ever reached, and 16,000 messages of some 130 bytes are published where 512 KiB may be held, or 256 KiB of memory.
+    for (kept, bound) in [("page-cache", "max_data=512KiB"), ("memory", "max_memory=256KiB")] {
+        let segment = if kept == "memory" { "" } else { "segment=64KiB&" };
+        let url = format!("log?{segment}cleanup=compact&active_bytes=4KiB&min_dirty_ratio=1&{bound}");
+        let mut world = World::open_anywhere(&url, contract(kept));
+        let administrator = world.connect(Role::Administrator);
+        let channel = world.create(administrator, 2, &["g"]);
+        let producer = world.connect(Role::Producer);
+        let mut blocked = 0;
+        for round in 0..4 * ROUNDS {
+            let first = round * ROUND;
+            let mut batch = Batch::Publish(numbered(&mut world, channel, first..first + ROUND, KEYS));
+            let mut steps = 0;
+            while !batch.is_empty() {
+                let taken = world.clients[producer].submit(world.now, &mut batch);
+                blocked += u64::from(taken.blocked.is_some());
+                world.step();
+                steps += 1;
+                assert!(steps < 1_000, "round {round} never got room");
+            }
+        }
+        assert!(blocked > 0, "it is never full");
+        let (latest, _) = read(&mut world, channel, "g".to_owned());
+        let end = 4 * ROUNDS * ROUND;
+        let due: BTreeMap<u64, u64> = (end - KEYS..end).map(|number| (number % KEYS, number)).collect();
+        assert_eq!(latest, due);
     }
 }

@@ -125,6 +125,20 @@ fn a_pass_begins_when_enough_is_dirty_and_leaves_the_newest_part_alone() {
 }
 
 #[test]
+fn a_storage_without_room_has_a_pass_begin_whatever_the_ratio_that_leaves_no_newest_part_alone() {
+    let mut log = Bench::new(&LogOptions { min_dirty_permille: 1_000, ..small() });
+    log.publish(1, "ababab");
+    assert_eq!(log.pass(10), [], "not more than all of it is dirty");
+    log.model.press(log.now);
+    assert_eq!(log.pass(10), [(0, 6, vec![4, 5])]);
+    log.model.press(log.now);
+    assert_eq!(log.pass(10), [], "a pass has looked at everything");
+    log.publish(1, "a");
+    log.model.press(log.now);
+    assert_eq!(log.pass(10), [(0, 7, vec![5, 6])]);
+}
+
+#[test]
 fn a_record_without_a_key_is_refused_and_a_tombstone_goes_once_it_was_found_long_ago() {
     let mut log = Bench::new(&small());
     log.publish(1, "a-b-");

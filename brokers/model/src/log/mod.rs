@@ -233,6 +233,10 @@ impl Model for LogModel {
         }
     }
 
+    fn press(&mut self, now: Time) {
+        self.stream.press(now);
+    }
+
     fn heard(&mut self, now: Time, client: u32, out: &mut Effects) {
         self.stream.heard(now, client, out);
     }

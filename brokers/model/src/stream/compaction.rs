@@ -93,6 +93,8 @@ pub(crate) struct Compaction {
     /// Messages that the next pass leaves out.
     dead: usize,
     passes: u64,
+    /// The storage has no room: the next pass ends all newest parts.
+    pressed: bool,
     /// The pass that is under way: lanes, the first one in hand.
     pass: VecDeque<Due>,
     /// When the next chunk is due.
@@ -102,7 +104,7 @@ pub(crate) struct Compaction {
 impl Compaction {
     pub(crate) fn new(rules: CompactionRules) -> Self {
         let (lanes, pass) = (Vec::new(), VecDeque::new());
-        Self { rules, lanes, known: 0, clean: 0, dirty: 0, dead: 0, passes: 0, pass, due: Time::NEVER }
+        Self { rules, lanes, known: 0, clean: 0, dirty: 0, dead: 0, passes: 0, pressed: false, pass, due: Time::NEVER }
     }
 
     pub(super) fn due(&self) -> Time {
@@ -169,11 +171,20 @@ impl Compaction {
         }
     }
 
+    /// Has a pass begin soon where there is anything that none has looked at, whatever the ratio.
+    fn press(&mut self, now: Time) {
+        let is_idle = self.due == Time::NEVER && self.pass.is_empty();
+        if is_idle && (self.dirty > 0 || self.lanes.iter().any(|keys| keys.active_bytes > 0)) {
+            self.pressed = true;
+            self.due = now + self.rules.pace;
+        }
+    }
+
     fn begin(&mut self, now: Time, settled: impl Fn(u32) -> u64) {
-        let passes = self.passes + 1;
+        let (passes, pressed) = (self.passes + 1, std::mem::take(&mut self.pressed));
         for lane in 0..self.lanes.len() as u32 {
             let keys = &mut self.lanes[lane as usize];
-            if keys.active_bytes > 0 && keys.active_since + 2 <= passes {
+            if keys.active_bytes > 0 && (pressed || keys.active_since + 2 <= passes) {
                 (keys.closed, keys.active_bytes) = (keys.fresh.back().map_or(0, |note| note.position + 1), 0);
             }
             self.go_over(lane, settled(lane));
@@ -353,6 +364,13 @@ impl Stream {
         }
         compaction.plan(now);
         self.compaction = Some(compaction);
+    }
+
+    /// The storage has no room for what is published.
+    pub(crate) fn press(&mut self, now: Time) {
+        if let Some(compaction) = &mut self.compaction {
+            compaction.press(now);
+        }
     }
 
     /// Does what is due of a pass.
