@@ -5,7 +5,6 @@
 //! for an order, by the key's hash (per key) or always the first (total). Leaves out leases, replay and storage of every kind.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -18,7 +17,7 @@ use brokerlab_model::{
 };
 use bytes::Bytes;
 
-use crate::handoff::{Mailboxes, Origin};
+use crate::handoff::{Bell, Mailboxes, Origin};
 use crate::store::crc32c;
 
 /// The largest message: it takes any that a batch can carry in good order.
@@ -38,7 +37,7 @@ pub struct NullClient {
     number: u32,
     placement: usize,
     mail: Arc<AtomicBool>,
-    bell: Arc<OwnedFd>,
+    bell: Arc<Bell>,
 }
 
 #[derive(Debug)]
@@ -236,6 +235,7 @@ impl Client for NullClient {
     }
 
     fn poll(&mut self, _now: Time, completions: &mut Completions) {
+        self.bell.awake();
         if self.mail.load(Ordering::Acquire) {
             lock(&self.state).boxes.collect(self.number, completions);
         }
@@ -246,7 +246,7 @@ impl Client for NullClient {
     }
 
     fn wait_on(&self) -> WaitOn<'_> {
-        WaitOn::Read(self.bell.as_fd())
+        WaitOn::Read(self.bell.before_sleep())
     }
 }
 

@@ -69,7 +69,8 @@ pub trait Client: Debug + Send {
         Vec::new()
     }
 
-    /// What the host may sleep on. `Nothing` without a deadline means that polling would bring nothing until the next submit.
+    /// What the host may sleep on, until it polls: it is asked before each sleep. `Nothing` without a deadline means that polling would
+    /// bring nothing until the next submit.
     fn wait_on(&self) -> WaitOn<'_>;
 
     /// Whether what comes in now comes in small pieces that need no quick answer, so that the host may let some of them gather where that
@@ -87,7 +88,7 @@ pub trait Worker: Debug + Send {
     /// When it wants to run at the latest. O(1).
     fn next_deadline(&self) -> Option<Time>;
 
-    /// What the host may sleep on.
+    /// What the host may sleep on, until it runs: it is asked before each sleep.
     fn wait_on(&self) -> WaitOn<'_>;
 
     /// Whether `run` may block in a device. The host gives such a worker a thread of its own, so that a slow flush is

@@ -2,14 +2,13 @@
 //!
 //! Leaves out what a step does, which is the engine's.
 
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use brokerlab_model::{Accepted, Batch, Client, Completions, Heartbeat, Time, WaitOn};
 
 use super::{Shared, State};
-use crate::handoff::Origin;
+use crate::handoff::{Bell, Origin};
 
 /// One client of an engine.
 #[derive(Debug)]
@@ -18,7 +17,7 @@ pub struct EngineClient {
     pub(super) number: u32,
     pub(super) placement: usize,
     pub(super) mail: Arc<AtomicBool>,
-    pub(super) bell: Arc<OwnedFd>,
+    pub(super) bell: Arc<Bell>,
     pub(super) heartbeat: Heartbeat,
 }
 
@@ -69,6 +68,7 @@ impl Client for EngineClient {
     }
 
     fn poll(&mut self, now: Time, completions: &mut Completions) {
+        self.bell.awake();
         if self.heartbeat.beats(now) {
             self.beat(now);
         }
@@ -86,6 +86,6 @@ impl Client for EngineClient {
     }
 
     fn wait_on(&self) -> WaitOn<'_> {
-        WaitOn::Read(self.bell.as_fd())
+        WaitOn::Read(self.bell.before_sleep())
     }
 }

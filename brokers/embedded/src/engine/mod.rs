@@ -61,10 +61,10 @@ pub(crate) struct State {
     latest: Time,
     round_trips: u64,
     /// Rung for the worker that minds deadlines and, without a flush, writes.
-    worker: Bell,
+    worker: Arc<Bell>,
     worker_thread: Option<std::thread::ThreadId>,
     /// Rung for the worker that flushes.
-    flusher: Option<Bell>,
+    flusher: Option<Arc<Bell>>,
     next_deadline: Option<Time>,
     /// When the store is to be looked at for what waits to be written and nobody waits for. It stays when that was written before, so that a
     /// worker is rung for it once in a while and not at every settlement.
@@ -161,9 +161,9 @@ impl EngineBroker {
             epochs: 0,
             latest: Time::ZERO,
             round_trips: 0,
-            worker: Bell::new()?,
+            worker: Arc::new(Bell::new()?),
             worker_thread: None,
-            flusher: (storage == Storage::Fsync).then(Bell::new).transpose()?,
+            flusher: (storage == Storage::Fsync).then(Bell::new).transpose()?.map(Arc::new),
             next_deadline,
             lingers_until: None,
         };
@@ -310,7 +310,7 @@ impl Shared {
         if waiting != self.waiting.load(Ordering::Relaxed) {
             self.waiting.store(waiting, Ordering::Release);
             if waiting {
-                match &mut state.flusher {
+                match &state.flusher {
                     Some(flusher) => flusher.ring(),
                     None => state.wake_worker(origin),
                 }

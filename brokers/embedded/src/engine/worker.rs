@@ -1,26 +1,21 @@
 //! The engine's workers: one minds deadlines and, without a flush, writes once per loop pass; with a flush, a second one commits
 //! in groups on a thread of its own.
 
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use brokerlab_model::{Failure, Storage, Time, WaitOn, Worker};
 
 use super::Shared;
-use crate::handoff::Origin;
+use crate::handoff::{Bell, Origin};
 
 pub(super) fn workers(shared: &Arc<Shared>, storage: Storage) -> Vec<Box<dyn Worker>> {
     let state = shared.lock();
-    let minder = Minder {
-        shared: Arc::clone(shared),
-        bell: state.worker.fd(),
-        rung: state.worker.rung(),
-        writes: storage == Storage::PageCache,
-    };
+    let minder =
+        Minder { shared: Arc::clone(shared), bell: Arc::clone(&state.worker), writes: storage == Storage::PageCache };
     let mut all: Vec<Box<dyn Worker>> = vec![Box::new(minder)];
     if let Some(flusher) = &state.flusher {
-        all.push(Box::new(Committer { shared: Arc::clone(shared), bell: flusher.fd() }));
+        all.push(Box::new(Committer { shared: Arc::clone(shared), bell: Arc::clone(flusher) }));
     }
     all
 }
@@ -29,8 +24,7 @@ pub(super) fn workers(shared: &Arc<Shared>, storage: Storage) -> Vec<Box<dyn Wor
 #[derive(Debug)]
 struct Minder {
     shared: Arc<Shared>,
-    bell: Arc<OwnedFd>,
-    rung: Arc<AtomicBool>,
+    bell: Arc<Bell>,
     writes: bool,
 }
 
@@ -38,7 +32,7 @@ struct Minder {
 #[derive(Debug)]
 struct Committer {
     shared: Arc<Shared>,
-    bell: Arc<OwnedFd>,
+    bell: Arc<Bell>,
 }
 
 impl Shared {
@@ -54,7 +48,7 @@ impl Shared {
     fn commit(&self, now: Time) -> bool {
         let origin = Origin::Worker(std::thread::current().id());
         let mut state = self.lock();
-        if let Some(flusher) = &mut state.flusher {
+        if let Some(flusher) = &state.flusher {
             flusher.drain();
         }
         let Some(mut job) = state.store.take_job() else { return false };
@@ -76,10 +70,13 @@ impl Shared {
 
 impl Worker for Minder {
     fn run(&mut self, now: Time) -> bool {
+        self.bell.awake();
         let (due, waits) = (self.shared.due(now), self.writes && self.shared.waits());
         if !due && !waits {
-            if self.rung.load(Ordering::Acquire) {
-                self.shared.lock().worker.drain();
+            if self.bell.is_rung() {
+                // What is being rung is rung before.
+                let _state = self.shared.lock();
+                self.bell.drain();
             }
             return false;
         }
@@ -109,12 +106,13 @@ impl Worker for Minder {
     }
 
     fn wait_on(&self) -> WaitOn<'_> {
-        WaitOn::Read(self.bell.as_fd())
+        WaitOn::Read(self.bell.before_sleep())
     }
 }
 
 impl Worker for Committer {
     fn run(&mut self, now: Time) -> bool {
+        self.bell.awake();
         self.shared.commit(now)
     }
 
@@ -123,7 +121,7 @@ impl Worker for Committer {
     }
 
     fn wait_on(&self) -> WaitOn<'_> {
-        WaitOn::Read(self.bell.as_fd())
+        WaitOn::Read(self.bell.before_sleep())
     }
 
     fn blocks(&self) -> bool {

@@ -2,7 +2,6 @@
 
 mod bell;
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ThreadId;
@@ -31,7 +30,7 @@ pub(crate) struct Mailbox {
 #[derive(Debug)]
 struct Loop {
     placement: u32,
-    bell: Bell,
+    bell: Arc<Bell>,
     /// Clients of this loop whose mail flag is set. The bell is drained with the last of them.
     with_mail: u32,
     /// The thread that polled last.
@@ -73,7 +72,7 @@ pub(crate) struct Mailboxes {
 #[derive(Debug)]
 pub(crate) struct Door {
     pub(crate) mail: Arc<AtomicBool>,
-    pub(crate) bell: Arc<OwnedFd>,
+    pub(crate) bell: Arc<Bell>,
     pub(crate) placement: usize,
 }
 
@@ -96,7 +95,7 @@ impl Mailboxes {
         let mail = Arc::new(AtomicBool::new(false));
         let completions = Completions::default();
         self.boxes[at] = Some(Mailbox { completions, mail: Arc::clone(&mail), placement, blocked: false });
-        Ok(Door { mail, bell: self.loops[placement].bell.fd(), placement })
+        Ok(Door { mail, bell: Arc::clone(&self.loops[placement].bell), placement })
     }
 
     /// Takes back the mailbox of a client that is there no more, or that the model did not let in; what was not collected is nobody's.
@@ -115,7 +114,7 @@ impl Mailboxes {
         if let Some(known) = self.loops.iter().position(|l| l.placement == placement) {
             return Ok(known);
         }
-        self.loops.push(Loop { placement, bell: Bell::new()?, with_mail: 0, thread: None, due: false });
+        self.loops.push(Loop { placement, bell: Arc::new(Bell::new()?), with_mail: 0, thread: None, due: false });
         Ok(self.loops.len() - 1)
     }
 
