@@ -57,6 +57,19 @@ pub(super) fn folder(dir: &Path, name: &str) -> anyhow::Result<std::path::PathBu
     Ok(path)
 }
 
+/// Bytes of an engine's segments: as many are written again and again beside it. More than fit into a cache cost more each.
+fn segments(data: &Path) -> anyhow::Result<u64> {
+    let mut bytes = 0;
+    for file in fs::read_dir(data)? {
+        let file = file?;
+        if file.file_name().to_string_lossy().starts_with("segment-") {
+            bytes += file.metadata()?.len();
+        }
+    }
+    anyhow::ensure!(bytes > 0, "{} has no segments", data.display());
+    Ok(bytes)
+}
+
 pub(super) fn setup<'a>(url: &'a str, storage: Storage, data: &'a Path, lanes: u32) -> Setup<'a> {
     Setup { url, storage, data: Some(data), lanes, groups: 0 }
 }
@@ -89,7 +102,7 @@ fn cached(dir: &Path, size: Size, (payload, count): (usize, usize), goal: Goal) 
     let batches = size.of((256 << 20) / (count * payload), 8);
     // Until segments are used again.
     append(&mut rig, &template, batches, at_once)?;
-    let mut bare = Recycled::create(&dir.join(format!("bare-{payload}-{count}")), 64 << 20)?;
+    let mut bare = Recycled::create(&dir.join(format!("bare-{payload}-{count}")), segments(&data)?)?;
     let bytes = Rc::new(RefCell::new(1));
     let seen = Rc::clone(&bytes);
     let block = vec![0x5a; BLOCK];
@@ -116,7 +129,8 @@ fn single(dir: &Path, size: Size, payload: usize, goal: Goal) -> anyhow::Result<
     let mut rig = Rig::open(&setup(RECYCLING, Storage::PageCache, &data, 1))?;
     let template = batch(1, payload, false);
     let messages = size.of(400_000, 256);
-    let mut bare = Recycled::create(&dir.join(format!("bare-single-{payload}")), 64 << 20)?;
+    append(&mut rig, &batch(256, payload, false), size.of((256 << 20) / (256 * payload), 8), 8)?;
+    let mut bare = Recycled::create(&dir.join(format!("bare-single-{payload}")), segments(&data)?)?;
     let block = vec![0x5a; payload];
     let total = (messages * payload) as u64;
     Ok(Pair {
@@ -222,7 +236,7 @@ fn flushed(dir: &Path, size: Size, (payload, count): (usize, usize), goal: Goal)
     let before = rig.work().bytes_written;
     round(&mut rig, &template, 4)?;
     let bytes = vec![0x5a; (rig.work().bytes_written - before) as usize / 4];
-    let mut bare = Recycled::create(&dir.join(format!("bare-flushed-{payload}-{count}")), 64 << 20)?;
+    let mut bare = Recycled::create(&dir.join(format!("bare-flushed-{payload}-{count}")), segments(&data)?)?;
     Ok(Pair {
         reference: "write + fdatasync of the same bytes",
         goal,
